@@ -1,0 +1,60 @@
+# Two commands on a fresh machine: `make run` serves, `make test` passes.
+
+GO            ?= go
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+DATA_DIR      ?= ./data
+FUZZTIME      ?= 30s
+IMAGE         ?= stayafrica-messaging
+BUILDER_IMAGE ?= docker.io/library/golang:1.26
+
+export CGO_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: build run test race lint fmt fuzz bench bench-load docker clean help test-deps
+
+build: ## build bin/messaging
+	$(GO) build -trimpath -o bin/messaging ./cmd/messaging
+
+run: build ## build, and serve on port 8765 with ./data
+	@if [ -z "$$DJANGO_API_URL" ] && [ -z "$$MESSAGING_DJANGO_API_URL" ]; then \
+		echo "No Django given, so nothing is drained: DJANGO_API_URL=off (set DJANGO_API_URL to drain into one)"; \
+		export DJANGO_API_URL=off; \
+	fi; \
+	DATA_DIR=$(DATA_DIR) exec bin/messaging serve
+
+test: test-deps ## run all tests, the end-to-end test with a real Django among them
+	MESSAGING_TEST_PYTHON="$$(sh testdata/python.sh)" $(GO) test -count=1 -timeout 10m ./...
+
+race: test-deps ## run all tests with the race detector
+	MESSAGING_TEST_PYTHON="$$(sh testdata/python.sh)" CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m ./...
+
+test-deps: ## bring what the tests need: Python with Django REST framework
+	@sh testdata/python.sh >/dev/null
+
+lint: ## run the linter, the import arrows among its rules
+	$(GO) run $(GOLANGCI_LINT) run ./...
+
+fmt: ## format the code
+	$(GO) run $(GOLANGCI_LINT) fmt ./...
+
+fuzz: ## fuzz each decoder for FUZZTIME (30s)
+	@for target in $$(grep -rhoE '^func Fuzz[A-Za-z]+' --include='*_test.go' . | cut -c6- | sort -u); do \
+		dir=$$(dirname $$(grep -rlE "^func $$target\(" --include='*_test.go' .)); \
+		echo "== $$target in $$dir"; \
+		$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$dir || exit 1; \
+	done
+
+bench: ## run the Go benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+bench-load: build ## compare sends over HTTP with an empty handler, in turn (needs wrk)
+	sh bench/load.sh
+
+docker: ## build the container image
+	docker build --build-arg BUILDER_IMAGE=$(BUILDER_IMAGE) -t $(IMAGE) .
+
+clean: ## remove what was built (not ./data)
+	rm -rf bin .venv
+
+help: ## show this
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'

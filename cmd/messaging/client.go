@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// callTimeout bounds one call of the command line.
+const callTimeout = 90 * time.Second
+
+// call asks a running service and gives its answer; an error carries what the
+// service said.
+func (r *remote) call(method, path string, body []byte) (jsontext.Value, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(r.URL, "/")+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("%w: MESSAGING_URL or --url is not an address: %w", errConfig, err)
+	}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if r.Token != "" {
+		request.Header.Set("Authorization", "Bearer "+r.Token)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		if inner, ok := errors.AsType[*url.Error](err); ok {
+			err = inner.Err
+		}
+		return nil, fmt.Errorf("no answer from %s: %w (is the service running there? see --url)", r.URL, err)
+	}
+	defer func() { _ = response.Body.Close() }() // it is read whole below
+	answer, err := io.ReadAll(io.LimitReader(response.Body, 256<<20))
+	if err != nil {
+		return nil, fmt.Errorf("the answer from %s broke off: %w", r.URL, err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return answer, refusedError(response, answer)
+	}
+	if !jsontext.Value(answer).IsValid() {
+		return nil, fmt.Errorf("what answers at %s is not this service", r.URL)
+	}
+	return answer, nil
+}
+
+// errRefused marks an answer of the service that is not a success.
+var errRefused = errors.New("refused")
+
+func refusedError(response *http.Response, answer []byte) error {
+	var said struct {
+		Message string `json:"message"`
+		Code    string `json:"code"`
+		Field   string `json:"field"`
+	}
+	if json.Unmarshal(answer, &said) != nil || said.Message == "" {
+		return fmt.Errorf("%w: %s", errRefused, response.Status)
+	}
+	hint := ""
+	if response.StatusCode == http.StatusUnauthorized {
+		hint = " (set MESSAGING_TOKEN or --token)"
+	}
+	return fmt.Errorf("%w: %s [%s]%s", errRefused, said.Message, said.Code, hint)
+}
+
+// get asks with GET and reads the answer into out.
+func (r *remote) get(path string, out any) (jsontext.Value, error) {
+	answer, err := r.call(http.MethodGet, path, nil)
+	if err != nil {
+		return answer, err
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return nil, fmt.Errorf("the answer from %s is not understood: %w", r.URL, err)
+	}
+	return answer, nil
+}

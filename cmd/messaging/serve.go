@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sort"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+	"golang.org/x/term"
+)
+
+type serveCmd struct {
+	ConfigFile string       `name:"config" placeholder:"FILE" help:"Configuration file, YAML or TOML (also MESSAGING_CONFIG)."`
+	Flags      kong.Plugins `embed:""`
+}
+
+// Run serves until SIGTERM or SIGINT. A second signal cuts every grace short.
+func (c *serveCmd) Run(std *streams, flags *settingFlags) error {
+	config, _, err := load(flags.given(), c.ConfigFile, os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	syscall.Umask(0o077) // what is stored is private; libraries would make it readable
+	logger := newLogger(config, std)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	hurry := make(chan struct{})
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		logger.Warn("a second signal: stopping at once")
+		close(hurry)
+	}()
+	m := &Main{Config: config, Logger: logger, Fatal: func(err error) {
+		logger.Error("the disk failed: the service ends without acknowledging anything more; look at the disk, then start again", "error", err)
+		os.Exit(exitDisk)
+	}}
+	return m.Run(ctx, hurry)
+}
+
+// newLogger writes to standard error: text for a person, JSON for a collector.
+func newLogger(c Config, std *streams) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.LogLevel)) // one of the four was checked
+	options := &slog.HandlerOptions{Level: level}
+	format := c.LogFormat
+	if format == "" {
+		format = "json"
+		if f, ok := std.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+			format = "text"
+		}
+	}
+	if format == "text" {
+		return slog.New(slog.NewTextHandler(std.err, options))
+	}
+	return slog.New(slog.NewJSONHandler(std.err, options))
+}
+
+type configCmd struct {
+	ConfigFile string       `name:"config" placeholder:"FILE" help:"Configuration file, YAML or TOML (also MESSAGING_CONFIG)."`
+	JSON       bool         `name:"json" help:"Print JSON."`
+	Flags      kong.Plugins `embed:""`
+}
+
+// Run prints what serve would run with, secrets masked.
+func (c *configCmd) Run(std *streams, flags *settingFlags) error {
+	_, values, err := load(flags.given(), c.ConfigFile, os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	type line struct {
+		Name   string `json:"name"`
+		Value  string `json:"value"`
+		Source string `json:"source"`
+	}
+	lines := make([]line, 0, len(settings))
+	for i := range settings {
+		s := &settings[i]
+		v := values[s.key]
+		if s.secret && v.text != "" {
+			v.text = "(secret)"
+		}
+		lines = append(lines, line{s.env(), v.text, v.source})
+	}
+	if c.JSON {
+		return printJSON(std, lines)
+	}
+	sort.SliceStable(lines, func(i, j int) bool { return lines[i].Source != "default" && lines[j].Source == "default" })
+	t := newTable(std, "NAME", "VALUE", "FROM")
+	for _, l := range lines {
+		t.row(l.Name, l.Value, l.Source)
+	}
+	if err := t.flush(); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/engine"
+	rest "github.com/stayafrica/messaging/http"
+	"github.com/stayafrica/messaging/persist"
+	"github.com/stayafrica/messaging/storage"
+	"github.com/stayafrica/messaging/wal"
+)
+
+// Main is the whole service. It is started in the order listener, storage, log,
+// engine, drain, and stopped in the opposite one.
+//
+// Storage, log and engine are one core: where it fails the process ends. What
+// runs around it is supervised.
+type Main struct {
+	Config Config
+	Logger *slog.Logger
+	// Fatal ends the process when the disk failed; it must not return.
+	Fatal func(error)
+	// Listening is told the address once the listener is open; Ready once
+	// everything is recovered. Both may be nil.
+	Listening func(addr net.Addr)
+	Ready     func()
+
+	metrics  *metrics.Set
+	commits  *commitMetrics
+	server   *rest.Server
+	listener net.Listener
+	store    *storage.Store
+	log      *wal.Log
+	engine   *engine.Engine
+	drain    *persist.Drain // nil when nothing drains
+	django   *persist.Django
+}
+
+// Run serves until the context ends, and then stops in order. hurry, when it is
+// closed, cuts every grace short.
+func (m *Main) Run(ctx context.Context, hurry <-chan struct{}) error {
+	began := time.Now()
+	m.metrics = metrics.NewSet()
+	m.commits = newCommitMetrics(m.metrics)
+	serving, err := m.listen(ctx)
+	if err != nil {
+		return err
+	}
+	supervisor := newSupervisor(m.Logger)
+	err = m.open(supervisor)
+	if err != nil {
+		return errors.Join(err, m.server.Close(), <-serving, m.close())
+	}
+	m.logStart(ctx, began)
+
+	// The services outlive ctx: they stop after the listener.
+	services, stopServices := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServices()
+	supervised := make(chan error, 1)
+	go func() { supervised <- supervisor.serve(services) }()
+
+	var failure error
+	select {
+	case <-ctx.Done():
+	case failure = <-serving:
+	case failure = <-supervised:
+		supervised <- nil
+	}
+	return errors.Join(failure, m.stop(context.WithoutCancel(ctx), serving, func() error {
+		stopServices()
+		return <-supervised
+	}, hurry))
+}
+
+// listen opens the listener, which answers that nothing is ready yet. The
+// channel gives why the server ended.
+func (m *Main) listen(ctx context.Context) (<-chan error, error) {
+	c := &m.Config
+	m.server = rest.New(rest.Config{ //nolint:contextcheck // requests bring their own contexts
+		Tokens: c.Tokens, MetricsToken: c.MetricsToken, AllowedHosts: c.AllowedHosts,
+		LoopbackOnly:   len(c.Tokens) == 0 && !c.AllowAnonymous,
+		MaxConnections: connectionLimit(ctx, c.MaxConnections, m.Logger), MaxInflightBytes: c.MaxInflight,
+		RequestTimeout: c.RequestTimeout, Metrics: m.metrics, Logger: m.Logger,
+	})
+	address := net.JoinHostPort(c.Addr, strconv.Itoa(c.Port))
+	var err error
+	m.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return nil, errors.Join(storage.InUse(c.DataDir), fmt.Errorf("the address %s is in use: stop what has it, or set HTTP_PORT", address))
+		}
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	if m.Listening != nil {
+		m.Listening(m.listener.Addr())
+	}
+	serving := make(chan error, 1)
+	go func() { serving <- m.server.Serve(m.listener) }()
+	return serving, nil
+}
+
+// open recovers the core and prepares the services around it.
+func (m *Main) open(supervisor *supervisor) error {
+	c := &m.Config
+	var err error
+	if m.store, err = storage.Open(storage.Config{Dir: c.DataDir, Fatal: m.Fatal, Logger: m.Logger}); err != nil {
+		return err
+	}
+	if m.log, err = wal.Open(wal.Config{Store: m.store, Observe: m.commits.observe}); err != nil {
+		return err
+	}
+	if err = m.openDrain(); err != nil {
+		return err
+	}
+	config := engine.Config{
+		Store: m.store, Log: m.log, QueueMax: c.QueueMax, Retention: c.Retention, Logger: m.Logger,
+		MinFree: uint64(c.DiskMinFree), Free: func() (uint64, error) { return storage.Free(c.DataDir) }, //nolint:gosec // not negative
+	}
+	if m.drain != nil {
+		config.Settled = m.drain.Position
+		supervisor.add("drain", m.drain.Run)
+	}
+	if m.engine, err = engine.Open(config); err != nil {
+		return err
+	}
+	if err = m.engine.MeasureDisk(); err != nil {
+		return err
+	}
+	supervisor.add("retention", m.engine.Retention)
+	supervisor.add("fan-out", m.engine.Fanout)
+	supervisor.add("disk watch", m.engine.WatchDisk)
+	supervisor.add("watermark", m.keepWatermark)
+	supervisor.add("reporter", m.report)
+	m.metrics.RegisterMetricsWriter(m.writeMetrics)
+	m.server.Open(rest.Backend{
+		Queue: m.engine, DeadLetters: m.store.Control(), Stats: m.stats,
+		DiskOK: func() bool { _, ok := m.engine.Disk(); return ok },
+	})
+	if m.Ready != nil {
+		m.Ready()
+	}
+	return nil
+}
+
+// openDrain prepares the way to the backend, unless it is off.
+func (m *Main) openDrain() (err error) {
+	c := &m.Config
+	if c.DjangoURL == "" {
+		return nil
+	}
+	header := c.DjangoHeaders.Clone()
+	if header == nil {
+		header = make(http.Header)
+	}
+	if c.DjangoSecret != "" {
+		header.Set("X-Erlang-Secret", c.DjangoSecret)
+	}
+	if c.DjangoToken != "" {
+		header.Set("Authorization", c.DjangoScheme+" "+c.DjangoToken)
+	}
+	m.django = persist.NewDjango(persist.DjangoConfig{
+		URL: c.DjangoURL + c.DjangoPath, Header: header, Timeout: c.PersistTimeout, Connections: c.Concurrency,
+		BatchBytes: int(c.BatchBytes), Duplicate: c.DuplicatePattern, Permanent: c.PermanentPattern, Trust2xx: c.Trust2xx,
+	})
+	m.drain, err = persist.New(persist.Config{
+		Source: m.log, Ledger: m.store.Control(), Sink: m.django, BatchSize: c.BatchSize, BatchBytes: int(c.BatchBytes),
+		Linger: c.Linger, Concurrency: c.Concurrency, MaxAttempts: c.MaxAttempts, MaxBackoff: c.MaxBackoff,
+		Grace: c.ShutdownGrace, Logger: m.Logger,
+	})
+	return err
+}
+
+// stop ends everything in order and joins what went wrong.
+func (m *Main) stop(ctx context.Context, serving <-chan error, stopServices func() error, hurry <-chan struct{}) error {
+	m.Logger.InfoContext(ctx, "stopping: readiness is red, requests that are being answered finish")
+	m.server.Drain()
+	select {
+	case <-time.After(m.Config.ShutdownDelay):
+	case <-hurry:
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.Config.ShutdownGrace)
+	defer cancel()
+	var hurrying sync.WaitGroup
+	hurrying.Go(func() {
+		select {
+		case <-hurry:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	err := m.server.Shutdown(ctx)
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		m.Logger.WarnContext(ctx, "some requests took longer than the grace and were cut off")
+		err = nil
+	}
+	cancel()
+	hurrying.Wait()
+	select {
+	case failure := <-serving:
+		err = errors.Join(err, failure)
+	default: // it is what brought us here, and was read
+	}
+	err = errors.Join(err, stopServices(), m.close())
+	m.Logger.InfoContext(ctx, "stopped")
+	return err
+}
+
+// close closes what was opened, last to first.
+func (m *Main) close() error {
+	var errs []error
+	if m.django != nil {
+		m.django.Close()
+	}
+	if m.log != nil {
+		errs = append(errs, m.log.Close(), m.saveWatermark())
+	}
+	if m.store != nil {
+		errs = append(errs, m.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// keepWatermark notes within a second what was acknowledged, so that a store
+// that comes back with less is found out.
+func (m *Main) keepWatermark(ctx context.Context) error {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if err := m.saveWatermark(); err != nil && !errors.Is(err, storage.ErrDiskFull) {
+			return err
+		}
+	}
+}
+
+func (m *Main) saveWatermark() error {
+	durable := m.log.Durable()
+	saved, err := m.store.Control().Watermark()
+	if err != nil || saved.Sequence == durable {
+		return err
+	}
+	return m.store.Control().SaveWatermark(storage.Watermark{Sequence: durable, Generation: m.log.Generation()})
+}
+
+// stats gathers what all parts count.
+func (m *Main) stats() messaging.Stats {
+	s := m.engine.Stats()
+	if m.drain != nil {
+		d := m.drain.Stats()
+		s.Persisted, s.Refused, s.Unreached = d.Persisted, d.Refused, d.Unreached
+		s.LagMessages, s.LagTime = m.drain.Lag(time.Now())
+	}
+	return s
+}

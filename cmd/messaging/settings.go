@@ -1,0 +1,419 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	rest "github.com/stayafrica/messaging/http"
+	"github.com/stayafrica/messaging/persist"
+)
+
+// Config is everything that can be set. Its zero value is not usable: load
+// fills in the defaults of the settings table.
+type Config struct {
+	Port, MaxConnections int
+	Addr                 string
+
+	QueueMax  uint64
+	Retention time.Duration
+
+	DjangoURL        string // empty when off
+	DjangoPath       string
+	DjangoToken      string
+	DjangoScheme     string
+	DjangoSecret     string
+	DjangoHeaders    http.Header
+	DuplicatePattern *regexp.Regexp
+	PermanentPattern *regexp.Regexp
+	Trust2xx         bool
+
+	BatchSize, Concurrency, MaxAttempts int
+	BatchBytes                          int64
+	Linger, MaxBackoff, PersistTimeout  time.Duration
+
+	DataDir     string
+	DiskMinFree int64
+
+	Tokens         []rest.Token
+	MetricsToken   string
+	AllowAnonymous bool
+	AllowedHosts   []string
+
+	RequestTimeout, ShutdownGrace, ShutdownDelay time.Duration
+	MaxInflight                                  int64
+
+	LogLevel, LogFormat string
+}
+
+// setting is one row of the configuration table. Its key is the name in a
+// file; the environment spells it in capitals, a flag with hyphens.
+type setting struct {
+	key      string
+	fallback string
+	secret   bool
+	also     string // another name in the environment
+	help     string
+	set      func(c *Config, text string) error
+}
+
+func (s *setting) env() string  { return strings.ToUpper(s.key) }
+func (s *setting) flag() string { return strings.ReplaceAll(s.key, "_", "-") }
+
+// settings is the configuration table, in the order in which it is shown.
+var settings = []setting{
+	{
+		key: "http_port", fallback: "8765", help: "port to listen on; 0 takes a free one",
+		set: integer(0, 65535, func(c *Config) *int { return &c.Port }),
+	},
+	{
+		key: "http_addr", fallback: "127.0.0.1", help: "address to listen on",
+		set: text(func(c *Config) *string { return &c.Addr }),
+	},
+	{
+		key: "max_connections", fallback: "10000", help: "connections at once",
+		set: integer(1, 1_000_000, func(c *Config) *int { return &c.MaxConnections }),
+	},
+	{
+		key: "message_queue_max_size", fallback: "100000", help: "messages in a user's queue; past it the oldest of the lowest priority leaves",
+		set: queueMax,
+	},
+	{
+		key: "message_retention_days", fallback: "30", help: "days that the log keeps a message, fractions allowed; never trims what Django has not got",
+		set: days(func(c *Config) *time.Duration { return &c.Retention }),
+	},
+	{
+		key: "django_api_url", fallback: "http://backend:8000", help: "the backend, or off: nothing drains",
+		set: djangoURL,
+	},
+	{
+		key: "django_persist_path", fallback: "/api/messaging/erlang/persist/", help: "path of the backend's endpoint",
+		set: djangoPath,
+	},
+	{
+		key: "django_api_token", secret: true, help: "token for the backend",
+		set: text(func(c *Config) *string { return &c.DjangoToken }),
+	},
+	{
+		key: "django_auth_scheme", fallback: "Token", help: "scheme in front of that token",
+		set: text(func(c *Config) *string { return &c.DjangoScheme }),
+	},
+	{
+		key: "django_shared_secret", secret: true, also: "ERLANG_SHARED_SECRET", help: "sent as X-Erlang-Secret",
+		set: text(func(c *Config) *string { return &c.DjangoSecret }),
+	},
+	{
+		key: "django_headers", secret: true, help: "more headers for the backend: Name: value; Name: value",
+		set: headers,
+	},
+	{
+		key: "django_duplicate_pattern", fallback: persist.DefaultDuplicatePattern, help: "regular expression of error texts that mean stored",
+		set: pattern(func(c *Config) **regexp.Regexp { return &c.DuplicatePattern }),
+	},
+	{
+		key: "django_permanent_pattern", fallback: persist.DefaultPermanentPattern, help: "regular expression of error texts that will not go away",
+		set: pattern(func(c *Config) **regexp.Regexp { return &c.PermanentPattern }),
+	},
+	{
+		key: "django_trust_2xx", fallback: "false", help: "take any 2xx for stored, whatever its body",
+		set: boolean(func(c *Config) *bool { return &c.Trust2xx }),
+	},
+	{
+		key: "persist_batch_size", fallback: "500", help: "messages in a request to the backend",
+		set: integer(1, 10_000, func(c *Config) *int { return &c.BatchSize }),
+	},
+	{
+		key: "persist_max_batch_bytes", fallback: "1MiB", help: "bytes in a request to the backend",
+		set: size(1<<10, 1<<30, func(c *Config) *int64 { return &c.BatchBytes }),
+	},
+	{
+		key: "persist_linger", fallback: "200ms", help: "how long an incomplete batch waits for more",
+		set: duration(0, time.Minute, func(c *Config) *time.Duration { return &c.Linger }),
+	},
+	{
+		key: "persist_concurrency", fallback: "4", help: "requests to the backend at once",
+		set: integer(1, 256, func(c *Config) *int { return &c.Concurrency }),
+	},
+	{
+		key: "persist_max_attempts", fallback: "5", help: "tries of a refused message before it is a dead letter",
+		set: integer(1, 1000, func(c *Config) *int { return &c.MaxAttempts }),
+	},
+	{
+		key: "persist_max_backoff", fallback: "30s", help: "longest pause between tries",
+		set: duration(time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.MaxBackoff }),
+	},
+	{
+		key: "persist_timeout", fallback: "10s", help: "how long the backend may take to answer",
+		set: duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.PersistTimeout }),
+	},
+	{
+		key: "data_dir", fallback: "./data", help: "where everything is kept; one process at a time",
+		set: text(func(c *Config) *string { return &c.DataDir }),
+	},
+	{
+		key: "disk_min_free", fallback: "256MiB", help: "free space below which sends are refused",
+		set: size(0, math.MaxInt64, func(c *Config) *int64 { return &c.DiskMinFree }),
+	},
+	{
+		key: "api_tokens", secret: true, help: "who may call: name:token, comma separated",
+		set: tokens,
+	},
+	{
+		key: "metrics_token", secret: true, help: "opens /metrics alone",
+		set: text(func(c *Config) *string { return &c.MetricsToken }),
+	},
+	{
+		key: "allow_anonymous", fallback: "false", help: "listen beyond loopback without tokens",
+		set: boolean(func(c *Config) *bool { return &c.AllowAnonymous }),
+	},
+	{
+		key: "allowed_hosts", help: "names under which the service may be called, comma separated",
+		set: hosts,
+	},
+	{
+		key: "idempotency_window", fallback: "24h", help: "reserved for idempotency keys",
+		set: duration(time.Second, 30*24*time.Hour, func(*Config) *time.Duration { return new(time.Duration) }),
+	},
+	{key: "queue_max_deliveries", fallback: "0", help: "reserved for leases: only 0", set: only("0")},
+	{key: "queue_priority_weights", help: "reserved for weighted priorities: only empty", set: only("")},
+	{key: "dead_letter_retention_days", fallback: "0", help: "reserved: dead letters are kept, only 0", set: only("0")},
+	{
+		key: "request_timeout", fallback: "30s", help: "how long a request may take to arrive, and an answer to leave",
+		set: duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.RequestTimeout }),
+	},
+	{
+		key: "shutdown_delay", fallback: "0s", help: "between readiness turning red and the listener closing",
+		set: duration(0, time.Hour, func(c *Config) *time.Duration { return &c.ShutdownDelay }),
+	},
+	{
+		key: "shutdown_grace", fallback: "20s", help: "how long requests and the drain may take to end",
+		set: duration(0, time.Hour, func(c *Config) *time.Duration { return &c.ShutdownGrace }),
+	},
+	{
+		key: "max_inflight_bytes", fallback: "64MiB", help: "bodies being worked on at once",
+		set: size(1<<10, math.MaxInt64, func(c *Config) *int64 { return &c.MaxInflight }),
+	},
+	{
+		key: "log_level", fallback: "info", help: "debug, info, warn or error",
+		set: oneOf(func(c *Config) *string { return &c.LogLevel }, "debug", "info", "warn", "error"),
+	},
+	{
+		key: "log_format", help: "text or json; by default text on a terminal, else json",
+		set: oneOf(func(c *Config) *string { return &c.LogFormat }, "", "text", "json"),
+	},
+}
+
+func text(field func(c *Config) *string) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		*field(c) = s
+		return nil
+	}
+}
+
+func oneOf(field func(c *Config) *string, allowed ...string) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		if slices.Contains(allowed, s) {
+			*field(c) = s
+			return nil
+		}
+		return fmt.Errorf("must be one of %s", strings.Trim(strings.Join(allowed, ", "), ", "))
+	}
+}
+
+// only accepts a setting whose feature this version does not have yet, as long
+// as it asks for nothing.
+func only(allowed string) func(*Config, string) error {
+	return func(_ *Config, s string) error {
+		if s != allowed {
+			return fmt.Errorf("is not offered by this version: leave it at %q", allowed)
+		}
+		return nil
+	}
+}
+
+func boolean(field func(c *Config) *bool) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		switch strings.ToLower(s) {
+		case "true", "1", "yes", "on":
+			*field(c) = true
+		case "false", "0", "no", "off":
+			*field(c) = false
+		default:
+			return errors.New("must be true or false")
+		}
+		return nil
+	}
+}
+
+func integer(low, high int, field func(c *Config) *int) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < low || n > high {
+			return fmt.Errorf("must be a number from %d to %d", low, high)
+		}
+		*field(c) = n
+		return nil
+	}
+}
+
+func duration(low, high time.Duration, field func(c *Config) *time.Duration) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil || d < low || d > high {
+			return fmt.Errorf("must be a duration with its unit, such as 500ms, 30s or 2h, from %s to %s", low, high)
+		}
+		*field(c) = d
+		return nil
+	}
+}
+
+// days reads days with fractions, from a millisecond to a century.
+func days(field func(c *Config) *time.Duration) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		n, err := strconv.ParseFloat(s, 64)
+		d := time.Duration(n * 24 * float64(time.Hour))
+		if err != nil || math.IsNaN(n) || n > 36500 || d < time.Millisecond {
+			return errors.New("must be a number of days above 0 and at most 36500; fractions are allowed")
+		}
+		*field(c) = d
+		return nil
+	}
+}
+
+// units are binary, with and without the i: nobody means 1,000,000 bytes here.
+var units = []struct {
+	suffix string
+	bytes  int64
+}{{"kib", 1 << 10}, {"mib", 1 << 20}, {"gib", 1 << 30}, {"tib", 1 << 40}, {"kb", 1 << 10}, {"mb", 1 << 20}, {"gb", 1 << 30}, {"k", 1 << 10}, {"m", 1 << 20}, {"g", 1 << 30}, {"b", 1}}
+
+func size(low, high int64, field func(c *Config) *int64) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		digits, unit := strings.ToLower(strings.TrimSpace(s)), int64(1)
+		for _, u := range units {
+			if rest, ok := strings.CutSuffix(digits, u.suffix); ok {
+				digits, unit = strings.TrimSpace(rest), u.bytes
+				break
+			}
+		}
+		n, err := strconv.ParseInt(digits, 10, 64)
+		if err != nil || n < 0 || n > math.MaxInt64/unit || n*unit < low || n*unit > high {
+			return fmt.Errorf("must be a number of bytes such as 1048576 or 1MiB, at least %d", low)
+		}
+		*field(c) = n * unit
+		return nil
+	}
+}
+
+func pattern(field func(c *Config) **regexp.Regexp) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		re, err := regexp.Compile(s)
+		if err != nil {
+			return fmt.Errorf("must be a regular expression: %w", err)
+		}
+		*field(c) = re
+		return nil
+	}
+}
+
+func queueMax(c *Config, s string) error {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || n == 0 {
+		return errors.New("must be a number from 1 to 4294967295")
+	}
+	c.QueueMax = n
+	return nil
+}
+
+func djangoURL(c *Config, s string) error {
+	if s == "off" {
+		c.DjangoURL = ""
+		return nil
+	}
+	u, err := url.Parse(s)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return errors.New("must be off, or an address such as http://backend:8000")
+	}
+	c.DjangoURL = strings.TrimRight(s, "/")
+	return nil
+}
+
+func djangoPath(c *Config, s string) error {
+	if !strings.HasPrefix(s, "/") {
+		return errors.New("must begin with a slash")
+	}
+	c.DjangoPath = s
+	return nil
+}
+
+var headerName = regexp.MustCompile(`^[A-Za-z0-9!#$%&'*+.^_|~-]+$`)
+
+func headers(c *Config, s string) error {
+	c.DjangoHeaders = make(http.Header)
+	for part := range strings.SplitSeq(s, ";") {
+		if strings.TrimSpace(part) == "" {
+			continue
+		}
+		name, value, ok := strings.Cut(part, ":")
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+		if !ok || !headerName.MatchString(name) || strings.ContainsAny(value, "\r\n\x00") {
+			return errors.New("must be headers as Name: value, separated by ;")
+		}
+		c.DjangoHeaders.Add(name, value)
+	}
+	return nil
+}
+
+func tokens(c *Config, s string) error {
+	c.Tokens = nil
+	seen := make(map[string]bool)
+	for part := range strings.SplitSeq(s, ",") {
+		if strings.TrimSpace(part) == "" {
+			continue
+		}
+		name, secret, ok := strings.Cut(strings.TrimSpace(part), ":")
+		if !ok || name == "" || secret == "" || strings.ContainsAny(secret, " \t\r\n") || seen[name] {
+			return errors.New("must be name:token, comma separated, each name once and no token empty")
+		}
+		seen[name] = true
+		c.Tokens = append(c.Tokens, rest.Token{Name: name, Secret: secret})
+	}
+	return nil
+}
+
+func hosts(c *Config, s string) error {
+	c.AllowedHosts = nil
+	for part := range strings.SplitSeq(s, ",") {
+		if h := strings.TrimSpace(part); h != "" {
+			c.AllowedHosts = append(c.AllowedHosts, h)
+		}
+	}
+	return nil
+}
+
+// loopback says whether the listener can be reached from this machine alone.
+func (c *Config) loopback() bool {
+	if c.Addr == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(c.Addr)
+	return ip != nil && ip.IsLoopback()
+}
+
+// check looks at what several settings say together.
+func (c *Config) check() error {
+	if len(c.Tokens) == 0 && !c.loopback() && !c.AllowAnonymous {
+		return fmt.Errorf("HTTP_ADDR=%s without API_TOKENS would let anyone read and send: set API_TOKENS=name:token, or ALLOW_ANONYMOUS=true if that is meant", c.Addr)
+	}
+	if c.DataDir == "" {
+		return errors.New("DATA_DIR must not be empty")
+	}
+	return nil
+}

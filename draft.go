@@ -1,0 +1,255 @@
+package messaging
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Limits of a message's fields, in bytes.
+const (
+	MaxText        = 64 << 10
+	MaxMetadata    = 64 << 10
+	MaxMessageType = 64
+)
+
+// Draft is a message that a client asked to have sent, read and checked. It
+// has no id, time or place yet: the engine's command brings those.
+type Draft struct {
+	Conversation string // empty only in a broadcast that names none
+	Receiver     UserID // empty in a broadcast
+	Priority     Priority
+	Defaults     Defaults
+	// Stored says that the backend has it already ("persist": false).
+	Stored bool
+	// Body is the object as it came, less its control fields. It aliases what
+	// was parsed.
+	Body []byte
+}
+
+// ParseDraft reads the body of a send. The error is an [*Error] with a code,
+// a sentence and the field; the body is not changed.
+func ParseDraft(body []byte) (Draft, error) {
+	d := newDecoder(body)
+	defer d.free()
+	p := draftParser{decoder: d}
+	if err := p.parse(""); err != nil {
+		return Draft{}, err
+	}
+	end := d.json.InputOffset()
+	if err := d.finish(); err != nil {
+		return Draft{}, err
+	}
+	if err := p.require(hasConversation | hasSender | hasReceiver | hasText); err != nil {
+		return Draft{}, err
+	}
+	p.draft.Body = p.body(body, 0, end)
+	return p.draft, nil
+}
+
+// fields is the set of the members that were seen.
+type fields uint8
+
+const (
+	hasConversation fields = 1 << iota
+	hasSender
+	hasReceiver
+	hasText
+	hasType
+	hasPriority
+	hasMetadata
+)
+
+type draftParser struct {
+	decoder *decoder
+	draft   Draft
+	seen    fields
+	cuts    []member // control fields, which are not echoed
+}
+
+// parse reads the object of a message; prefix names it in errors.
+func (p *draftParser) parse(prefix string) error {
+	if err := p.decoder.object(prefix, p.member); err != nil {
+		return err
+	}
+	p.draft.Defaults = p.defaults()
+	return nil
+}
+
+// body gives the object that stands in whole[from:to) without control fields.
+func (p *draftParser) body(whole []byte, from, to int64) []byte {
+	object := bytes.TrimLeft(whole[from:to], " \t\r\n,:")
+	if len(p.cuts) == 0 {
+		return object
+	}
+	start := to - int64(len(object))
+	kept := make([]byte, 0, len(object))
+	for _, cut := range p.cuts {
+		kept = append(kept, whole[start:cut.from]...)
+		start = cut.to
+	}
+	kept = append(kept, whole[start:to]...)
+	return dropFirstComma(kept)
+}
+
+// dropFirstComma mends an object whose first member was cut out.
+func dropFirstComma(object []byte) []byte {
+	inside := bytes.TrimLeft(object[1:], " \t\r\n")
+	if len(inside) == 0 || inside[0] != ',' {
+		return object
+	}
+	inside = inside[1:]
+	object = object[len(object)-len(inside)-1:]
+	object[0] = '{'
+	return object
+}
+
+func (p *draftParser) defaults() Defaults {
+	var d Defaults
+	if p.seen&hasType == 0 {
+		d |= DefaultType
+	}
+	if p.seen&hasPriority == 0 {
+		d |= DefaultPriority
+		p.draft.Priority = Normal
+	}
+	if p.seen&hasMetadata == 0 {
+		d |= DefaultMetadata
+	}
+	return d
+}
+
+// require names the first missing field.
+func (p *draftParser) require(want fields) error {
+	for _, f := range []struct {
+		bit  fields
+		name string
+	}{
+		{hasConversation, "conversation_id"}, {hasSender, "sender_id"}, {hasReceiver, "receiver_id"}, {hasText, "text"},
+	} {
+		if want&f.bit != 0 && p.seen&f.bit == 0 {
+			return FieldErrorf(CodeMissingField, f.name, "%s is missing", f.name)
+		}
+	}
+	return nil
+}
+
+// member reads one member of the message. Names that are not listed belong to
+// the client: their values are checked as JSON and kept.
+func (p *draftParser) member(m *member) error {
+	name := string(m.name)
+	raw, err := p.decoder.value()
+	if err != nil {
+		return err
+	}
+	m.to = p.decoder.json.InputOffset()
+	switch name {
+	case "conversation_id":
+		p.seen |= hasConversation
+		p.draft.Conversation, err = parseID(name, raw)
+	case "sender_id":
+		p.seen |= hasSender
+		_, err = parseID(name, raw)
+	case "receiver_id":
+		p.seen |= hasReceiver
+		var id string
+		id, err = parseID(name, raw)
+		p.draft.Receiver = UserID(id)
+	case "text":
+		p.seen |= hasText
+		err = checkString(name, raw, MaxText)
+	case "message_type":
+		p.seen |= hasType
+		err = checkName(name, raw)
+	case "priority":
+		p.seen |= hasPriority
+		p.draft.Priority, err = parsePriority(raw)
+	case "metadata":
+		p.seen |= hasMetadata
+		err = checkMetadata(raw)
+	default:
+		return p.controlOrUnknown(name, raw, *m)
+	}
+	return err
+}
+
+// controlOrUnknown reads the fields that steer the service, refuses those that
+// only it may set, and lets every other go through.
+func (p *draftParser) controlOrUnknown(name string, raw jsontext.Value, m member) error {
+	switch name {
+	case "persist":
+		if k := raw.Kind(); k != 't' && k != 'f' {
+			return FieldErrorf(CodeInvalidField, name, "persist must be true or false")
+		}
+		p.draft.Stored = raw.Kind() == 'f'
+		p.cuts = append(p.cuts, m)
+	case "id", "sequence", "created_at", "receipt", "deliveries":
+		return FieldErrorf(CodeReservedField, name, "%s is set by the service and cannot be sent", name)
+	case "idempotency_key", "delay_seconds", "deliver_at", "ttl_seconds", "expires_at":
+		return FieldErrorf(CodeReservedField, name, "%s is reserved: this version does not offer it yet, so the message was not taken", name)
+	}
+	return nil
+}
+
+// parseID gives the canonical text of an id.
+func parseID(field string, raw jsontext.Value) (string, error) {
+	switch kind := raw.Kind(); {
+	case kind == '0' && validIDNumber(raw):
+		return string(raw), nil
+	case kind == '"':
+		s, err := unquote(raw)
+		if err == nil && len(s) <= MaxIDLength && validID(string(s)) {
+			return string(s), nil
+		}
+	}
+	return "", FieldErrorf(CodeInvalidField, field,
+		"%s must be an integer from 0 to 2^63-1 or a string of 1 to %d characters out of A-Z a-z 0-9 _ . : @ -", field, MaxIDLength)
+}
+
+// checkString checks a string of at most limit bytes when decoded.
+func checkString(field string, raw jsontext.Value, limit int) error {
+	if raw.Kind() != '"' {
+		return FieldErrorf(CodeInvalidField, field, "%s must be a string", field)
+	}
+	if len(raw)-2 <= limit {
+		return nil
+	}
+	s, err := unquote(raw)
+	if err != nil {
+		return Internal(fmt.Errorf("unquote a checked string: %w", err))
+	}
+	if len(s) > limit {
+		return FieldErrorf(CodeTooLarge, field, "%s is longer than %d bytes", field, limit)
+	}
+	return nil
+}
+
+// checkName checks a short string that is not empty.
+func checkName(field string, raw jsontext.Value) error {
+	if len(raw) == len(`""`) && raw.Kind() == '"' {
+		return FieldErrorf(CodeInvalidField, field, "%s must not be empty", field)
+	}
+	return checkString(field, raw, MaxMessageType)
+}
+
+func parsePriority(raw jsontext.Value) (Priority, error) {
+	if raw.Kind() == '"' {
+		if s, err := unquote(raw); err == nil {
+			if p, ok := ParsePriority(string(s)); ok {
+				return p, nil
+			}
+		}
+	}
+	return Normal, FieldErrorf(CodeInvalidField, "priority", `priority must be "high", "normal" or "low"`)
+}
+
+func checkMetadata(raw jsontext.Value) error {
+	if raw.Kind() != '{' {
+		return FieldErrorf(CodeInvalidField, "metadata", "metadata must be a JSON object")
+	}
+	if len(raw) > MaxMetadata {
+		return FieldErrorf(CodeTooLarge, "metadata", "metadata is larger than %d bytes", MaxMetadata)
+	}
+	return nil
+}

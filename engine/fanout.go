@@ -1,0 +1,157 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/storage"
+	"github.com/stayafrica/messaging/wal"
+)
+
+// findFanouts looks for large broadcasts that were answered and are not in all
+// queues yet.
+func (e *Engine) findFanouts() error {
+	jobs, err := e.store.Fanouts()
+	if err != nil {
+		return err
+	}
+	for _, job := range jobs {
+		e.unfanned.add(job.Sequence)
+		e.wakeFanout()
+	}
+	return nil
+}
+
+// Fanout enters large broadcasts into their receivers' queues, one after the
+// other, until the context ends. How far it came is part of each commit, so a
+// crash neither misses a receiver nor serves one twice.
+func (e *Engine) Fanout(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-e.fanouts:
+		}
+		if err := e.fanoutAll(ctx); err != nil {
+			e.wakeFanout()
+			return err
+		}
+	}
+}
+
+func (e *Engine) wakeFanout() {
+	select {
+	case e.fanouts <- struct{}{}:
+	default:
+	}
+}
+
+func (e *Engine) fanoutAll(ctx context.Context) error {
+	for {
+		jobs, err := e.store.Fanouts()
+		if err != nil {
+			return err
+		}
+		// What is in the store is not yet published while its commit is under
+		// way; its own wake-up comes after.
+		if len(jobs) == 0 || jobs[0].Sequence > e.log.Durable() || ctx.Err() != nil {
+			return nil
+		}
+		switch err := e.fanout(ctx, jobs[0]); {
+		case messaging.CodeOf(err) == messaging.CodeShuttingDown:
+			return nil //nolint:nilerr // the service stops; the next one goes on here
+		case err != nil:
+			return fmt.Errorf("enter broadcast %d into its queues: %w", jobs[0].Sequence, err)
+		}
+	}
+}
+
+func (e *Engine) fanout(ctx context.Context, job storage.Fanout) error {
+	record, err := e.log.Record(job.Sequence)
+	if err != nil {
+		return err
+	}
+	for job.Next < record.Recipients && ctx.Err() == nil {
+		receivers, err := e.log.Receivers(&record, job.Next/messaging.ReceiversPerChunk)
+		if err != nil {
+			return err
+		}
+		job.Next += uint32(len(receivers)) //nolint:gosec // at most a chunk
+		places, err := e.pinAll(receivers)
+		if err != nil {
+			return err
+		}
+		c := &fanoutChange{engine: e, priority: record.Message.Priority, places: places, job: job, last: job.Next >= record.Recipients}
+		if err := e.log.Commit(c); err != nil {
+			e.unpinAll(places)
+			return err
+		}
+	}
+	return nil
+}
+
+// fanoutChange is one chunk of a broadcast's receivers finding it in their
+// queues.
+type fanoutChange struct {
+	engine   *Engine
+	priority messaging.Priority
+	places   []receiverPlace
+	job      storage.Fanout
+	last     bool
+	commit   uint64
+}
+
+func (c *fanoutChange) Record() *wal.Record { return nil }
+
+func (c *fanoutChange) Stage(tx *wal.Tx) {
+	c.commit = tx.Commit
+	for _, p := range c.places {
+		c.engine.enter(tx, p.queue, c.priority, c.job.Sequence, p.entry)
+	}
+	if c.last {
+		tx.DeleteFanout(c.job.Sequence)
+	} else {
+		tx.PutFanout(c.job)
+	}
+}
+
+func (c *fanoutChange) Published() {
+	c.engine.publishAll(c.places, c.commit)
+	if c.last {
+		c.engine.unfanned.remove(c.job.Sequence)
+	}
+}
+
+// unfinished is the set of broadcasts that are not in all queues yet, for
+// retention, which must leave them.
+type unfinished struct {
+	mu        sync.Mutex
+	sequences map[uint64]struct{}
+}
+
+func (u *unfinished) add(seq uint64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.sequences == nil {
+		u.sequences = make(map[uint64]struct{})
+	}
+	u.sequences[seq] = struct{}{}
+}
+
+func (u *unfinished) remove(seq uint64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.sequences, seq)
+}
+
+// lowest gives the first of them, or end where there is none before it.
+func (u *unfinished) lowest(end uint64) uint64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for seq := range u.sequences {
+		end = min(end, seq)
+	}
+	return end
+}

@@ -1,0 +1,94 @@
+package engine
+
+import (
+	"hash/maphash"
+	"sync"
+
+	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/storage"
+)
+
+// registry holds the queues that are in use and, up to a bound, those that were
+// used last. A queue is pinned while a change or a reader depends on what it
+// has in memory; only one that nobody pins is forgotten, and then its state is
+// what is on disk.
+type registry struct {
+	store  *storage.Store
+	seed   maphash.Seed
+	shards [64]shard
+}
+
+type shard struct {
+	mu     sync.Mutex
+	queues map[messaging.UserID]*queue
+	// idle is the list of queues that nobody pins: idle.next was used longest
+	// ago, idle.prev last.
+	idle      queue
+	idleCount int
+	idleMax   int
+}
+
+func newRegistry(store *storage.Store, cached int) *registry {
+	r := &registry{store: store, seed: maphash.MakeSeed()}
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.queues = make(map[messaging.UserID]*queue)
+		s.idle.prev, s.idle.next = &s.idle, &s.idle
+		s.idleMax = max(1, cached/len(r.shards))
+	}
+	return r
+}
+
+func (r *registry) shard(user messaging.UserID) *shard {
+	return &r.shards[maphash.String(r.seed, string(user))%uint64(len(r.shards))]
+}
+
+// pin gives a user's queue with its state loaded. Whoever pins unpins.
+func (r *registry) pin(user messaging.UserID) (*queue, error) {
+	q := r.shard(user).pin(user)
+	if err := q.load(r.store); err != nil {
+		r.unpin(q)
+		return nil, err
+	}
+	return q, nil
+}
+
+func (r *registry) unpin(q *queue) { r.shard(q.user).unpin(q) }
+
+func (s *shard) pin(user messaging.UserID) *queue {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.queues[user]
+	switch {
+	case q == nil:
+		q = &queue{user: user}
+		s.queues[user] = q
+	case q.pins == 0:
+		s.unlinkLocked(q)
+	}
+	q.pins++
+	return q
+}
+
+func (s *shard) unpin(q *queue) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q.pins--
+	if q.pins > 0 {
+		return
+	}
+	q.prev, q.next = s.idle.prev, &s.idle
+	q.prev.next, q.next.prev = q, q
+	s.idleCount++
+	if s.idleCount > s.idleMax {
+		oldest := s.idle.next
+		s.unlinkLocked(oldest)
+		delete(s.queues, oldest.user)
+	}
+}
+
+func (s *shard) unlinkLocked(q *queue) {
+	q.prev.next, q.next.prev = q.next, q.prev
+	q.prev, q.next = nil, nil
+	s.idleCount--
+}

@@ -1,0 +1,182 @@
+package http
+
+import (
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/julienschmidt/httprouter"
+
+	"github.com/stayafrica/messaging"
+)
+
+// reply is what a handler answers. The zero reply with a body is a 200 of JSON.
+type reply struct {
+	status      int
+	contentType string
+	body        []byte
+	// settle is called once the answer was handed to the kernel, or was not.
+	settle func(delivered bool)
+	// buffer is what body stands in, to be used again.
+	buffer *[]byte
+}
+
+type handler func(r *http.Request, params httprouter.Params) (reply, error)
+
+// route is one entry of the table of calls. Metrics bear its pattern, never a
+// path that a client made up.
+type route struct {
+	method, path string
+	handle       handler
+	open         bool // needs no token, no name and no place
+	metrics      bool // METRICS_TOKEN opens it too
+}
+
+func (s *Server) table() []route {
+	return []route{
+		{method: http.MethodGet, path: "/health", handle: s.health, open: true},
+		{method: http.MethodHead, path: "/health", handle: s.health, open: true},
+		{method: http.MethodGet, path: "/health/ready", handle: s.ready, open: true},
+		{method: http.MethodHead, path: "/health/ready", handle: s.ready, open: true},
+		{method: http.MethodGet, path: "/metrics", handle: s.metrics, metrics: true},
+		{method: http.MethodPost, path: "/api/messages/send", handle: s.send},
+		{method: http.MethodPost, path: "/api/messages/broadcast", handle: s.broadcast},
+		{method: http.MethodGet, path: "/api/messages/queue/:user_id", handle: s.queue},
+		{method: http.MethodGet, path: "/api/stats", handle: s.stats},
+		{method: http.MethodGet, path: "/api/dead-letters", handle: s.listDeadLetters},
+		{method: http.MethodGet, path: "/api/dead-letters/:id", handle: s.showDeadLetter},
+	}
+}
+
+func (s *Server) routes() *httprouter.Router {
+	router := httprouter.New()
+	router.RedirectTrailingSlash = false
+	router.RedirectFixedPath = false
+	router.HandleOPTIONS = false
+	for _, r := range s.table() {
+		router.Handle(r.method, r.path, s.serve(r))
+	}
+	router.NotFound = s.refusal("unknown", func(*http.Request) error {
+		return messaging.Errorf(messaging.CodeNotFound, "there is no such call")
+	})
+	router.MethodNotAllowed = s.refusal("unknown", func(*http.Request) error {
+		return messaging.Errorf(messaging.CodeMethodNotAllowed, "this call does not take that method: see Allow")
+	})
+	return router
+}
+
+// ServeHTTP takes every request. What the router must not see is refused here.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.requests.inFlight.Add(1)
+	defer s.requests.inFlight.Add(-1)
+	if len(r.TransferEncoding) > 0 {
+		// A request that declares a length too is read by its chunks; ending the
+		// connection leaves nothing behind it that could pass for a request.
+		w.Header().Set("Connection", "close")
+	}
+	switch {
+	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
+		w.Header().Set("Allow", "GET, HEAD, POST")
+		s.refusal("unknown", func(*http.Request) error {
+			return messaging.Errorf(messaging.CodeMethodNotAllowed, "%s is not taken here: see Allow", r.Method)
+		}).ServeHTTP(w, r)
+	case hidesSlash(r.URL.RawPath):
+		// The router matches the decoded path: an encoded slash would reach
+		// another call than the one that the path spells.
+		s.router.NotFound.ServeHTTP(w, r)
+	default:
+		s.router.ServeHTTP(w, r)
+	}
+}
+
+func hidesSlash(rawPath string) bool {
+	return rawPath != "" && strings.Contains(strings.ToLower(rawPath), "%2f")
+}
+
+// serve wraps a handler in what all of them share.
+func (s *Server) serve(route route) httprouter.Handle {
+	observe := s.requests.route(route.method, route.path)
+	return func(w http.ResponseWriter, r *http.Request, params httprouter.Params) {
+		began := time.Now()
+		rep, err := s.call(route, r, params)
+		if err != nil {
+			rep = s.failure(w, r, err)
+		}
+		s.write(w, r, rep)
+		observe(rep.status, time.Since(began))
+	}
+}
+
+// call checks who asks and calls the handler. A panic is one request's.
+func (s *Server) call(route route, r *http.Request, params httprouter.Params) (rep reply, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.logger.ErrorContext(r.Context(), "a request panicked", "route", route.path, "panic", p, "stack", string(debug.Stack()))
+			err = messaging.Internal(errPanic)
+		}
+	}()
+	if !route.open {
+		if err := s.places.admit(r); err != nil {
+			return reply{}, err
+		}
+		if err := s.access.check(r, route.metrics); err != nil {
+			return reply{}, err
+		}
+	}
+	return route.handle(r, params)
+}
+
+// refusal is a handler for what no route serves.
+func (s *Server) refusal(path string, why func(r *http.Request) error) http.Handler {
+	observe := s.requests.route("any", path)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		rep := s.failure(w, r, why(r))
+		s.write(w, r, rep)
+		observe(rep.status, time.Since(began))
+	})
+}
+
+// write sends a reply, and tells its handler whether it left.
+func (s *Server) write(w http.ResponseWriter, r *http.Request, rep reply) {
+	if rep.status == 0 {
+		rep.status = http.StatusOK
+	}
+	header := w.Header()
+	header["Content-Type"] = jsonType
+	if rep.contentType != "" {
+		header.Set("Content-Type", rep.contentType)
+	}
+	if r.Method == http.MethodGet {
+		header["X-Content-Type-Options"] = noSniff
+		header["Cache-Control"] = noStore
+	}
+	var err error
+	if rep.settle != nil {
+		// Flushed before its end, it would be sent in chunks without a length.
+		header["Content-Length"] = []string{strconv.Itoa(len(rep.body))}
+		err = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.config.RequestTimeout))
+	}
+	w.WriteHeader(rep.status)
+	if err == nil {
+		_, err = w.Write(rep.body)
+	}
+	if rep.settle != nil {
+		if err == nil {
+			err = http.NewResponseController(w).Flush()
+		}
+		rep.settle(err == nil && r.Context().Err() == nil)
+	}
+	if rep.buffer != nil {
+		*rep.buffer = rep.body
+		freeBuffer(rep.buffer)
+	}
+}
+
+var (
+	jsonType = []string{"application/json"}
+	noSniff  = []string{"nosniff"}
+	noStore  = []string{"no-store"}
+)

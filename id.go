@@ -1,0 +1,81 @@
+package messaging
+
+import (
+	"crypto/sha256"
+	"math"
+	"strconv"
+
+	"github.com/gofrs/uuid/v5"
+)
+
+// MaxIDLength is how many characters an id given as a string may have.
+const MaxIDLength = 64
+
+// UserID names a user, and so a queue. It is the canonical text of the id: the
+// digits of a number, the characters of a string. 789 and "789" are one user.
+type UserID string
+
+// MessageID is the id of a message: UUIDv7 for one that was sent, UUIDv8 for
+// a receiver's copy of a broadcast.
+type MessageID = uuid.UUID
+
+// ParseUserID reads a user id as it stands in a path or a flag.
+func ParseUserID(s string) (UserID, bool) {
+	if !validID(s) {
+		return "", false
+	}
+	return UserID(s), true
+}
+
+// CopyID derives the id of one receiver's copy of a broadcast (UUIDv8, RFC
+// 9562 section 5.8: the first 122 free bits of SHA-256 over the broadcast's id
+// and the user). The same copy has the same id however often it is made.
+func CopyID(broadcast MessageID, user UserID) MessageID {
+	var buf [uuid.Size + MaxIDLength]byte
+	sum := sha256.Sum256(append(append(buf[:0], broadcast[:]...), user...))
+	id := MessageID(sum[:uuid.Size])
+	id.SetVersion(uuid.V8)
+	id.SetVariant(uuid.VariantRFC9562)
+	return id
+}
+
+// validID says whether s is 1 to 64 characters of the alphabet of ids. All of
+// a number's digits are in it too.
+func validID(s string) bool {
+	if s == "" || len(s) > MaxIDLength {
+		return false
+	}
+	for i := range len(s) {
+		if !isIDByte(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func isIDByte(c byte) bool {
+	switch {
+	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		return true
+	case c == '_', c == '.', c == ':', c == '@', c == '-':
+		return true
+	}
+	return false
+}
+
+// validIDNumber says whether the text of a JSON number is an integer from 0 to
+// 2^63-1. A sign, a fraction or an exponent makes it something else, whatever
+// its value.
+func validIDNumber(raw []byte) bool {
+	if len(raw) == 0 || len(raw) > len(strconv.Itoa(math.MaxInt64)) {
+		return false
+	}
+	var n uint64
+	for _, c := range raw {
+		if c < '0' || c > '9' {
+			return false
+		}
+		n = n*10 + uint64(c-'0')
+	}
+	return n <= math.MaxInt64
+}

@@ -1,0 +1,108 @@
+package messaging
+
+import (
+	"encoding/hex"
+	"strconv"
+	"time"
+)
+
+// Defaults says which members of a body were left out by the client and are
+// added when the message is written. The bits are stored on disk.
+type Defaults uint8
+
+// What a body may leave out.
+const (
+	DefaultType Defaults = 1 << iota
+	DefaultPriority
+	DefaultMetadata
+)
+
+// Position names a place in the log: a sequence, and for a broadcast the
+// number of the receiver within it. The zero Position stands before all.
+type Position struct {
+	Sequence uint64 `json:"sequence"`
+	Receiver uint32 `json:"receiver"`
+}
+
+// Before says whether p comes before q in the log.
+func (p Position) Before(q Position) bool {
+	if p.Sequence != q.Sequence {
+		return p.Sequence < q.Sequence
+	}
+	return p.Receiver < q.Receiver
+}
+
+// Message is a message as it was stored: for one receiver, with its place in
+// the log. Its Body is what the client wrote and must not be changed.
+type Message struct {
+	ID        MessageID
+	Position  Position
+	CreatedAt time.Time
+	// Conversation is the canonical text of the conversation's id, empty in a
+	// broadcast that names none.
+	Conversation string
+	Receiver     Receiver
+	Priority     Priority
+	Defaults     Defaults
+	// Copy says that this is a receiver's copy of a broadcast, whose body
+	// does not name the receiver.
+	Copy bool
+	// Stored says that the backend has this message already ("persist": false).
+	Stored bool
+	// Body is a JSON object, as the client sent it, without control fields.
+	Body []byte
+}
+
+// createdAtLayout is RFC 3339 in UTC with milliseconds, always of one width.
+const createdAtLayout = "2006-01-02T15:04:05.000Z"
+
+// AppendJSON appends the message as readers and the backend get it: what the
+// server adds first, then what the client wrote, byte for byte.
+func (m *Message) AppendJSON(dst []byte) []byte {
+	dst = append(dst, `{"id":"`...)
+	dst = AppendID(dst, m.ID)
+	dst = append(dst, `","sequence":`...)
+	dst = strconv.AppendUint(dst, m.Position.Sequence, 10)
+	dst = append(dst, `,"created_at":"`...)
+	dst = m.CreatedAt.UTC().AppendFormat(dst, createdAtLayout)
+	dst = append(dst, '"')
+	if m.Copy {
+		dst = appendReceiver(dst, m.Receiver)
+	}
+	if m.Defaults&DefaultType != 0 {
+		dst = append(dst, `,"message_type":"text"`...)
+	}
+	if m.Defaults&DefaultPriority != 0 {
+		dst = append(dst, `,"priority":"normal"`...)
+	}
+	if m.Defaults&DefaultMetadata != 0 {
+		dst = append(dst, `,"metadata":{}`...)
+	}
+	dst = append(dst, ',')
+	return append(dst, m.Body[1:]...)
+}
+
+// AppendID appends the 36 characters of an id.
+func AppendID(dst []byte, id MessageID) []byte {
+	dst = hex.AppendEncode(dst, id[0:4])
+	for _, group := range [][2]int{{4, 6}, {6, 8}, {8, 10}, {10, 16}} {
+		dst = append(dst, '-')
+		dst = hex.AppendEncode(dst, id[group[0]:group[1]])
+	}
+	return dst
+}
+
+// JSONOverhead bounds what AppendJSON adds to a body.
+const JSONOverhead = 256
+
+// appendReceiver writes the receiver of a copy. An id needs no escaping: its
+// alphabet has no quote, backslash or control character.
+func appendReceiver(dst []byte, r Receiver) []byte {
+	dst = append(dst, `,"receiver_id":`...)
+	if !r.Quoted {
+		return append(dst, r.User...)
+	}
+	dst = append(dst, '"')
+	dst = append(dst, r.User...)
+	return append(dst, '"')
+}

@@ -1,0 +1,250 @@
+package persist
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/stayafrica/messaging"
+)
+
+// arrived takes the answer for the first part of a flight, and sends the next
+// part or ends the flight.
+func (r *run) arrived(ctx context.Context, f *flight) error {
+	part, answer, now := f.parts[0], f.answer, time.Now()
+	f.parts = f.parts[1:]
+	r.count(answer)
+	switch answer.Verdict {
+	case Accounted:
+		r.account(f, part, answer, now)
+	case Mismatched, Rejected:
+		r.doubt(f, part, answer, now)
+	default:
+		f.parts = append([][]*item{part}, f.parts...)
+		f.returnParts()
+		r.outageBegan(answer)
+	}
+	if r.landing {
+		f.returnParts()
+	}
+	if len(f.parts) > 0 {
+		r.send(ctx, f)
+		return nil
+	}
+	r.conclude(f, now)
+	r.releaseAll(f)
+	return nil
+}
+
+func (r *run) count(a Answer) {
+	if a.Verdict == Accounted {
+		return
+	}
+	r.counters.failures[a.Verdict].Add(1)
+	if a.Verdict.answered() {
+		r.counters.refused.Add(1)
+	} else {
+		r.counters.unreached.Add(1)
+	}
+}
+
+func (r *run) releaseAll(f *flight) {
+	for _, l := range f.lanes {
+		r.lanes.release(l, f.back[l])
+	}
+}
+
+// account settles a part by what the backend said of each message.
+func (r *run) account(f *flight, part []*item, a Answer, now time.Time) {
+	stored, hinted := 0, false
+	for i := range part {
+		if a.Results[i].Stored {
+			stored++
+		}
+		hinted = hinted || a.Results[i].Hopeless || a.Results[i].Permanent
+	}
+	outage := stored == 0 && len(part) > 1 && !hinted
+	switch {
+	case stored > 0:
+		r.evidence.sawStored(now)
+		r.counters.persisted.Add(uint64(stored))
+	case outage:
+		r.evidence.void()
+	}
+	errors := uint64(len(part) - stored)
+	r.counters.refused.Add(errors)
+	r.counters.failures[Accounted].Add(errors)
+	var dead []refusal
+	for i, it := range part {
+		switch {
+		case a.Results[i].Stored:
+			it.settled = true
+		case outage:
+			f.back[it.lane] = append(f.back[it.lane], it)
+		case r.isDead(it, a.Results[i], len(part) == 1):
+			dead = append(dead, refusal{it, a.Status, a.Results[i].Error})
+		default:
+			r.retry(f, it, a.Results[i], now)
+		}
+	}
+	r.bury(f, dead, now)
+	if outage {
+		f.returnParts()
+		r.outageBegan(Answer{Verdict: Unavailable, Status: a.Status, Reason: "it answered every message of a batch with an error, as it does when its database is down"})
+		return
+	}
+	r.outageEnded()
+}
+
+// isDead applies the evidence rule to one message that is not stored.
+func (r *run) isDead(it *item, res Result, alone bool) bool {
+	switch {
+	case res.Permanent:
+		return true
+	case res.Hopeless:
+		return alone && r.evidence.speaksAgainst(it.firstTry)
+	}
+	it.attempts++
+	return it.attempts >= r.config.MaxAttempts && r.evidence.speaksAgainst(it.firstTry)
+}
+
+// retry gives a message back to its lane. What reads as hopeless is tried once
+// more alone and at once; all else waits, and its conversation with it.
+func (r *run) retry(f *flight, it *item, res Result, now time.Time) {
+	if res.Hopeless && !it.alone {
+		it.alone = true
+		f.back[it.lane] = append(f.back[it.lane], it)
+		return
+	}
+	if res.Hopeless {
+		it.attempts++
+	}
+	r.setAside(f, it, now)
+}
+
+// setAside returns a message to its lane, which then waits by itself.
+func (r *run) setAside(f *flight, it *item, now time.Time) {
+	f.back[it.lane] = append(f.back[it.lane], it)
+	it.lane.until = now.Add(backoff(it.attempts, r.config.MaxBackoff))
+}
+
+// doubt splits a part that was not taken as it was, or notes the message that
+// was refused alone.
+func (r *run) doubt(f *flight, part []*item, a Answer, now time.Time) {
+	if len(part) > 1 {
+		f.split(part)
+		return
+	}
+	it := part[0]
+	it.attempts++
+	if a.Verdict == Mismatched && it.attempts < r.config.MaxAttempts {
+		r.setAside(f, it, now)
+		return
+	}
+	f.refused = append(f.refused, refusal{it, a.Status, a.Reason})
+	if len(f.refused) >= refusalsMax && !r.evidence.since(f.began) {
+		f.returnParts()
+	}
+}
+
+// conclude judges what a flight had refused while it stood alone. Of several
+// messages that went together some must have been stored meanwhile; where none
+// was, the backend refuses everything, and that is an outage.
+func (r *run) conclude(f *flight, now time.Time) {
+	if len(f.refused) == 0 {
+		return
+	}
+	var dead []refusal
+	for _, refused := range f.refused {
+		if (f.size == 1 && r.evidence.speaksAgainst(refused.item.firstTry)) || (f.size > 1 && r.evidence.since(f.began)) {
+			dead = append(dead, refused)
+			continue
+		}
+		r.setAside(f, refused.item, now)
+	}
+	r.bury(f, dead, now)
+	if len(dead) == 0 {
+		r.outageBegan(Answer{Verdict: Rejected, Status: f.refused[0].status, Reason: "it refuses every message"})
+	}
+}
+
+// bury makes dead letters of messages, before the position can pass them. Where
+// that fails they are tried again later.
+func (r *run) bury(f *flight, dead []refusal, now time.Time) {
+	if len(dead) == 0 {
+		return
+	}
+	letters := make([]messaging.DeadLetter, len(dead))
+	for i, d := range dead {
+		letters[i] = deadLetter(d, now)
+	}
+	if err := r.config.Ledger.AddDeadLetters(letters); err != nil {
+		r.logger.Error("dead letters could not be written; their messages are kept and tried again", "error", err)
+		for _, d := range dead {
+			r.setAside(f, d.item, now)
+		}
+		return
+	}
+	for i, d := range dead {
+		d.item.settled = true
+		r.logger.Warn("a message became a dead letter", "id", letters[i].ID, "status", letters[i].StatusCode, "attempts", letters[i].Attempts)
+	}
+	r.counters.deadLetters.Add(uint64(len(dead)))
+}
+
+func deadLetter(d refusal, now time.Time) messaging.DeadLetter {
+	m := d.item.message
+	reason := d.reason
+	if len(reason) > messaging.MaxReason {
+		reason = reason[:messaging.MaxReason]
+	}
+	return messaging.DeadLetter{
+		ID: messaging.DeadLetterID(messaging.Refused, m.ID), Kind: messaging.Refused,
+		Reason: reason, StatusCode: d.status, Attempts: max(1, d.item.attempts), FailedAt: now,
+		Recipients: 1, Message: m.AppendJSON(nil), Position: m.Position,
+	}
+}
+
+// outageBegan makes the whole drain wait: the backend is out of order, and no
+// message is to blame.
+func (r *run) outageBegan(a Answer) {
+	if a.Verdict == TimedOut {
+		r.limits.shrink()
+	}
+	if a.Verdict == Throttled {
+		r.limits.fill()
+	}
+	r.pause(a.RetryAfter)
+	r.waiting.Store(true)
+	complaint := a.Verdict.String() + strconv.Itoa(a.Status) + a.Reason
+	if complaint == r.complaint {
+		return
+	}
+	r.complaint = complaint
+	r.logger.Warn("the backend does not take messages: they are kept and tried again until it does",
+		slog.String("kind", a.Verdict.String()), slog.Int("status", a.Status), slog.String("reason", a.Reason))
+}
+
+func (r *run) outageEnded() {
+	r.limits.grow()
+	r.outage, r.until = 0, time.Time{}
+	r.waiting.Store(false)
+	if r.complaint != "" {
+		r.complaint = ""
+		r.logger.Info("the backend takes messages again")
+	}
+}
+
+// pause makes everything wait: as long as the backend asked for, else longer
+// each time.
+func (r *run) pause(retryAfter time.Duration) {
+	r.outage++
+	wait := backoff(r.outage, r.config.MaxBackoff)
+	if retryAfter > 0 {
+		wait = min(retryAfter, maxRetryAfter)
+	}
+	if until := time.Now().Add(wait); until.After(r.until) {
+		r.until = until
+	}
+}

@@ -1,0 +1,84 @@
+package messaging
+
+import (
+	"encoding/binary"
+	"errors"
+	"iter"
+)
+
+// Receiver is one user that a broadcast goes to, written as the client wrote
+// it: a backend that keys users by numbers gets a number back.
+type Receiver struct {
+	User UserID
+	// Quoted says that the id came as a string.
+	Quoted bool
+}
+
+// ReceiversPerChunk is how many receivers are stored, queued and read at a
+// time.
+const ReceiversPerChunk = 4096
+
+// Receivers is a list of receivers in the form in which it is stored:
+//
+//	uvarint(length<<1 | quoted)  id
+//
+// a receiver after the other. It is built once and then only read.
+type Receivers struct {
+	data   []byte
+	count  int
+	chunks []int // where each chunk of ReceiversPerChunk begins
+}
+
+// Append adds a receiver.
+func (rs *Receivers) Append(r Receiver) {
+	if rs.count%ReceiversPerChunk == 0 {
+		rs.chunks = append(rs.chunks, len(rs.data))
+	}
+	head := uint64(len(r.User)) << 1
+	if r.Quoted {
+		head |= 1
+	}
+	rs.data = binary.AppendUvarint(rs.data, head)
+	rs.data = append(rs.data, r.User...)
+	rs.count++
+}
+
+// Len is how many receivers there are.
+func (rs *Receivers) Len() int { return rs.count }
+
+// Chunks gives the encoded chunks with their numbers, in order.
+func (rs *Receivers) Chunks() iter.Seq2[uint32, []byte] {
+	return func(yield func(uint32, []byte) bool) {
+		for i, start := range rs.chunks {
+			end := len(rs.data)
+			if i+1 < len(rs.chunks) {
+				end = rs.chunks[i+1]
+			}
+			if !yield(uint32(i), rs.data[start:end]) {
+				return
+			}
+		}
+	}
+}
+
+var errReceivers = errors.New("list of receivers is damaged")
+
+// DecodeReceivers reads one encoded chunk. It gives an error, and never
+// panics, for bytes that no [Receivers] has written.
+func DecodeReceivers(chunk []byte) ([]Receiver, error) {
+	receivers := make([]Receiver, 0, ReceiversPerChunk)
+	for len(chunk) > 0 {
+		head, n := binary.Uvarint(chunk)
+		size := head >> 1
+		if n <= 0 || size > MaxIDLength || len(chunk)-n < int(size) {
+			return nil, errReceivers
+		}
+		end := n + int(size)
+		if !validID(string(chunk[n:end])) || len(receivers) == ReceiversPerChunk {
+			return nil, errReceivers
+		}
+		receivers = append(receivers, Receiver{User: UserID(chunk[n:end]), Quoted: head&1 == 1})
+		chunk = chunk[end:]
+	}
+	return receivers, nil
+}

@@ -1,0 +1,43 @@
+package storage
+
+// LevelStats is the size of one level of the LSM tree.
+type LevelStats struct {
+	Bytes int64
+	Files int64
+}
+
+// Stats is what the store takes on disk and in memory.
+type Stats struct {
+	Bytes              uint64
+	CompactionDebt     uint64
+	MemTableBytes      uint64
+	CacheBytes         int64
+	WALBytes           uint64
+	ReadAmplification  int
+	Levels             []LevelStats
+	CompactionsRunning int64
+	// WrittenBytes counts what went to tables and the write-ahead log since the
+	// store was opened.
+	WrittenBytes uint64
+}
+
+// Stats reads the store's measures. It is cheap enough for a scrape.
+func (s *Store) Stats() Stats {
+	m := s.db.Metrics()
+	stats := Stats{
+		Bytes:              m.DiskSpaceUsage(),
+		CompactionDebt:     m.Compact.EstimatedDebt,
+		CompactionsRunning: m.Compact.NumInProgress,
+		MemTableBytes:      m.MemTable.Size,
+		CacheBytes:         m.BlockCache.Size,
+		WALBytes:           m.WAL.PhysicalSize,
+		ReadAmplification:  m.ReadAmp(),
+		WrittenBytes:       m.WAL.BytesWritten,
+	}
+	for i := range m.Levels {
+		level := &m.Levels[i]
+		stats.Levels = append(stats.Levels, LevelStats{Bytes: level.TablesSize, Files: level.TablesCount})
+		stats.WrittenBytes += level.TableBytesFlushed + level.TableBytesCompacted
+	}
+	return stats
+}

@@ -1,0 +1,340 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/gofrs/uuid/v5"
+
+	"github.com/stayafrica/messaging"
+)
+
+// What keeps a data directory from being opened. Each has an exit status of
+// its own; the sentence of the error says what to do.
+var (
+	// ErrLocked says that another process has the directory.
+	ErrLocked = errors.New("data directory is in use")
+	// ErrDamaged says that the store is damaged or holds less than was
+	// acknowledged. Nothing was changed.
+	ErrDamaged = errors.New("store is damaged")
+	// ErrFormat says that the store is of a format that this program does not
+	// know. Nothing was changed.
+	ErrFormat = errors.New("store has an unknown format")
+	// ErrDiskFull says that there is no room to open, or to write.
+	ErrDiskFull = errors.New("disk is full")
+)
+
+// Format is the version of everything that is on disk.
+const Format = 1
+
+// pebbleFormat is pinned by its own name: FormatNewest moves with an upgrade
+// of the library, and a database never moves back.
+const pebbleFormat = pebble.FormatValueSeparation
+
+// Config says where a store lives and what it may use.
+type Config struct {
+	// Dir is the data directory; it is made, with mode 0700, if it is not there.
+	Dir string
+	// FS is the file system of the database; nil is the real one. With another
+	// one there is no lock, no reserve file and no check of free space.
+	FS vfs.FS
+	// Control opens the control file when FS is not the real file system.
+	Control func() (ControlFile, error)
+	// CacheBytes bounds the block cache (default 32 MiB), MemTableBytes one
+	// memtable (default 32 MiB).
+	CacheBytes    int64
+	MemTableBytes uint64
+	// Fatal is called when the disk failed in a way after which nothing may be
+	// acknowledged. It must not return; nil panics.
+	Fatal func(error)
+	// Logger gets what Pebble has to say; nil discards it.
+	Logger *slog.Logger
+}
+
+// Store is an open data directory. Its methods are safe for concurrent use.
+type Store struct {
+	config  Config
+	logger  *slog.Logger
+	db      *pebble.DB
+	control *Control
+	meta    Meta
+	reserve *reserve
+	closers []io.Closer // closed last to first, behind the database
+}
+
+// Names of what stands in the data directory.
+const (
+	messagesDir = "messages"
+	creatingDir = "messages.new"
+	controlName = "control.db"
+	lockName    = "LOCK"
+	reserveName = "reserve"
+)
+
+// Open opens or creates the store. What it finds must be whole: it holds at
+// least what the watermark says was acknowledged, else [ErrDamaged].
+func Open(config Config) (*Store, error) {
+	s := &Store{config: config, logger: config.Logger}
+	if s.logger == nil {
+		s.logger = slog.New(slog.DiscardHandler)
+	}
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.closeAll())
+	}
+	return s, nil
+}
+
+func (s *Store) open() error {
+	if err := s.prepareDirectory(); err != nil {
+		return err
+	}
+	fresh, err := s.isFresh()
+	if err != nil {
+		return err
+	}
+	if fresh {
+		if err := s.create(); err != nil {
+			return fmt.Errorf("create the store in %s: %w", s.config.Dir, err)
+		}
+	}
+	if err := s.openControl(); err != nil {
+		return err
+	}
+	identity, err := s.control.identity()
+	if err != nil {
+		return err
+	}
+	if s.db, err = s.openPebble(s.path(messagesDir), true); err != nil {
+		return err
+	}
+	return s.recover(identity)
+}
+
+// prepareDirectory makes the directory ours: there, private, locked, and with
+// room to work in.
+func (s *Store) prepareDirectory() error {
+	if s.config.FS != nil {
+		return s.config.FS.MkdirAll(s.config.Dir, 0o700)
+	}
+	if err := os.MkdirAll(s.config.Dir, 0o700); err != nil {
+		return fmt.Errorf("make the data directory: %w", err)
+	}
+	if err := os.Chmod(s.config.Dir, 0o700); err != nil { //nolint:gosec // a directory needs its x
+		return fmt.Errorf("make the data directory private: %w", err)
+	}
+	lock, err := lockFile(s.path(lockName))
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, lock)
+	s.reserve, err = openReserve(s.path(reserveName), s.reserveSize())
+	return err
+}
+
+// reserveSize is what Pebble needs to get out of a full disk: the memtables
+// that it may have to flush, and some room for their tables' overhead.
+func (s *Store) reserveSize() int64 {
+	return int64(memTablesMax*s.memTableBytes()) + 64<<20 //nolint:gosec // far below 2^63
+}
+
+// isFresh says whether there is no store yet. A store of which one half is
+// missing is damaged, not fresh.
+func (s *Store) isFresh() (bool, error) {
+	hasMessages, err := s.exists(messagesDir)
+	if err != nil {
+		return false, err
+	}
+	hasControl, err := s.controlExists()
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case hasControl && !hasMessages:
+		return false, fmt.Errorf("%w: %s is there and %s is not: put the missing directory back from where it went, or restore a back-up",
+			ErrDamaged, s.path(controlName), s.path(messagesDir))
+	case hasMessages && !hasControl:
+		return false, s.refuseWithoutControl()
+	}
+	return !hasControl, nil
+}
+
+// refuseWithoutControl decides what messages without a control file are. The
+// directory of messages gets its name before the control file does, so a crash
+// while creating leaves this, and then it is empty.
+func (s *Store) refuseWithoutControl() error {
+	db, err := s.openPebble(s.path(messagesDir), true)
+	if err != nil {
+		return err
+	}
+	s.db = db
+	meta, err := s.readMeta()
+	s.db = nil
+	if err = errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	if meta.Last != 0 {
+		return fmt.Errorf("%w: %s is there and %s is not: put the missing file back from where it went, or restore a back-up",
+			ErrDamaged, s.path(messagesDir), s.path(controlName))
+	}
+	return s.createControl(meta.StoreID)
+}
+
+// create makes an empty store. Its commit point is the name of the control
+// file; what a crash before it leaves is recognized and made anew.
+func (s *Store) create() error {
+	fs := s.baseFS()
+	if err := fs.RemoveAll(s.path(creatingDir)); err != nil {
+		return err
+	}
+	db, err := s.openPebble(s.path(creatingDir), false)
+	if err != nil {
+		return err
+	}
+	id, err := uuid.NewV4()
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	value := make([]byte, metaLen)
+	Meta{StoreID: id, Floor: 1}.encode(value)
+	err = db.Set([]byte{tableMeta}, value, pebble.Sync)
+	if err == nil {
+		// The first WAL of a database is still written in old chunks, in which
+		// a flipped bit goes unseen; from here on there is only the new format.
+		err = db.Flush()
+	}
+	if err = errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	if err := fs.Rename(s.path(creatingDir), s.path(messagesDir)); err != nil {
+		return err
+	}
+	if err := s.syncDir(); err != nil {
+		return err
+	}
+	return s.createControl(id)
+}
+
+func (s *Store) createControl(id messaging.MessageID) error {
+	if s.config.FS != nil {
+		file, err := s.config.Control()
+		if err != nil {
+			return err
+		}
+		return (&Control{file: file}).create(id)
+	}
+	return createControlFile(s.path(controlName), id)
+}
+
+func (s *Store) openControl() error {
+	var file ControlFile
+	var err error
+	if s.config.FS != nil {
+		file, err = s.config.Control()
+	} else {
+		file, err = openControlFile(s.path(controlName))
+	}
+	if err != nil {
+		return err
+	}
+	s.control = &Control{file: file, fatal: s.fatal}
+	return s.control.load()
+}
+
+// recover checks what was opened against what was acknowledged, and begins a
+// new generation.
+func (s *Store) recover(id identity) error {
+	meta, err := s.readMeta()
+	if err != nil {
+		return fmt.Errorf("%w: %s has no meta record: %w", ErrDamaged, s.path(messagesDir), err)
+	}
+	if meta.StoreID != id.storeID {
+		return fmt.Errorf("%w: %s and %s belong to different stores: put the matching pair back", ErrDamaged, s.path(messagesDir), s.path(controlName))
+	}
+	mark, err := s.control.Watermark()
+	if err != nil {
+		return err
+	}
+	if meta.Last < mark.Sequence || meta.Generation < mark.Generation {
+		return fmt.Errorf("%w: it holds messages up to %d (generation %d), but %d (generation %d) was acknowledged: files are missing or were cut; restore them, and do not delete anything",
+			ErrDamaged, meta.Last, meta.Generation, mark.Sequence, mark.Generation)
+	}
+	if err := s.checkTail(meta); err != nil {
+		return err
+	}
+	meta.Generation++
+	s.meta = meta
+	batch := s.NewBatch()
+	defer batch.Close()
+	batch.PutMeta(meta)
+	batch.Commit()
+	return s.control.SaveWatermark(Watermark{Sequence: meta.Last, Generation: meta.Generation})
+}
+
+// tailCheck is how many of the last records are looked at when opening: more
+// than a memtable holds, so all that came out of the write-ahead log.
+const tailCheck = 200_000
+
+// checkTail refuses a log whose last records have a gap or end before the meta
+// record says.
+func (s *Store) checkTail(meta Meta) error {
+	next := meta.Floor
+	if meta.Last >= tailCheck {
+		next = max(next, meta.Last-tailCheck+1)
+	}
+	err := s.Records(next, ^uint64(0), func(seq uint64, _ []byte) (bool, error) {
+		if seq != next {
+			return false, fmt.Errorf("%w: record %d is missing", ErrDamaged, next)
+		}
+		next++
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	if next != meta.Last+1 {
+		return fmt.Errorf("%w: the log ends at %d instead of %d", ErrDamaged, next-1, meta.Last)
+	}
+	return nil
+}
+
+// Meta gives what was recovered when the store was opened.
+func (s *Store) Meta() Meta { return s.meta }
+
+// Control gives the control state.
+func (s *Store) Control() *Control { return s.control }
+
+// Close closes everything, in the opposite order of Open.
+func (s *Store) Close() error { return s.closeAll() }
+
+func (s *Store) closeAll() error {
+	var errs []error
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	if s.control != nil {
+		errs = append(errs, s.control.file.Close())
+	}
+	for _, v := range slices.Backward(s.closers) {
+		errs = append(errs, v.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// fatal ends the process through the configuration's hook.
+func (s *Store) fatal(doing string, err error) {
+	err = fmt.Errorf("%s: %w", doing, err)
+	if s.config.Fatal != nil {
+		s.config.Fatal(err)
+	}
+	panic(err) //nolint:forbidigo // going on would acknowledge what is not on disk
+}
+
+// slowDisk is when an operation of the disk is worth a line in the log.
+const slowDisk = 5 * time.Second

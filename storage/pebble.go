@@ -1,0 +1,146 @@
+package storage
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// memTablesMax is how many memtables may be full before writes wait.
+const memTablesMax = 4
+
+func (s *Store) memTableBytes() uint64 { return cmp.Or(s.config.MemTableBytes, 32<<20) }
+
+// openPebble opens one database; mustExist refuses to make an empty one where
+// there should be one, which Pebble does when its manifest is gone.
+func (s *Store) openPebble(dir string, mustExist bool) (*pebble.DB, error) {
+	cache := pebble.NewCache(cmp.Or(s.config.CacheBytes, 32<<20))
+	defer cache.Unref()
+	options := &pebble.Options{
+		FS:                          s.pebbleFS(),
+		Cache:                       cache,
+		FormatMajorVersion:          pebbleFormat,
+		ErrorIfNotExists:            mustExist,
+		ErrorIfExists:               !mustExist,
+		MemTableSize:                s.memTableBytes(),
+		MemTableStopWritesThreshold: memTablesMax,
+		L0CompactionThreshold:       2,
+		L0StopWritesThreshold:       48,
+		LBaseMaxBytes:               64 << 20,
+		MaxOpenFiles:                1000,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		Logger:                      pebbleLogger{s},
+		EventListener:               s.events(),
+	}
+	for i := range options.Levels {
+		options.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	db, err := pebble.Open(dir, options)
+	if err != nil {
+		return nil, s.openError(dir, err)
+	}
+	return db, nil
+}
+
+// openError says what kept Pebble from opening.
+func (s *Store) openError(dir string, err error) error {
+	switch {
+	case pebble.IsCorruptionError(err), errors.Is(err, pebble.ErrDBDoesNotExist), errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: %s cannot be opened: %w; restore it, and do not delete anything", ErrDamaged, dir, err)
+	case isDiskFull(err):
+		return fmt.Errorf("%w: %w", ErrDiskFull, err)
+	}
+	return fmt.Errorf("open %s: %w", dir, err)
+}
+
+// pebbleFS is the file system below the database: one that reports a slow disk
+// and gives the reserve free when the disk is full.
+func (s *Store) pebbleFS() vfs.FS {
+	if s.config.FS != nil {
+		return s.config.FS
+	}
+	checked, closer := vfs.WithDiskHealthChecks(vfs.Default, slowDisk, nil, func(info vfs.DiskSlowInfo) {
+		s.logger.Warn("the disk is slow", "file", filepath.Base(info.Path), "operation", info.OpType.String(), "seconds", info.Duration.Seconds())
+	})
+	s.closers = append(s.closers, closer)
+	return vfs.OnDiskFull(checked, func() {
+		s.logger.Error("the disk is full: the reserve is given free for what must still be written; free some space", "dir", s.config.Dir)
+		s.reserve.release(s.logger)
+	})
+}
+
+func (s *Store) baseFS() vfs.FS {
+	if s.config.FS != nil {
+		return s.config.FS
+	}
+	return vfs.Default
+}
+
+func (s *Store) path(name string) string { return s.baseFS().PathJoin(s.config.Dir, name) }
+
+func (s *Store) exists(name string) (bool, error) {
+	_, err := s.baseFS().Stat(s.path(name))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (s *Store) controlExists() (bool, error) {
+	if s.config.FS == nil {
+		return s.exists(controlName)
+	}
+	file, err := s.config.Control()
+	if err != nil {
+		return false, err
+	}
+	empty, err := (&Control{file: file}).isEmpty()
+	return !empty, errors.Join(err, file.Close())
+}
+
+func (s *Store) syncDir() error {
+	dir, err := s.baseFS().OpenDir(s.config.Dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// pebbleLogger hands Pebble's words on. What it calls fatal is a disk that
+// failed: the process ends.
+type pebbleLogger struct{ store *Store }
+
+func (l pebbleLogger) Infof(format string, args ...any) {
+	l.store.logger.Debug("pebble", "text", fmt.Sprintf(format, args...))
+}
+
+func (l pebbleLogger) Errorf(format string, args ...any) {
+	l.store.logger.Error("pebble", "text", fmt.Sprintf(format, args...))
+}
+
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	l.store.fatal("pebble", fmt.Errorf(format, args...)) //nolint:err113 // Pebble's own words
+}
+
+// events reports only what an operator has to know.
+func (s *Store) events() *pebble.EventListener {
+	return &pebble.EventListener{
+		BackgroundError: func(err error) {
+			s.logger.Error("background work of the store failed and is tried again", "error", err)
+		},
+		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
+			s.logger.Warn("writes wait for the store's background work", "reason", info.Reason)
+		},
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			s.logger.Error("the store found damaged data", "file", info.Path, "details", slog.AnyValue(info.Details))
+		},
+	}
+}

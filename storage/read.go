@@ -1,0 +1,216 @@
+package storage
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/stayafrica/messaging"
+)
+
+// ErrNotFound says that a key is not there.
+var ErrNotFound = errors.New("not found")
+
+// get calls use with the value of a key while the value is valid.
+func (s *Store) get(key []byte, use func(value []byte) error) error {
+	value, closer, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return ErrNotFound
+	}
+	if err != nil {
+		return s.readError(err)
+	}
+	err = use(value)
+	return errors.Join(err, closer.Close())
+}
+
+// readError marks what Pebble calls corrupt as damage.
+func (s *Store) readError(err error) error {
+	if pebble.IsCorruptionError(err) {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return fmt.Errorf("read the store: %w", err)
+}
+
+func damagedKey(table string, err error) error {
+	return fmt.Errorf("%w: table %s: %w", ErrDamaged, table, err)
+}
+
+func (s *Store) readMeta() (m Meta, err error) {
+	err = s.get([]byte{tableMeta}, func(v []byte) error {
+		m, err = decodeMeta(v)
+		return err
+	})
+	return m, err
+}
+
+// Record gives a copy of a record, or [ErrNotFound].
+func (s *Store) Record(seq uint64) (record []byte, err error) {
+	var key [9]byte
+	err = s.get(appendNumberKey(key[:0], tableLog, seq), func(v []byte) error {
+		record = slices.Clone(v)
+		return nil
+	})
+	return record, err
+}
+
+// User gives what a user's queue amounts to; a user without one has zeros.
+func (s *Store) User(user messaging.UserID) (u User, err error) {
+	err = s.get(userKey(user), func(v []byte) error {
+		u, err = decodeUser(v)
+		return err
+	})
+	if errors.Is(err, ErrNotFound) {
+		return User{}, nil
+	}
+	return u, err
+}
+
+// HasEntry says whether a message stands in a user's queue.
+func (s *Store) HasEntry(user messaging.UserID, p messaging.Priority, seq uint64) (bool, error) {
+	var key [2 + messaging.MaxIDLength + 9]byte
+	err := s.get(appendEntryKey(key[:0], user, p, seq), func([]byte) error { return nil })
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Receivers gives one chunk of a broadcast's receivers, or [ErrNotFound].
+func (s *Store) Receivers(id messaging.MessageID, chunk uint32) (receivers []messaging.Receiver, err error) {
+	err = s.get(receiversKey(id, chunk), func(v []byte) error {
+		receivers, err = messaging.DecodeReceivers(v)
+		return err
+	})
+	return receivers, err
+}
+
+// Entries calls each for the entries of one user and priority from sequence
+// from up to, not including, to, in order, until it returns false. It holds an
+// iterator open meanwhile: each must be quick.
+func (s *Store) Entries(user messaging.UserID, p messaging.Priority, from, to uint64, each func(seq uint64, e Entry) bool) error {
+	lower := appendEntryKey(nil, user, p, from)
+	upper := appendEntryKey(nil, user, p, to)
+	return s.scan(lower, upper, func(key, value []byte) (bool, error) {
+		_, _, seq, err := parseEntryKey(key)
+		if err != nil {
+			return false, damagedKey("q", err)
+		}
+		entry, err := decodeEntry(value)
+		if err != nil {
+			return false, damagedKey("q", err)
+		}
+		return each(seq, entry), nil
+	})
+}
+
+// AllEntries calls each for every entry of every queue, in the order of their
+// keys; for checks, which may take their time.
+func (s *Store) AllEntries(each func(user messaging.UserID, p messaging.Priority, seq uint64) bool) error {
+	return s.scan([]byte{tableQueue}, []byte{tableQueue + 1}, func(key, _ []byte) (bool, error) {
+		user, p, seq, err := parseEntryKey(key)
+		if err != nil {
+			return false, damagedKey("q", err)
+		}
+		return each(user, p, seq), nil
+	})
+}
+
+// Records calls each for the records from sequence from up to, not including,
+// to, in order, until it returns false. The bytes are valid during the call.
+func (s *Store) Records(from, to uint64, each func(seq uint64, record []byte) (bool, error)) error {
+	return s.scan(numberKey(tableLog, from), numberKey(tableLog, to), func(key, value []byte) (bool, error) {
+		seq, err := parseNumberKey(key)
+		if err != nil {
+			return false, damagedKey("l", err)
+		}
+		return each(seq, value)
+	})
+}
+
+// SequenceBefore gives the sequence of the last note in the time index that is
+// not after ms, or 0.
+func (s *Store) SequenceBefore(ms int64) (seq uint64, err error) {
+	iter, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{tableTime}, UpperBound: numberKey(tableTime, timeNumber(ms)+1)})
+	if err != nil {
+		return 0, s.readError(err)
+	}
+	defer func() { err = errors.Join(err, iter.Close()) }()
+	if !iter.Last() {
+		return 0, iter.Error()
+	}
+	value, err := iter.ValueAndErr()
+	if err != nil {
+		return 0, s.readError(err)
+	}
+	if len(value) != 8 {
+		return 0, damagedKey("t", errValue)
+	}
+	return binary.BigEndian.Uint64(value), nil
+}
+
+// LastTime gives the latest time in the time index, or 0.
+func (s *Store) LastTime() (ms int64, err error) {
+	iter, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{tableTime}, UpperBound: []byte{tableTime + 1}})
+	if err != nil {
+		return 0, s.readError(err)
+	}
+	defer func() { err = errors.Join(err, iter.Close()) }()
+	if !iter.Last() {
+		return 0, iter.Error()
+	}
+	n, err := parseNumberKey(iter.Key())
+	return int64(n), err //nolint:gosec // written from an int64
+}
+
+// Stages gives the broadcasts whose receivers were staged and never committed.
+func (s *Store) Stages() (ids []messaging.MessageID, err error) {
+	err = s.scan([]byte{tableStage}, []byte{tableStage + 1}, func(key, _ []byte) (bool, error) {
+		if len(key) != 17 {
+			return false, damagedKey("s", errKey)
+		}
+		ids = append(ids, messaging.MessageID(key[1:]))
+		return true, nil
+	})
+	return ids, err
+}
+
+// Fanouts gives the fan-outs that are not finished, oldest first.
+func (s *Store) Fanouts() (jobs []Fanout, err error) {
+	err = s.scan([]byte{tableFanout}, []byte{tableFanout + 1}, func(key, value []byte) (bool, error) {
+		job, err := decodeFanout(key, value)
+		if err != nil {
+			return false, damagedKey("f", err)
+		}
+		jobs = append(jobs, job)
+		return true, nil
+	})
+	return jobs, err
+}
+
+// scan calls each for the keys in [lower, upper) until it returns false.
+func (s *Store) scan(lower, upper []byte, each func(key, value []byte) (bool, error)) (err error) {
+	iter, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return s.readError(err)
+	}
+	defer func() {
+		if e := iter.Close(); e != nil && err == nil {
+			err = s.readError(e)
+		}
+	}()
+	for ok := iter.First(); ok; ok = iter.Next() {
+		value, err := iter.ValueAndErr()
+		if err != nil {
+			return s.readError(err)
+		}
+		more, err := each(iter.Key(), value)
+		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+package wal
+
+import (
+	"time"
+
+	"github.com/stayafrica/messaging/storage"
+)
+
+// committer is the one goroutine that writes. While it and the disk are busy,
+// the next group gathers by itself: that is all there is to group commit.
+func (l *Log) committer() {
+	defer close(l.syncing)
+	for g := l.next(); g != nil; g = l.next() {
+		l.apply(g)
+		l.syncing <- g
+	}
+}
+
+// publisher waits for commits to be durable and tells everyone.
+func (l *Log) publisher() {
+	defer close(l.done)
+	for g := range l.syncing {
+		l.since.Store(g.began.UnixNano())
+		g.batch.Wait()
+		l.since.Store(0)
+		if l.config.Observe != nil {
+			l.config.Observe(len(g.changes), g.batch.Len(), time.Since(g.began))
+		}
+		l.publish(g)
+		g.batch.Close()
+	}
+}
+
+// next waits for a group with changes; nil says that the log is closed and
+// nothing waits any more.
+func (l *Log) next() *group {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.pending.changes) == 0 {
+		if l.closed {
+			return nil
+		}
+		l.work.Wait()
+	}
+	g := l.pending
+	l.pending = newGroup()
+	return g
+}
+
+// apply stages a group and hands it to the store. The commit point is the fsync
+// that the publisher waits for: before it nothing has happened, after it all
+// has, and recovery finds one or the other.
+func (l *Log) apply(g *group) {
+	g.batch = l.store.NewBatch()
+	g.sequences = make([]uint64, len(g.changes))
+	l.commits++
+	// Records come first, then all the rest: keys in order are cheaper to insert.
+	for i, c := range g.changes {
+		g.sequences[i] = l.append(g.batch, c.Record())
+	}
+	for i, c := range g.changes {
+		c.Stage(&Tx{Batch: g.batch, Sequence: g.sequences[i], Commit: l.commits, log: l})
+	}
+	l.finish(&Tx{Batch: g.batch, Commit: l.commits, log: l})
+	g.batch.PutMeta(l.meta)
+	g.meta, g.began = l.meta, time.Now()
+	g.batch.Apply()
+}
+
+// append gives a record its sequence and adds it to the batch.
+func (l *Log) append(batch *storage.Batch, record *Record) uint64 {
+	if record == nil {
+		return 0
+	}
+	l.meta.Last++
+	batch.PutRecord(l.meta.Last, record.size(), record.encode)
+	if ms := record.Message.CreatedAt.UnixMilli(); l.clock.due(ms, l.meta.Last) {
+		batch.PutTime(ms, l.meta.Last)
+	}
+	return l.meta.Last
+}
+
+func (l *Log) publish(g *group) {
+	moved := l.durable.Swap(g.meta.Last) != g.meta.Last
+	l.floor.Store(g.meta.Floor)
+	l.queued.Store(g.meta.Queued)
+	for _, c := range g.changes {
+		c.Published()
+	}
+	if moved {
+		l.mu.Lock()
+		close(l.tail)
+		l.tail = make(chan struct{})
+		l.mu.Unlock()
+	}
+	close(g.done)
+}
+
+// The time index has a note at least every so many records or milliseconds.
+const (
+	timeIndexRecords = 4096
+	timeIndexMillis  = 10_000
+)
+
+// timeIndex decides which records get a note in the time index. Notes only move
+// forward in time, also when the clock does not.
+type timeIndex struct {
+	last int64
+	seq  uint64
+}
+
+func (t *timeIndex) due(ms int64, seq uint64) bool {
+	if ms <= t.last || (ms-t.last < timeIndexMillis && seq-t.seq < timeIndexRecords) {
+		return false
+	}
+	t.last, t.seq = ms, seq
+	return true
+}

@@ -1,0 +1,201 @@
+package wal
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/storage"
+)
+
+// Change is one indivisible change of the store. Its methods run on the
+// committer, one change after the other, and must be quick: every request
+// waits behind them.
+type Change interface {
+	// Record gives what to append to the log, or nil.
+	Record() *Record
+	// Stage adds the change's share to the commit. Nothing of it may be shown to
+	// anyone before Published.
+	Stage(tx *Tx)
+	// Published is called when the commit is durable, in the order of Stage and
+	// before [Log.Commit] returns; later changes may be staged meanwhile.
+	Published()
+}
+
+// Tx is what a change may do within its commit.
+type Tx struct {
+	*storage.Batch
+	// Sequence is the sequence of the change's record, or 0.
+	Sequence uint64
+	// Commit is the number of the commit: what was staged in it is durable when
+	// a change of it, or of a later one, is published.
+	Commit uint64
+	log    *Log
+}
+
+// AddQueued counts entries that enter (or, negative, leave) queues.
+func (tx *Tx) AddQueued(n int64) { tx.log.meta.Queued += n }
+
+// SetFloor says that retention has taken all below seq.
+func (tx *Tx) SetFloor(seq uint64) { tx.log.meta.Floor = max(tx.log.meta.Floor, seq) }
+
+// Config says what a log works on.
+type Config struct {
+	Store *storage.Store
+	// MaxPending bounds how many changes may wait for a commit (default 16384);
+	// past it [Log.Commit] answers that the service is overloaded.
+	MaxPending int
+	// Observe is told of every commit: how many changes it had, its bytes and
+	// how long it took to become durable. It must not block; nil is fine.
+	Observe func(changes, bytes int, took time.Duration)
+}
+
+// Log is the log of messages.
+//
+// Invariants:
+//
+//  1. Only the committer writes meta, gives out sequences and applies batches
+//     that hold records; only the publisher publishes, in the same order.
+//  2. durable is the last sequence whose commit was fsynced; nothing above it is
+//     given to a reader.
+//  3. Sequences have no gaps: one that was given out is in the batch that is
+//     committed next, or the process has ended.
+type Log struct {
+	config  Config
+	store   *storage.Store
+	meta    storage.Meta // the committer's
+	clock   timeIndex    // the committer's
+	commits uint64       // the committer's: how many there were
+	syncing chan *group  // applied and not yet durable, in order
+	finish  func(tx *Tx)
+
+	durable atomic.Uint64
+	floor   atomic.Uint64
+	queued  atomic.Int64
+	since   atomic.Int64 // when the commit that is running began, Unix ns; 0 for none
+
+	mu      sync.Mutex
+	work    sync.Cond // signalled when pending gets its first change, or closed is set
+	pending *group
+	closed  bool
+	tail    chan struct{} // closed and replaced when durable moves
+	done    chan struct{} // closed when committer and publisher have ended
+}
+
+// group is the changes that become durable together.
+type group struct {
+	changes   []Change
+	sequences []uint64      // of their records
+	done      chan struct{} // closed when the group is durable
+	batch     *storage.Batch
+	meta      storage.Meta // as of this group
+	began     time.Time
+}
+
+func newGroup() *group { return &group{done: make(chan struct{})} }
+
+// Open starts the log at what the store recovered. Close it before the store.
+func Open(config Config) (*Log, error) {
+	if config.MaxPending == 0 {
+		config.MaxPending = 16384
+	}
+	l := &Log{
+		config: config, store: config.Store, meta: config.Store.Meta(),
+		syncing: make(chan *group), finish: func(*Tx) {}, pending: newGroup(), tail: make(chan struct{}), done: make(chan struct{}),
+	}
+	l.work.L = &l.mu
+	last, err := l.store.LastTime()
+	if err != nil {
+		return nil, err
+	}
+	l.clock.last = last
+	l.durable.Store(l.meta.Last)
+	l.floor.Store(l.meta.Floor)
+	l.queued.Store(l.meta.Queued)
+	go l.committer()
+	go l.publisher()
+	return l, nil
+}
+
+// OnFinish sets what is called on the committer when all changes of a commit
+// are staged, to add what they have in common. It is set before the first
+// change.
+func (l *Log) OnFinish(finish func(tx *Tx)) { l.finish = finish }
+
+// Close commits what waits and ends the goroutines.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	l.closed = true
+	l.work.Signal()
+	l.mu.Unlock()
+	<-l.done
+	return nil
+}
+
+// Commit makes a change durable. It returns when the fsync has ended, or at
+// once with an [*messaging.Error] when too much is waiting or the log is
+// closing; then nothing of the change has happened. There is no way to call a
+// change back: it would not be known whether it is on disk.
+func (l *Log) Commit(c Change) error {
+	done, err := l.enqueue(c, l.config.MaxPending)
+	if err != nil {
+		return err
+	}
+	<-done
+	return nil
+}
+
+// Enqueue hands a change to the committer without waiting for it, and without
+// the bound of Commit: it is for what has to follow a change or an answer that
+// has happened already, and whose number is bounded by that.
+func (l *Log) Enqueue(c Change) error {
+	_, err := l.enqueue(c, math.MaxInt)
+	return err
+}
+
+func (l *Log) enqueue(c Change, limit int) (<-chan struct{}, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, messaging.Errorf(messaging.CodeShuttingDown, "the service is stopping")
+	}
+	g := l.pending
+	if len(g.changes) >= limit {
+		return nil, overloaded("too many requests wait for the disk")
+	}
+	g.changes = append(g.changes, c)
+	if len(g.changes) == 1 {
+		l.work.Signal()
+	}
+	return g.done, nil
+}
+
+func overloaded(what string) error {
+	err := messaging.Errorf(messaging.CodeOverloaded, "%s: try again in a second", what)
+	err.RetryAfter = time.Second
+	return err
+}
+
+// Stalled says for how long the commit that is running has been waiting for
+// the disk; 0 when none is.
+func (l *Log) Stalled() time.Duration {
+	since := l.since.Load()
+	if since == 0 {
+		return 0
+	}
+	return time.Since(time.Unix(0, since))
+}
+
+// Durable is the last sequence that is on disk. Readers go no further.
+func (l *Log) Durable() uint64 { return l.durable.Load() }
+
+// Floor is the lowest sequence that retention has left.
+func (l *Log) Floor() uint64 { return l.floor.Load() }
+
+// Queued is how many entries stand in all queues.
+func (l *Log) Queued() int64 { return l.queued.Load() }
+
+// Generation counts how often the store was opened.
+func (l *Log) Generation() uint64 { return l.store.Meta().Generation }

@@ -1,0 +1,167 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/storage"
+)
+
+// errEnough stops a scan whose page is full.
+var errEnough = errors.New("page is full")
+
+// Record gives the record of a sequence, or [storage.ErrNotFound] when
+// retention has taken it.
+func (l *Log) Record(seq uint64) (Record, error) {
+	raw, err := l.store.Record(seq)
+	if err != nil {
+		return Record{}, err
+	}
+	return decode(seq, raw)
+}
+
+func decode(seq uint64, raw []byte) (Record, error) {
+	r, err := DecodeRecord(raw)
+	if err != nil {
+		return Record{}, fmt.Errorf("%w: record %d: %w", storage.ErrDamaged, seq, err)
+	}
+	return r, nil
+}
+
+// Read gives the messages from a position on, in the order of the log, until
+// there are limit of them, they have maxBytes of bodies (always at least one
+// message), or the durable end is reached. A broadcast gives one message a
+// receiver. next is the position behind the last one.
+func (l *Log) Read(from messaging.Position, limit, maxBytes int) (page []messaging.Message, next messaging.Position, err error) {
+	r := reader{log: l, limit: limit, maxBytes: maxBytes, next: from}
+	if floor := l.Floor(); r.next.Sequence < floor {
+		r.next = messaging.Position{Sequence: floor}
+	}
+	err = l.store.Records(r.next.Sequence, l.Durable()+1, r.record)
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return r.page, r.next, err
+}
+
+// reader gathers one page.
+type reader struct {
+	log      *Log
+	limit    int
+	maxBytes int
+	bytes    int
+	page     []messaging.Message
+	next     messaging.Position
+}
+
+func (r *reader) full() bool {
+	return len(r.page) >= r.limit || (r.bytes >= r.maxBytes && len(r.page) > 0)
+}
+
+func (r *reader) record(seq uint64, raw []byte) (bool, error) {
+	if seq != r.next.Sequence {
+		return false, fmt.Errorf("%w: record %d is missing", storage.ErrDamaged, r.next.Sequence)
+	}
+	record, err := decode(seq, raw)
+	if err != nil {
+		return false, err
+	}
+	record.Message.Body = slices.Clone(record.Message.Body) // raw is the iterator's
+	if record.IsBroadcast() {
+		err = r.broadcast(seq, &record)
+	} else {
+		r.add(record.Single(seq))
+	}
+	if err != nil {
+		return false, err
+	}
+	r.next = messaging.Position{Sequence: seq + 1}
+	return !r.full(), nil
+}
+
+func (r *reader) add(m messaging.Message) {
+	r.page = append(r.page, m)
+	r.bytes += len(m.Body) + messaging.JSONOverhead
+}
+
+func (r *reader) broadcast(seq uint64, record *Record) error {
+	for r.next.Receiver < record.Recipients {
+		chunk := r.next.Receiver / messaging.ReceiversPerChunk
+		receivers, err := r.log.Receivers(record, chunk)
+		if err != nil {
+			return err
+		}
+		for _, receiver := range receivers[r.next.Receiver%messaging.ReceiversPerChunk:] {
+			if r.full() {
+				return errEnough
+			}
+			r.add(record.CopyFor(seq, r.next.Receiver, receiver))
+			r.next.Receiver++
+		}
+	}
+	return nil
+}
+
+// Receivers gives one chunk of a broadcast's receivers, whole.
+func (l *Log) Receivers(record *Record, chunk uint32) ([]messaging.Receiver, error) {
+	receivers, err := l.store.Receivers(record.Message.ID, chunk)
+	if err != nil {
+		return nil, fmt.Errorf("%w: receivers of broadcast %s: %w", storage.ErrDamaged, record.Message.ID, err)
+	}
+	want := min(record.Recipients-chunk*messaging.ReceiversPerChunk, messaging.ReceiversPerChunk)
+	if uint32(len(receivers)) != want { //nolint:gosec // at most 4096
+		return nil, fmt.Errorf("%w: receivers of broadcast %s: chunk %d has %d", storage.ErrDamaged, record.Message.ID, chunk, len(receivers))
+	}
+	return receivers, nil
+}
+
+// Wait returns when the log has something at or behind a position, or with the
+// context's error.
+func (l *Log) Wait(ctx context.Context, from messaging.Position) error {
+	for {
+		l.mu.Lock()
+		tail := l.tail
+		l.mu.Unlock()
+		if l.Durable() >= from.Sequence {
+			return nil
+		}
+		select {
+		case <-tail:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// ExpiredBefore gives the first sequence that retention must keep: every record
+// below it was written at or before cutoff (Unix ms). now tells records apart
+// that a clock running ahead has dated into the future; they go with those
+// around them. It looks at no more than limit records.
+func (l *Log) ExpiredBefore(cutoff, now int64, limit uint64) (uint64, error) {
+	indexed, err := l.store.SequenceBefore(cutoff)
+	if err != nil {
+		return 0, err
+	}
+	keep := l.Floor()
+	if indexed >= keep+limit {
+		return keep + limit, nil
+	}
+	keep = max(keep, indexed+1)
+	err = l.store.Records(keep, min(l.Durable(), keep+limit)+1, func(seq uint64, raw []byte) (bool, error) {
+		record, err := decode(seq, raw)
+		if err != nil {
+			return false, err
+		}
+		switch at := record.Message.CreatedAt.UnixMilli(); {
+		case at <= cutoff:
+			keep = seq + 1
+		case at <= now:
+			return false, nil
+		}
+		return true, nil
+	})
+	return keep, err
+}

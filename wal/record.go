@@ -1,0 +1,114 @@
+package wal
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/stayafrica/messaging"
+)
+
+// Record is what the log keeps of a send or a broadcast. Its Message has no
+// position and, for a broadcast, no receiver: [Record.Single] and
+// [Record.CopyFor] give the messages that receivers get.
+type Record struct {
+	Message messaging.Message
+	// Recipients is how many receivers a broadcast has; 0 for a single message.
+	Recipients uint32
+}
+
+// IsBroadcast says whether the record is one message for many.
+func (r *Record) IsBroadcast() bool { return r.Recipients > 0 }
+
+// Single gives the message of a record that is not a broadcast.
+func (r *Record) Single(seq uint64) messaging.Message {
+	m := r.Message
+	m.Position = messaging.Position{Sequence: seq}
+	return m
+}
+
+// CopyFor gives the copy of a broadcast for one receiver.
+func (r *Record) CopyFor(seq uint64, number uint32, receiver messaging.Receiver) messaging.Message {
+	m := r.Message
+	m.ID = messaging.CopyID(r.Message.ID, receiver.User)
+	m.Position = messaging.Position{Sequence: seq, Receiver: number}
+	m.Receiver = receiver
+	m.Copy = true
+	return m
+}
+
+// The record on disk:
+//
+//	version:1  flags:1  priority:1  defaults:1  time:8 (Unix ms)  id:16  recipients:4
+//	len:1 conversation   len:1 receiver   body (to the end, as it came)
+//
+// flags: 1 the backend has it already ("persist": false).
+const (
+	recordVersion = 1
+	flagStored    = 1
+	recordFixed   = 4 + 8 + 16 + 4
+	maxPriority   = byte(messaging.Priorities - 1)
+	allDefaults   = byte(messaging.DefaultType | messaging.DefaultPriority | messaging.DefaultMetadata)
+)
+
+var errRecord = errors.New("record is damaged")
+
+func (r *Record) size() int {
+	return recordFixed + 2 + len(r.Message.Conversation) + len(r.Message.Receiver.User) + len(r.Message.Body)
+}
+
+// encode writes the record into dst, which has its size.
+func (r *Record) encode(dst []byte) {
+	m := &r.Message
+	dst[0], dst[1] = recordVersion, 0
+	if m.Stored {
+		dst[1] = flagStored
+	}
+	dst[2], dst[3] = byte(m.Priority), byte(m.Defaults)
+	binary.BigEndian.PutUint64(dst[4:], uint64(m.CreatedAt.UnixMilli()))
+	copy(dst[12:], m.ID[:])
+	binary.BigEndian.PutUint32(dst[28:], r.Recipients)
+	rest := dst[recordFixed:]
+	for _, id := range []string{m.Conversation, string(m.Receiver.User)} {
+		rest[0] = byte(len(id)) //nolint:gosec // at most 64
+		copy(rest[1:], id)
+		rest = rest[1+len(id):]
+	}
+	copy(rest, m.Body)
+}
+
+// DecodeRecord reads a record; the message's body aliases src. It gives an
+// error, and never panics, for bytes that no record was encoded to.
+func DecodeRecord(src []byte) (Record, error) {
+	if len(src) < recordFixed+2 || src[0] != recordVersion || src[1]&^flagStored != 0 ||
+		src[2] > maxPriority || src[3]&^allDefaults != 0 {
+		return Record{}, errRecord
+	}
+	r := Record{Recipients: binary.BigEndian.Uint32(src[28:])}
+	m := &r.Message
+	m.Stored = src[1]&flagStored != 0
+	m.Priority, m.Defaults = messaging.Priority(src[2]), messaging.Defaults(src[3])
+	m.CreatedAt = time.UnixMilli(int64(binary.BigEndian.Uint64(src[4:]))) //nolint:gosec // the bits come back as they went
+	copy(m.ID[:], src[12:28])
+	conversation, rest, ok := cutID(src[recordFixed:])
+	if !ok {
+		return Record{}, errRecord
+	}
+	receiver, body, ok := cutID(rest)
+	if !ok || len(body) < len(`{}`) || body[0] != '{' || body[len(body)-1] != '}' {
+		return Record{}, errRecord
+	}
+	m.Conversation, m.Receiver.User, m.Body = conversation, messaging.UserID(receiver), body
+	if r.IsBroadcast() == (receiver != "") {
+		return Record{}, errRecord
+	}
+	return r, nil
+}
+
+func cutID(src []byte) (id string, rest []byte, ok bool) {
+	if len(src) == 0 || len(src) < 1+int(src[0]) || src[0] > messaging.MaxIDLength {
+		return "", nil, false
+	}
+	end := 1 + int(src[0])
+	return string(src[1:end]), src[end:], true
+}
