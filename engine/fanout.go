@@ -59,10 +59,7 @@ func (e *Engine) fanoutAll(ctx context.Context) error {
 		if len(jobs) == 0 || jobs[0].Sequence > e.log.Durable() || ctx.Err() != nil {
 			return nil
 		}
-		switch err := e.fanout(ctx, jobs[0]); {
-		case messaging.CodeOf(err) == messaging.CodeShuttingDown:
-			return nil //nolint:nilerr // the service stops; the next one goes on here
-		case err != nil:
+		if err := e.fanout(ctx, jobs[0]); err != nil {
 			return fmt.Errorf("enter broadcast %d into its queues: %w", jobs[0].Sequence, err)
 		}
 	}

@@ -120,11 +120,11 @@ func (s *Store) open() error {
 // prepareDirectory makes the directory ours: there, private, locked, and with
 // room to work in.
 func (s *Store) prepareDirectory() error {
-	if s.config.FS != nil {
-		return s.config.FS.MkdirAll(s.config.Dir, 0o700)
-	}
-	if err := os.MkdirAll(s.config.Dir, 0o700); err != nil {
+	if err := s.makeDirectory(s.config.Dir); err != nil {
 		return fmt.Errorf("make the data directory: %w", err)
+	}
+	if s.config.FS != nil {
+		return nil
 	}
 	if err := os.Chmod(s.config.Dir, 0o700); err != nil { //nolint:gosec // a directory needs its x
 		return fmt.Errorf("make the data directory private: %w", err)
@@ -136,6 +136,25 @@ func (s *Store) prepareDirectory() error {
 	s.closers = append(s.closers, lock)
 	s.reserve, err = openReserve(s.path(reserveName), s.reserveSize())
 	return err
+}
+
+// makeDirectory makes a directory and those above it, each durable in the one
+// that it stands in: a crash must not take the name of the data directory.
+func (s *Store) makeDirectory(dir string) error {
+	fs := s.baseFS()
+	if _, err := fs.Stat(dir); err == nil {
+		return nil
+	}
+	parent := fs.PathDir(dir)
+	if parent != dir {
+		if err := s.makeDirectory(parent); err != nil {
+			return err
+		}
+	}
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return s.syncDir(parent)
 }
 
 // reserveSize is what Pebble needs to get out of a full disk: the memtables
@@ -215,7 +234,7 @@ func (s *Store) create() error {
 	if err := fs.Rename(s.path(creatingDir), s.path(messagesDir)); err != nil {
 		return err
 	}
-	if err := s.syncDir(); err != nil {
+	if err := s.syncDir(s.config.Dir); err != nil {
 		return err
 	}
 	return s.createControl(id)

@@ -106,8 +106,8 @@ func (s *Store) controlExists() (bool, error) {
 	return !empty, errors.Join(err, file.Close())
 }
 
-func (s *Store) syncDir() error {
-	dir, err := s.baseFS().OpenDir(s.config.Dir)
+func (s *Store) syncDir(path string) error {
+	dir, err := s.baseFS().OpenDir(path)
 	if err != nil {
 		return err
 	}

@@ -146,11 +146,11 @@ func (l *Log) ExpiredBefore(cutoff, now int64, limit uint64) (uint64, error) {
 		return 0, err
 	}
 	keep := l.Floor()
-	if indexed >= keep+limit {
-		return keep + limit, nil
+	end := min(l.Durable()+1, keep+limit)
+	if keep = max(keep, indexed+1); keep >= end {
+		return end, nil
 	}
-	keep = max(keep, indexed+1)
-	err = l.store.Records(keep, min(l.Durable(), keep+limit)+1, func(seq uint64, raw []byte) (bool, error) {
+	err = l.store.Records(keep, end, func(seq uint64, raw []byte) (bool, error) {
 		record, err := decode(seq, raw)
 		if err != nil {
 			return false, err

@@ -1,0 +1,340 @@
+package storage
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stayafrica/messaging"
+)
+
+func openDisk(t *testing.T, dir string) *Store {
+	t.Helper()
+	s, err := Open(Config{Dir: dir, MemTableBytes: 1 << 20, Fatal: func(err error) { panic(err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// fill commits n records, as the log would.
+func fill(t *testing.T, s *Store, n int) {
+	t.Helper()
+	meta := s.Meta()
+	for range n {
+		meta.Last++
+		b := s.NewBatch()
+		b.PutRecord(meta.Last, 4, func(dst []byte) { copy(dst, "body") })
+		b.PutMeta(meta)
+		b.Commit()
+		b.Close()
+	}
+	if err := s.Control().SaveWatermark(Watermark{Sequence: meta.Last, Generation: meta.Generation}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func closeStore(t *testing.T, s *Store) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantRefused(t *testing.T, dir string, want error) {
+	t.Helper()
+	before := listing(t, dir)
+	s, err := Open(Config{Dir: dir, MemTableBytes: 1 << 20})
+	if err == nil {
+		_ = s.Close()
+	}
+	if !errors.Is(err, want) {
+		t.Fatalf("open gave %v, want %v", err, want)
+	}
+	if after := listing(t, dir); before != after {
+		t.Errorf("a refused open changed the directory:\n%s\n%s", before, after)
+	}
+}
+
+// listing names what stands at the top of a data directory.
+func listing(t *testing.T, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := ""
+	for _, e := range entries {
+		if e.Name() != lockName && e.Name() != reserveName {
+			names += e.Name() + " "
+		}
+	}
+	return names
+}
+
+func TestStoreComesBackAsItWas(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	for round := range 3 {
+		s := openDisk(t, dir)
+		if m := s.Meta(); m.Last != uint64(round*5) || m.Generation != uint64(round+1) || m.Floor != 1 { //nolint:gosec // small
+			t.Fatalf("round %d: %+v", round, m)
+		}
+		fill(t, s, 5)
+		closeStore(t, s)
+	}
+	for _, p := range []string{dir, filepath.Join(dir, messagesDir)} { // fact 10
+		info, err := os.Stat(p)
+		if err != nil || (p == dir && info.Mode().Perm() != 0o700) {
+			t.Errorf("%s: %v %v", p, info.Mode(), err)
+		}
+	}
+}
+
+func TestSecondProcessIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	s := openDisk(t, dir)
+	defer closeStore(t, s)
+	_, err := Open(Config{Dir: dir})
+	if !errors.Is(err, ErrLocked) {
+		t.Errorf("got %v", err)
+	}
+	if err := InUse(dir); !errors.Is(err, ErrLocked) {
+		t.Errorf("in use: %v", err)
+	}
+}
+
+func TestWatermarkFindsAMissingWAL(t *testing.T) { // fact 2
+	dir := t.TempDir()
+	s := openDisk(t, dir)
+	fill(t, s, 5)
+	closeStore(t, s)
+	logs, err := filepath.Glob(filepath.Join(dir, messagesDir, "*.log"))
+	if err != nil || len(logs) == 0 {
+		t.Fatalf("no write-ahead log: %v", err)
+	}
+	for _, name := range logs {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantRefused(t, dir, ErrDamaged)
+}
+
+func TestCutWALIsFound(t *testing.T) { // fact 1
+	dir := t.TempDir()
+	s := openDisk(t, dir)
+	fill(t, s, 50)
+	closeStore(t, s)
+	logs, _ := filepath.Glob(filepath.Join(dir, messagesDir, "*.log"))
+	for _, name := range logs {
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(name, info.Size()/2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantRefused(t, dir, ErrDamaged)
+}
+
+func TestHalfAStoreIsRefused(t *testing.T) {
+	for _, missing := range []string{controlName, messagesDir} {
+		t.Run(missing, func(t *testing.T) {
+			dir := t.TempDir()
+			s := openDisk(t, dir)
+			fill(t, s, 3)
+			closeStore(t, s)
+			if err := os.RemoveAll(filepath.Join(dir, missing)); err != nil {
+				t.Fatal(err)
+			}
+			wantRefused(t, dir, ErrDamaged)
+		})
+	}
+}
+
+func TestDamagedControlFileIsRefused(t *testing.T) { // fact 3
+	dir := t.TempDir()
+	s := openDisk(t, dir)
+	fill(t, s, 3)
+	closeStore(t, s)
+	path := filepath.Join(dir, controlName)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, damage := range map[string][]byte{
+		"empty": {}, "short": whole[:4096], "cut": whole[:3*4096], "zeros": make([]byte, len(whole)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile(path, damage, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			wantRefused(t, dir, ErrDamaged)
+		})
+	}
+}
+
+func TestUnknownFormatIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	s := openDisk(t, dir)
+	id, err := s.control.identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.control.file.Update(func(tx ControlTx) error {
+		return putState(tx, keyIdentity, append([]byte{0, 0, 0, Format + 1}, id.storeID[:]...))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	closeStore(t, s)
+	wantRefused(t, dir, ErrFormat)
+}
+
+func TestOneCopyOfTheControlStateIsEnough(t *testing.T) {
+	dir := t.TempDir()
+	s := openDisk(t, dir)
+	fill(t, s, 3)
+	if err := s.control.file.Update(func(tx ControlTx) error {
+		for _, key := range []string{keyIdentity, keyWatermark} {
+			if err := tx.Put(bucketState, key, []byte("rubbish")); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	closeStore(t, s)
+	s = openDisk(t, dir)
+	if s.Meta().Last != 3 {
+		t.Errorf("%+v", s.Meta())
+	}
+	closeStore(t, s)
+}
+
+func TestStoreOfAnotherDirectoryIsRefused(t *testing.T) {
+	a, b := t.TempDir(), t.TempDir()
+	for _, dir := range []string{a, b} {
+		s := openDisk(t, dir)
+		fill(t, s, 3)
+		closeStore(t, s)
+	}
+	if err := os.Rename(filepath.Join(b, controlName), filepath.Join(a, controlName)); err != nil {
+		t.Fatal(err)
+	}
+	wantRefused(t, a, ErrDamaged)
+}
+
+func TestCrashWhileCreatingIsRecovered(t *testing.T) {
+	dir := t.TempDir()
+	s := openDisk(t, dir)
+	closeStore(t, s)
+	if err := os.Remove(filepath.Join(dir, controlName)); err != nil { // its name is the last step
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, creatingDir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s = openDisk(t, dir)
+	fill(t, s, 1)
+	closeStore(t, s)
+}
+
+func letter(seq uint64, receiver uint32, reason string) messaging.DeadLetter {
+	id := messaging.MessageID{0: byte(seq), 1: byte(receiver)}
+	return messaging.DeadLetter{
+		ID: messaging.DeadLetterID(messaging.Refused, id), Kind: messaging.Refused, Reason: reason, StatusCode: 400, Attempts: 1,
+		FailedAt: time.Unix(1, 0), Recipients: 1, Message: []byte(`{"n":9007199254740993}`), Position: messaging.Position{Sequence: seq, Receiver: receiver},
+	}
+}
+
+func TestDeadLetters(t *testing.T) {
+	dir := t.TempDir()
+	s := openDisk(t, dir)
+	c := s.Control()
+	letters := []messaging.DeadLetter{letter(1, 0, "a"), letter(2, 0, "b"), letter(3, 0, "b"), letter(4, 0, "b"), letter(4, 1, "b"), letter(4, 2, "c")}
+	for range 2 { // again, as after a crash before the position was saved
+		if err := c.AddDeadLetters(letters); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closeStore(t, s)
+	s = openDisk(t, dir)
+	defer closeStore(t, s)
+	c = s.Control()
+	var got []string
+	filter := messaging.DeadLetterFilter{Limit: 2}
+	for {
+		page, err := c.ListDeadLetters(filter)
+		if err != nil || page.Total != 5 {
+			t.Fatalf("total %d (%v), want 5", page.Total, err)
+		}
+		for _, d := range page.DeadLetters {
+			got = append(got, fmt.Sprint(d.Position.Sequence, d.Reason, d.Recipients, string(d.Message)))
+		}
+		if page.Next == "" {
+			break
+		}
+		filter.After = page.Next
+	}
+	want := `["1a1{\"n\":9007199254740993}" "2b1{\"n\":9007199254740993}" "3b1{\"n\":9007199254740993}" "4b2{\"n\":9007199254740993}" "4c1{\"n\":9007199254740993}"]`
+	if text := fmt.Sprintf("%q", got); text != want {
+		t.Errorf("got %s\nwant %s", text, want)
+	}
+	page, err := c.ListDeadLetters(messaging.DeadLetterFilter{Limit: 10, Reason: "b", Kind: messaging.Refused})
+	if err != nil || len(page.DeadLetters) != 3 {
+		t.Errorf("%d have the reason (%v), want 3", len(page.DeadLetters), err)
+	}
+	if d, ok, err := c.FindDeadLetter(letters[0].ID); err != nil || !ok || !json.Valid(d.AppendJSON(nil)) {
+		t.Errorf("%+v %t %v", d, ok, err)
+	}
+	if _, ok, err := c.FindDeadLetter("refused-x"); ok || err != nil {
+		t.Errorf("found what is not there: %v", err)
+	}
+}
+
+func TestReserveIsGivenFreeAndTakenAgain(t *testing.T) { // fact 4
+	dir := t.TempDir()
+	s := openDisk(t, dir)
+	defer closeStore(t, s)
+	path := filepath.Join(dir, reserveName)
+	if info, err := os.Stat(path); err != nil || info.Size() == 0 {
+		t.Fatalf("no reserve: %v", err)
+	}
+	s.reserve.release(s.logger)
+	if _, err := os.Stat(path); err == nil || s.ReserveHeld() {
+		t.Error("the reserve is still there")
+	}
+	if err := s.RestoreReserve(); err != nil || !s.ReserveHeld() {
+		t.Errorf("the reserve is not there again: %v", err)
+	}
+}
+
+func FuzzKeys(f *testing.F) {
+	f.Add(appendEntryKey(nil, "user", messaging.Low, 7))
+	f.Fuzz(func(t *testing.T, key []byte) {
+		user, p, seq, err := parseEntryKey(key)
+		if err == nil && string(appendEntryKey(nil, user, p, seq)) != string(key) {
+			t.Errorf("%x is read as %s %s %d", key, user, p, seq)
+		}
+	})
+}
+
+func FuzzValues(f *testing.F) {
+	u := User{Counts: [3]uint64{1, 2, 3}, Heads: [3]uint64{4, 5, 600}}
+	f.Add(u.append(nil))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		if u, err := decodeUser(value); err == nil {
+			if again, err := decodeUser(u.append(nil)); err != nil || again != u {
+				t.Errorf("%+v became %+v (%v)", u, again, err)
+			}
+		}
+		_, _ = decodeMeta(value)
+		_, _ = decodeEntry(value)
+	})
+}
