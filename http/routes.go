@@ -1,6 +1,7 @@
 package http
 
 import (
+	"cmp"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -104,8 +105,7 @@ func (s *Server) serve(route route) httprouter.Handle {
 		if err != nil {
 			rep = s.failure(w, r, err)
 		}
-		s.write(w, r, rep)
-		observe(rep.status, time.Since(began))
+		observe(s.write(w, r, rep), time.Since(began))
 	}
 }
 
@@ -134,16 +134,13 @@ func (s *Server) refusal(path string, why func(r *http.Request) error) http.Hand
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		rep := s.failure(w, r, why(r))
-		s.write(w, r, rep)
-		observe(rep.status, time.Since(began))
+		observe(s.write(w, r, rep), time.Since(began))
 	})
 }
 
-// write sends a reply, and tells its handler whether it left.
-func (s *Server) write(w http.ResponseWriter, r *http.Request, rep reply) {
-	if rep.status == 0 {
-		rep.status = http.StatusOK
-	}
+// write sends a reply, tells its handler whether it left, and gives its status.
+func (s *Server) write(w http.ResponseWriter, r *http.Request, rep reply) int {
+	rep.status = cmp.Or(rep.status, http.StatusOK)
 	header := w.Header()
 	header["Content-Type"] = jsonType
 	if rep.contentType != "" {
@@ -173,6 +170,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, rep reply) {
 		*rep.buffer = rep.body
 		freeBuffer(rep.buffer)
 	}
+	return rep.status
 }
 
 var (
