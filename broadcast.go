@@ -42,7 +42,7 @@ type broadcastParser struct {
 	names      map[string]struct{}
 }
 
-func (p *broadcastParser) member(m *member) error {
+func (p *broadcastParser) member(m member) error {
 	switch string(m.name) {
 	case "message":
 		p.hasMessage = true
@@ -105,7 +105,7 @@ func (p *broadcastParser) user() error {
 	if err != nil {
 		return err
 	}
-	id, err := parseID("user_ids", raw)
+	id, err := idString("user_ids", raw)
 	if err != nil {
 		return err
 	}

@@ -137,31 +137,30 @@ func (p *draftParser) require(want fields) error {
 
 // member reads one member of the message. Names that are not listed belong to
 // the client: their values are checked as JSON and kept.
-func (p *draftParser) member(m *member) error {
-	name := string(m.name)
+func (p *draftParser) member(m member) error {
 	raw, err := p.decoder.value()
 	if err != nil {
 		return err
 	}
 	m.to = p.decoder.json.InputOffset()
-	switch name {
+	switch string(m.name) { // no copy is made
 	case "conversation_id":
 		p.seen |= hasConversation
-		p.draft.Conversation, err = parseID(name, raw)
+		p.draft.Conversation, err = idString("conversation_id", raw)
 	case "sender_id":
 		p.seen |= hasSender
-		_, err = parseID(name, raw)
+		_, err = parseID("sender_id", raw)
 	case "receiver_id":
 		p.seen |= hasReceiver
 		var id string
-		id, err = parseID(name, raw)
+		id, err = idString("receiver_id", raw)
 		p.draft.Receiver = UserID(id)
 	case "text":
 		p.seen |= hasText
-		err = checkString(name, raw, MaxText)
+		err = checkString("text", raw, MaxText)
 	case "message_type":
 		p.seen |= hasType
-		err = checkName(name, raw)
+		err = checkName("message_type", raw)
 	case "priority":
 		p.seen |= hasPriority
 		p.draft.Priority, err = parsePriority(raw)
@@ -169,7 +168,7 @@ func (p *draftParser) member(m *member) error {
 		p.seen |= hasMetadata
 		err = checkMetadata(raw)
 	default:
-		return p.controlOrUnknown(name, raw, *m)
+		return p.controlOrUnknown(string(m.name), raw, m)
 	}
 	return err
 }
@@ -192,18 +191,24 @@ func (p *draftParser) controlOrUnknown(name string, raw jsontext.Value, m member
 	return nil
 }
 
-// parseID gives the canonical text of an id.
-func parseID(field string, raw jsontext.Value) (string, error) {
+// idString is parseID for an id that is kept.
+func idString(field string, raw jsontext.Value) (string, error) {
+	id, err := parseID(field, raw)
+	return string(id), err
+}
+
+// parseID gives the canonical text of an id, which may alias raw.
+func parseID(field string, raw jsontext.Value) ([]byte, error) {
 	switch kind := raw.Kind(); {
 	case kind == '0' && validIDNumber(raw):
-		return string(raw), nil
+		return raw, nil
 	case kind == '"':
 		s, err := unquote(raw)
-		if err == nil && len(s) <= MaxIDLength && validID(string(s)) {
-			return string(s), nil
+		if err == nil && validID(s) {
+			return s, nil
 		}
 	}
-	return "", FieldErrorf(CodeInvalidField, field,
+	return nil, FieldErrorf(CodeInvalidField, field,
 		"%s must be an integer from 0 to 2^63-1 or a string of 1 to %d characters out of A-Z a-z 0-9 _ . : @ -", field, MaxIDLength)
 }
 

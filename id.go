@@ -3,7 +3,6 @@ package messaging
 import (
 	"crypto/sha256"
 	"math"
-	"strconv"
 
 	"github.com/gofrs/uuid/v5"
 )
@@ -41,8 +40,8 @@ func CopyID(broadcast MessageID, user UserID) MessageID {
 
 // validID says whether s is 1 to 64 characters of the alphabet of ids. All of
 // a number's digits are in it too.
-func validID(s string) bool {
-	if s == "" || len(s) > MaxIDLength {
+func validID[T string | []byte](s T) bool {
+	if len(s) == 0 || len(s) > MaxIDLength {
 		return false
 	}
 	for i := range len(s) {
@@ -67,7 +66,8 @@ func isIDByte(c byte) bool {
 // 2^63-1. A sign, a fraction or an exponent makes it something else, whatever
 // its value.
 func validIDNumber(raw []byte) bool {
-	if len(raw) == 0 || len(raw) > len(strconv.Itoa(math.MaxInt64)) {
+	const digits = 19 // of 2^63-1
+	if len(raw) == 0 || len(raw) > digits {
 		return false
 	}
 	var n uint64

@@ -52,7 +52,7 @@ type member struct {
 
 // object reads an object and calls each once for every member, behind its
 // name and before its value, which each must read.
-func (d *decoder) object(field string, each func(m *member) error) error {
+func (d *decoder) object(field string, each func(m member) error) error {
 	if d.json.PeekKind() != '{' {
 		return d.notAnObject(field)
 	}
@@ -68,7 +68,7 @@ func (d *decoder) object(field string, each func(m *member) error) error {
 		if m.name, err = unquote(raw); err != nil {
 			return d.classify(err)
 		}
-		if err := each(&m); err != nil {
+		if err := each(m); err != nil {
 			return err
 		}
 	}

@@ -74,7 +74,7 @@ func DecodeReceivers(chunk []byte) ([]Receiver, error) {
 			return nil, errReceivers
 		}
 		end := n + int(size)
-		if !validID(string(chunk[n:end])) || len(receivers) == ReceiversPerChunk {
+		if !validID(chunk[n:end]) || len(receivers) == ReceiversPerChunk {
 			return nil, errReceivers
 		}
 		receivers = append(receivers, Receiver{User: UserID(chunk[n:end]), Quoted: head&1 == 1})

@@ -130,7 +130,7 @@ func (l *ledger) judge(t *testing.T, r *rig, acknowledged map[string]uint64) {
 		if m.Position.Sequence != uint64(i)+1 { //nolint:gosec // an index
 			t.Fatalf("record %d stands at place %d", m.Position.Sequence, i)
 		}
-		logged[texts(t, page[i : i+1])[0]] = m.Position.Sequence
+		logged[texts(t, page[i:i+1])[0]] = m.Position.Sequence
 	}
 	if next.Sequence != r.log.Durable()+1 {
 		t.Fatalf("reading ended before %d, the log at %d", next.Sequence, r.log.Durable())

@@ -101,9 +101,9 @@ func TestErrorsOfOneMessage(t *testing.T) {
 	for text, want := range map[string]persist.Result{
 		`"get() returned more than one Message -- it returned 2!"`: {Stored: true, Error: "get() returned more than one Message -- it returned 2!"},
 		`"Conversation matching query does not exist."`:            {Hopeless: true, Error: "Conversation matching query does not exist."},
-		`"value too long"`:                                         {Error: "value too long"},
-		`{"text":["too long"]}`:                                    {Error: `{"text":["too long"]}`},
-		`"UNIQUE constraint failed","permanent":true`:              {Permanent: true, Error: "UNIQUE constraint failed"},
+		`"value too long"`:                            {Error: "value too long"},
+		`{"text":["too long"]}`:                       {Error: `{"text":["too long"]}`},
+		`"UNIQUE constraint failed","permanent":true`: {Permanent: true, Error: "UNIQUE constraint failed"},
 	} {
 		a := deliver(t, 1, 200, nil, `{"persisted":0,"errors":[{"message":{"id":"`+batchOf(1)[0].ID.String()+`"},"error":`+text+`}]}`)
 		if a.Verdict != persist.Accounted || a.Results[0] != want {

@@ -445,7 +445,9 @@ func TestSickConversationHoldsUpNoOtherAndNoMemory(t *testing.T) {
 	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
 		l.add("a/0")
 		after(time.Second)
-		b.set(each(func(n string) persist.Result { return persist.Result{Stored: !strings.HasPrefix(n, "x/"), Error: "locked"} }))
+		b.set(each(func(n string) persist.Result {
+			return persist.Result{Stored: !strings.HasPrefix(n, "x/"), Error: "locked"}
+		}))
 		l.add("x/1")
 		for i := range 3000 {
 			l.add(fmt.Sprintf("c%d/1", i%50))

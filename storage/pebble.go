@@ -32,7 +32,7 @@ func (s *Store) openPebble(dir string, mustExist bool) (*pebble.DB, error) {
 		ErrorIfExists:               !mustExist,
 		MemTableSize:                s.memTableBytes(),
 		MemTableStopWritesThreshold: memTablesMax,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       48,
 		LBaseMaxBytes:               64 << 20,
 		MaxOpenFiles:                1000,

@@ -6,12 +6,18 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"sort"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
 )
+
+// gcPercent lets the heap grow to some times what is alive before it is
+// collected. What is alive is small (the store's caches are bounded), so this
+// costs a few tens of MiB and saves a twentieth of the time under load.
+const gcPercent = 300
 
 type serveCmd struct {
 	ConfigFile string       `name:"config" placeholder:"FILE" help:"Configuration file, YAML or TOML (also MESSAGING_CONFIG)."`
@@ -23,6 +29,9 @@ func (c *serveCmd) Run(std *streams, flags *settingFlags) error {
 	config, _, err := load(flags.given(), c.ConfigFile, os.LookupEnv)
 	if err != nil {
 		return err
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	syscall.Umask(0o077) // what is stored is private; libraries would make it readable
 	logger := newLogger(config, std)
