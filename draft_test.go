@@ -3,6 +3,7 @@ package messaging_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,10 +18,8 @@ const whole = `{"conversation_id":123,"sender_id":456,"receiver_id":789,"text":"
 // with gives a valid message with one more member, or with another value for
 // one it has.
 func with(name, value string) string {
-	for _, required := range []string{"conversation_id", "sender_id", "receiver_id"} {
-		if name == required {
-			return strings.Replace(whole, `"`+name+`":`+whole[strings.Index(whole, name)+len(name)+2:strings.Index(whole, name)+len(name)+5], `"`+name+`":`+value, 1)
-		}
+	if slices.Contains([]string{"conversation_id", "sender_id", "receiver_id"}, name) {
+		return strings.Replace(whole, `"`+name+`":`+whole[strings.Index(whole, name)+len(name)+2:strings.Index(whole, name)+len(name)+5], `"`+name+`":`+value, 1)
 	}
 	switch name {
 	case "text":

@@ -22,6 +22,7 @@ func BenchmarkSend(b *testing.B) {
 }
 
 func benchmarkSend(b *testing.B, size int) {
+	b.Helper()
 	store, err := storage.Open(storage.Config{Dir: b.TempDir(), Fatal: func(err error) { b.Fatal(err) }})
 	if err != nil {
 		b.Fatal(err)

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"flag"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"sync"
@@ -26,10 +27,10 @@ var (
 func TestAcknowledgedMessagesSurviveCrashes(t *testing.T) {
 	seed := *crashSeed
 	if seed == 0 {
-		seed = uint64(time.Now().UnixNano()) //nolint:gosec // any number will do
+		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("-crash.seed=%d", seed)
-	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // to be repeated
+	random := rand.New(rand.NewPCG(seed, 1))
 	r := newRig(t, engine.Config{})
 	ledger := newLedger()
 	for round := range *crashRounds {
@@ -52,7 +53,7 @@ func crashOnce(t *testing.T, r *rig, l *ledger, random *rand.Rand, round int) {
 	// clone is taken may be.
 	acknowledged := l.snapshot()
 	control := r.control.Clone()
-	crashed := r.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(101), RNG: rand.New(rand.NewPCG(random.Uint64(), 2))}) //nolint:gosec // to be repeated
+	crashed := r.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(101), RNG: rand.New(rand.NewPCG(random.Uint64(), 2))})
 	close(stop)
 	wg.Wait()
 	r.close()
@@ -81,7 +82,7 @@ func (l *ledger) work(t *testing.T, e *engine.Engine, round, worker int, stop <-
 		default:
 		}
 		text := strconv.Itoa(round) + "." + strconv.Itoa(worker) + "." + strconv.Itoa(n)
-		receipt, err := e.Send(draft(t, "u"+strconv.Itoa(n%3), text, messaging.Priority(n%3))) //nolint:gosec // three priorities
+		receipt, err := e.Send(draft(t, "u"+strconv.Itoa(n%3), text, messaging.Priority(n%3)))
 		if err != nil {
 			t.Error(err)
 			return
@@ -110,9 +111,7 @@ func (l *ledger) snapshot() map[string]uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	kept := make(map[string]uint64, len(l.sent))
-	for text, seq := range l.sent {
-		kept[text] = seq
-	}
+	maps.Copy(kept, l.sent)
 	return kept
 }
 
@@ -127,7 +126,7 @@ func (l *ledger) judge(t *testing.T, r *rig, acknowledged map[string]uint64) {
 		t.Fatal(err)
 	}
 	for i, m := range page {
-		if m.Position.Sequence != uint64(i)+1 { //nolint:gosec // an index
+		if m.Position.Sequence != uint64(i)+1 {
 			t.Fatalf("record %d stands at place %d", m.Position.Sequence, i)
 		}
 		logged[texts(t, page[i:i+1])[0]] = m.Position.Sequence

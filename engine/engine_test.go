@@ -255,7 +255,7 @@ func TestManySendersIntoAFullQueueKeepCountsEqual(t *testing.T) { // invariant 9
 	for i := range 8 {
 		wg.Go(func() {
 			for n := range 50 {
-				r.send("u", fmt.Sprint(i, "-", n), messaging.Priority(n%3)) //nolint:gosec // three priorities
+				r.send("u", fmt.Sprint(i, "-", n), messaging.Priority(n%3))
 				if n%7 == 0 {
 					h, err := r.engine.Take("u", 2)
 					if err != nil {
@@ -278,7 +278,7 @@ func TestConcurrentTakersGetEachMessageOnce(t *testing.T) {
 	r := newRig(t, engine.Config{})
 	const n = 400
 	for i := range n {
-		r.send("u", strconv.Itoa(i), messaging.Priority(i%3)) //nolint:gosec // three priorities
+		r.send("u", strconv.Itoa(i), messaging.Priority(i%3))
 	}
 	var mu sync.Mutex
 	got := make(map[string]int)

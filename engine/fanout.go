@@ -49,20 +49,21 @@ func (e *Engine) wakeFanout() {
 }
 
 func (e *Engine) fanoutAll(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		jobs, err := e.store.Fanouts()
 		if err != nil {
 			return err
 		}
 		// What is in the store is not yet published while its commit is under
 		// way; its own wake-up comes after.
-		if len(jobs) == 0 || jobs[0].Sequence > e.log.Durable() || ctx.Err() != nil {
+		if len(jobs) == 0 || jobs[0].Sequence > e.log.Durable() {
 			return nil
 		}
 		if err := e.fanout(ctx, jobs[0]); err != nil {
 			return fmt.Errorf("enter broadcast %d into its queues: %w", jobs[0].Sequence, err)
 		}
 	}
+	return nil
 }
 
 func (e *Engine) fanout(ctx context.Context, job storage.Fanout) error {

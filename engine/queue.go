@@ -39,7 +39,9 @@ type queue struct {
 	cursor  [messaging.Priorities]uint64
 	leaving map[uint64]*departure
 	// busy counts, per priority, what is leaving and not gone.
-	busy   [messaging.Priorities]uint64
+	busy [messaging.Priorities]uint64
+	// gone counts what is leaving and was removed.
+	gone   int
 	staged [messaging.Priorities][]arrival
 	// lowered is the lowest sequence that came in (or came back) since the
 	// reader began to look.
@@ -113,6 +115,7 @@ func (q *queue) removeLocked(d *departure, commit uint64) bool {
 		return false
 	}
 	d.gone, d.commit = true, commit
+	q.gone++
 	q.busy[d.priority]--
 	q.state.Counts[d.priority]--
 	return true
@@ -150,6 +153,9 @@ func (q *queue) published(commit uint64) {
 		}
 		q.staged[p] = append(q.staged[p][:0], q.staged[p][n:]...)
 	}
+	if q.gone == 0 {
+		return
+	}
 	for _, d := range q.leaving {
 		d.durable = d.gone && d.commit <= commit
 	}
@@ -162,6 +168,7 @@ func (q *queue) published(commit uint64) {
 func (q *queue) sweepLocked() {
 	for seq, d := range q.leaving {
 		if d.durable {
+			q.gone--
 			delete(q.leaving, seq)
 		}
 	}

@@ -53,7 +53,7 @@ func serve(t *testing.T, config rest.Config) *served {
 	s.addr = l.Addr().String()
 	done := make(chan error, 1)
 	go func() { done <- s.server.Serve(l) }()
-	if status, answer := s.do("GET", "/api/stats", "", nil); status != 503 || answer["code"] != "not_ready" {
+	if status, answer := s.do("GET", "/api/stats", ""); status != 503 || answer["code"] != "not_ready" {
 		t.Errorf("before it is open: %d %v", status, answer)
 	}
 	s.server.Open(rest.Backend{
@@ -75,17 +75,24 @@ func serve(t *testing.T, config rest.Config) *served {
 
 var client = &http.Client{Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
-func (s *served) do(method, path, body string, header map[string]string) (int, map[string]any) {
+func (s *served) do(method, path, body string) (int, map[string]any) {
 	s.t.Helper()
-	response, text := s.raw(method, path, body, header)
-	var answer map[string]any
-	if err := json.Unmarshal([]byte(text), &answer); err != nil && text != "" {
-		s.t.Errorf("%s %s: the answer is not JSON: %q", method, path, text)
+	got := s.raw(method, path, body, nil)
+	var members map[string]any
+	if err := json.Unmarshal([]byte(got.text), &members); err != nil && got.text != "" {
+		s.t.Errorf("%s %s: the answer is not JSON: %q", method, path, got.text)
 	}
-	return response.StatusCode, answer
+	return got.status, members
 }
 
-func (s *served) raw(method, path, body string, header map[string]string) (*http.Response, string) {
+// answer is what came back, its body read.
+type answer struct {
+	status int
+	header http.Header
+	text   string
+}
+
+func (s *served) raw(method, path, body string, header map[string]string) answer {
 	s.t.Helper()
 	request, err := http.NewRequest(method, "http://"+s.addr+path, strings.NewReader(body))
 	if err != nil {
@@ -109,26 +116,26 @@ func (s *served) raw(method, path, body string, header map[string]string) (*http
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return response, string(text)
+	return answer{response.StatusCode, response.Header, string(text)}
 }
 
 const message = `{"conversation_id":1,"sender_id":2,"receiver_id":789,"text":"Hello!"}`
 
 func TestFiveCallsOfTheOriginal(t *testing.T) {
 	s := serve(t, rest.Config{LoopbackOnly: true})
-	if status, a := s.do("GET", "/health", "", nil); status != 200 || a["status"] != "ok" || a["service"] != "messaging_service" || a["timestamp"] == nil {
+	if status, a := s.do("GET", "/health", ""); status != 200 || a["status"] != "ok" || a["service"] != "messaging_service" || a["timestamp"] == nil {
 		t.Errorf("health: %d %v", status, a)
 	}
-	status, a := s.do("POST", "/api/messages/send", message, nil)
+	status, a := s.do("POST", "/api/messages/send", message)
 	if status != 200 || a["status"] != "success" || a["message"] != "Message queued" || a["sequence"] != 1.0 {
 		t.Errorf("send: %d %v", status, a)
 	}
-	status, b := s.do("POST", "/api/messages/broadcast", `{"message":{"sender_id":1,"text":"all","message_type":"system"},"user_ids":[123,456,789]}`, nil)
+	status, b := s.do("POST", "/api/messages/broadcast", `{"message":{"sender_id":1,"text":"all","message_type":"system"},"user_ids":[123,456,789]}`)
 	if status != 200 || b["message"] != "Broadcast queued" || b["recipients"] != 3.0 || b["sequence"] != 2.0 {
 		t.Errorf("broadcast: %d %v", status, b)
 	}
 	for _, query := range []string{"?peek=true&max_count=5", ""} {
-		status, q := s.do("GET", "/api/messages/queue/789"+query, "", nil)
+		status, q := s.do("GET", "/api/messages/queue/789"+query, "")
 		messages, _ := q["messages"].([]any)
 		if status != 200 || q["user_id"] != "789" || q["count"] != 2.0 || len(messages) != 2 {
 			t.Fatalf("queue%s: %d %v", query, status, q)
@@ -143,7 +150,7 @@ func TestFiveCallsOfTheOriginal(t *testing.T) {
 		}
 	}
 	eventually(t, func() bool { return s.log.Queued() == 2 })
-	status, st := s.do("GET", "/api/stats", "", nil)
+	status, st := s.do("GET", "/api/stats", "")
 	memory, _ := st["memory"].(map[string]any)
 	counters, _ := st["counters"].(map[string]any)
 	if status != 200 || st["messages_processed"] != 2.0 || counters["messages_processed"] != 2.0 || memory["total"] == nil || st["process_count"] == nil {
@@ -203,17 +210,17 @@ func TestRefusals(t *testing.T) {
 		{name: "bad kind", method: "GET", path: "/api/dead-letters?kind=x", status: 400, code: "invalid_field", field: "kind"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			response, text := s.raw(c.method, c.path, c.body, c.header)
+			got := s.raw(c.method, c.path, c.body, c.header)
 			var a map[string]any
-			_ = json.Unmarshal([]byte(text), &a)
+			_ = json.Unmarshal([]byte(got.text), &a)
 			field, _ := a["field"].(string)
-			if response.StatusCode != c.status || a["status"] != "error" || a["code"] != c.code || field != c.field {
-				t.Errorf("%d %s, want %d %s %s", response.StatusCode, text, c.status, c.code, c.field)
+			if got.status != c.status || a["status"] != "error" || a["code"] != c.code || field != c.field {
+				t.Errorf("%d %s, want %d %s %s", got.status, got.text, c.status, c.code, c.field)
 			}
 			if _, has := a["field"]; !has || a["message"] == "" {
-				t.Errorf("incomplete: %s", text)
+				t.Errorf("incomplete: %s", got.text)
 			}
-			if c.status == 405 && response.Header.Get("Allow") == "" {
+			if c.status == 405 && got.header.Get("Allow") == "" {
 				t.Error("no Allow")
 			}
 		})
@@ -247,12 +254,12 @@ func TestTokens(t *testing.T) {
 		if c.authorization != "" {
 			header["Authorization"] = c.authorization
 		}
-		if response, text := s.raw("GET", c.path, "", header); response.StatusCode != c.status {
-			t.Errorf("%s with %q: %d %s, want %d", c.path, c.authorization, response.StatusCode, text, c.status)
+		if got := s.raw("GET", c.path, "", header); got.status != c.status {
+			t.Errorf("%s with %q: %d %s, want %d", c.path, c.authorization, got.status, got.text, c.status)
 		}
 	}
-	if response, _ := s.raw("GET", "/api/stats", "", map[string]string{"Host": "other.example", "Authorization": "Bearer old"}); response.StatusCode != 421 {
-		t.Errorf("another name: %d, want 421", response.StatusCode)
+	if got := s.raw("GET", "/api/stats", "", map[string]string{"Host": "other.example", "Authorization": "Bearer old"}); got.status != http.StatusMisdirectedRequest {
+		t.Errorf("another name: %d, want 421", got.status)
 	}
 }
 
@@ -273,16 +280,16 @@ func serve2(t *testing.T, config rest.Config) *served {
 
 func TestReadiness(t *testing.T) {
 	s := serve(t, rest.Config{LoopbackOnly: true})
-	if status, a := s.do("GET", "/health/ready", "", nil); status != 200 || a["ready"] != true {
+	if status, a := s.do("GET", "/health/ready", ""); status != 200 || a["ready"] != true {
 		t.Errorf("%d %v", status, a)
 	}
 	s.full = true
-	if status, a := s.do("GET", "/health/ready", "", nil); status != 503 || a["disk"] != false || a["recovered"] != true {
+	if status, a := s.do("GET", "/health/ready", ""); status != 503 || a["disk"] != false || a["recovered"] != true {
 		t.Errorf("%d %v", status, a)
 	}
 	s.full = false
 	s.server.Drain()
-	if status, a := s.do("GET", "/health/ready", "", nil); status != 503 || a["draining"] != true {
+	if status, a := s.do("GET", "/health/ready", ""); status != 503 || a["draining"] != true {
 		t.Errorf("%d %v", status, a)
 	}
 }
@@ -339,7 +346,7 @@ func TestHandoutToAReaderThatLeftStaysQueued(t *testing.T) {
 	large := `{"conversation_id":1,"sender_id":2,"receiver_id":789,"text":"` + strings.Repeat("x", 60<<10) + `"}`
 	const n = 120
 	for range n {
-		if status, a := s.do("POST", "/api/messages/send", large, nil); status != 200 {
+		if status, a := s.do("POST", "/api/messages/send", large); status != 200 {
 			t.Fatal(status, a)
 		}
 	}
@@ -350,13 +357,13 @@ func TestHandoutToAReaderThatLeftStaysQueued(t *testing.T) {
 	_ = conn.(*net.TCPConn).SetReadBuffer(4096)
 	_, _ = io.WriteString(conn, "GET /api/messages/queue/789?max_count=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	time.Sleep(100 * time.Millisecond)
-	_, _ = s.do("GET", "/api/messages/queue/789?max_count=1", "", nil) // others are served meanwhile
+	_, _ = s.do("GET", "/api/messages/queue/789?max_count=1", "") // others are served meanwhile
 	_ = conn.(*net.TCPConn).SetLinger(0)
 	_ = conn.Close() // with most of the answer not read
 	time.Sleep(100 * time.Millisecond)
 	got := 0
 	eventually(t, func() bool {
-		_, q := s.do("GET", "/api/messages/queue/789?max_count=1000", "", nil)
+		_, q := s.do("GET", "/api/messages/queue/789?max_count=1000", "")
 		got += int(q["count"].(float64))
 		return got >= n-1
 	})
@@ -400,16 +407,16 @@ func TestTooManyBytesInFlightAreRefused(t *testing.T) {
 	defer conn.Close()
 	_, _ = io.WriteString(conn, "POST /api/messages/send HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2040\r\n\r\n{")
 	time.Sleep(100 * time.Millisecond)
-	response, text := s.raw("POST", "/api/messages/send", message, nil)
-	if response.StatusCode != 503 || response.Header.Get("Retry-After") == "" || !strings.Contains(text, "overloaded") {
-		t.Errorf("%d %s", response.StatusCode, text)
+	got := s.raw("POST", "/api/messages/send", message, nil)
+	if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" || !strings.Contains(got.text, "overloaded") {
+		t.Errorf("%d %s", got.status, got.text)
 	}
 }
 
 func TestMetricsAreReadable(t *testing.T) {
 	s := serve(t, rest.Config{LoopbackOnly: true})
-	_, _ = s.do("POST", "/api/messages/send", message, nil)
-	_, text := s.raw("GET", "/metrics", "", nil)
+	_, _ = s.do("POST", "/api/messages/send", message)
+	text := s.raw("GET", "/metrics", "", nil).text
 	for _, want := range []string{
 		`messaging_http_request_seconds_bucket{route="/api/messages/send",method="POST",code="200",le="`,
 		"messaging_http_connections ", "messaging_inflight_bytes ",

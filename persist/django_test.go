@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -19,7 +20,7 @@ func batchOf(n int) []messaging.Message {
 	batch := make([]messaging.Message, n)
 	for i := range batch {
 		batch[i] = messaging.Message{
-			ID: messaging.MessageID{15: byte(i + 1)}, Position: messaging.Position{Sequence: uint64(i + 1)}, //nolint:gosec // small
+			ID: messaging.MessageID{15: byte(i + 1)}, Position: messaging.Position{Sequence: uint64(i + 1)},
 			Body: fmt.Appendf(nil, `{"n":9007199254740993,"text":"é%d"}`, i),
 		}
 	}
@@ -30,9 +31,7 @@ func batchOf(n int) []messaging.Message {
 func deliver(t *testing.T, n, status int, header http.Header, body string) persist.Answer {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		for name, values := range header {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), header)
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, body)
 	}))

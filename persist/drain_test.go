@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -359,7 +360,7 @@ func TestRejectedBatchIsHalvedUntilPoisonStandsAlone(t *testing.T) {
 		got, batches := b.log()
 		wantNames(t, "stored in order", got, want...)
 		wantNames(t, "dead", l.deadTexts(), poison)
-		if d := l.dead[0]; d.StatusCode != 400 || d.Reason != "bad text" {
+		if d := l.dead[0]; d.StatusCode != http.StatusBadRequest || d.Reason != "bad text" {
 			t.Errorf("dead letter %+v", d)
 		}
 		if len(batches) > 20 {

@@ -14,7 +14,7 @@ import (
 
 func openDisk(t *testing.T, dir string) *Store {
 	t.Helper()
-	s, err := Open(Config{Dir: dir, MemTableBytes: 1 << 20, Fatal: func(err error) { panic(err) }})
+	s, err := Open(Config{Dir: dir, MemTableBytes: 1 << 20, Fatal: func(err error) { t.Fatal(err) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestStoreComesBackAsItWas(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	for round := range 3 {
 		s := openDisk(t, dir)
-		if m := s.Meta(); m.Last != uint64(round*5) || m.Generation != uint64(round+1) || m.Floor != 1 { //nolint:gosec // small
+		if m := s.Meta(); m.Last != uint64(round*5) || m.Generation != uint64(round+1) || m.Floor != 1 {
 			t.Fatalf("round %d: %+v", round, m)
 		}
 		fill(t, s, 5)

@@ -14,7 +14,7 @@ import (
 	"github.com/stayafrica/messaging/storage"
 )
 
-func open(t testing.TB) *Log {
+func open(t *testing.T) *Log {
 	t.Helper()
 	store, err := storage.Open(storage.Config{Dir: "/data", FS: vfs.NewMem(), Control: storage.NewMemoryControl().Open, MemTableBytes: 1 << 20})
 	if err != nil {
