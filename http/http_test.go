@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -424,5 +426,31 @@ func TestMetricsAreReadable(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s in\n%s", want, text)
 		}
+	}
+}
+
+func TestLongestIdleConnectionsAreClosedNearTheLimit(t *testing.T) {
+	s := serve(t, rest.Config{LoopbackOnly: true, MaxConnections: 8})
+	client.CloseIdleConnections()
+	var conns []*bufio.Reader
+	for range 12 { // each asks once and stays
+		conn, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		_, _ = io.WriteString(conn, "GET /api/stats HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		r := bufio.NewReader(conn)
+		response, err := http.ReadResponse(r, nil)
+		if err != nil || response.StatusCode != http.StatusOK {
+			t.Fatalf("%v %v", response, err)
+		}
+		_, _ = io.Copy(io.Discard, response.Body)
+		_ = response.Body.Close()
+		conns = append(conns, r)
+	}
+	if _, err := conns[0].ReadByte(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the longest idle connection is still open: %v", err)
 	}
 }

@@ -351,3 +351,65 @@ func TestEndToEndIntoARealDjango(t *testing.T) {
 		t.Errorf("exit status %d", code)
 	}
 }
+
+func TestRetentionEmptiesLogAndQueues(t *testing.T) {
+	s := startService(t, "MESSAGE_RETENTION_DAYS=0.00002") // under two seconds
+	for range 20 {
+		s.send(t, 1, "old")
+	}
+	eventually(t, 20*time.Second, "the queue is empty", func() bool {
+		_, answer := s.get("/api/stats")
+		return answer["queue_messages"] == 0.0
+	})
+	s.send(t, 1, "new")
+	_, answer := s.get("/api/messages/queue/789")
+	if answer["count"] != 1.0 {
+		t.Errorf("the queue gave %v", answer)
+	}
+	s.kill()
+	s.start(t) // an emptied log opens, and goes on with its sequence
+	if status, answer := s.post("/api/messages/send", `{"conversation_id":1,"sender_id":1,"receiver_id":1,"text":"x"}`); status != http.StatusOK || answer["sequence"] != 22.0 {
+		t.Errorf("%d %v", status, answer)
+	}
+}
+
+func TestTerminationFinishesWhatIsInFlight(t *testing.T) {
+	s := startService(t, "SHUTDOWN_DELAY=300ms")
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	acknowledged := 0
+	stop := make(chan struct{})
+	for range 8 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				status, _ := s.post("/api/messages/send", `{"conversation_id":1,"sender_id":1,"receiver_id":5,"text":"x"}`)
+				if status == http.StatusOK {
+					mu.Lock()
+					acknowledged++
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	time.Sleep(300 * time.Millisecond)
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	eventually(t, 5*time.Second, "readiness is red or the listener closed", func() bool {
+		status, _ := s.get("/health/ready")
+		return status != http.StatusOK
+	})
+	if code := s.wait(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+	close(stop)
+	wg.Wait()
+	s.start(t)
+	_, answer := s.get("/api/stats")
+	if got := int(answer["queue_messages"].(float64)); got < acknowledged {
+		t.Errorf("%d messages were acknowledged, %d are there", acknowledged, got)
+	}
+}
