@@ -150,6 +150,9 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, rep reply) int {
 		header["X-Content-Type-Options"] = noSniff
 		header["Cache-Control"] = noStore
 	}
+	// Read before the answer leaves: a client that has it may close at once, and
+	// it has had its messages.
+	alive := r.Context().Err() == nil
 	var err error
 	if rep.settle != nil {
 		// Flushed before its end, it would be sent in chunks without a length.
@@ -164,7 +167,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, rep reply) int {
 		if err == nil {
 			err = http.NewResponseController(w).Flush()
 		}
-		rep.settle(err == nil && r.Context().Err() == nil)
+		rep.settle(err == nil && alive)
 	}
 	if rep.buffer != nil {
 		*rep.buffer = rep.body
