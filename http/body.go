@@ -6,11 +6,8 @@ import (
 	"mime"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/stayafrica/messaging"
 )
@@ -20,24 +17,6 @@ const (
 	maxSend      = 1 << 20
 	maxBroadcast = 64 << 20
 )
-
-// inflight bounds the memory of all requests that are being worked on.
-type inflight struct {
-	limit int64
-	used  atomic.Int64
-}
-
-// acquire takes n bytes; false says that there are not so many left. One
-// request is always let in, however small the limit.
-func (f *inflight) acquire(n int64) bool {
-	if used := f.used.Add(n); used > f.limit && used != n {
-		f.used.Add(-n)
-		return false
-	}
-	return true
-}
-
-func (f *inflight) release(n int64) { f.used.Add(-n) }
 
 // buffers are used again for bodies and answers. A large one is left to the
 // garbage collector, or one large request would be remembered for ever.
@@ -67,21 +46,12 @@ func (s *Server) body(r *http.Request, limit, weight int64, use func(body []byte
 	if r.ContentLength > limit {
 		return tooLarge(limit)
 	}
-	expected := r.ContentLength
-	if expected < 0 {
-		expected = limit // chunked: it may become as large as that
-	}
-	held := min(expected*weight, s.config.MaxInflightBytes)
-	if !s.inflight.acquire(held) {
-		err := messaging.Errorf(messaging.CodeOverloaded, "too many bytes are being worked on: try again in a second")
-		err.RetryAfter = time.Second
-		return err
-	}
-	defer s.inflight.release(held)
+	held := s.inflight.hold()
+	defer held.release()
 	buffer := newBuffer()
 	defer freeBuffer(buffer)
 	var err error
-	if *buffer, err = readBody(r, (*buffer)[:0], limit); err != nil {
+	if *buffer, err = readBody(r, (*buffer)[:0], limit, weight, held); err != nil {
 		return err
 	}
 	return use(*buffer)
@@ -91,32 +61,58 @@ func tooLarge(limit int64) error {
 	return messaging.Errorf(messaging.CodeTooLarge, "the body is larger than %d bytes", limit)
 }
 
-func readBody(r *http.Request, dst []byte, limit int64) ([]byte, error) {
-	if n := r.ContentLength; n >= 0 {
-		if int64(cap(dst)) < n {
-			dst = make([]byte, n)
-		}
-		dst = dst[:n]
-		_, err := io.ReadFull(r.Body, dst)
-		return dst, bodyError(err)
+// firstRoom is how much of a body is taken on trust; every step after that
+// doubles what has arrived. It is so small that a slow send on every connection
+// does not use up what may be in flight.
+const firstRoom = 4 << 10
+
+// readBody reads a body into dst. What it takes, in memory and of the budget,
+// follows what arrived: a client may declare much and send little.
+func readBody(r *http.Request, dst []byte, limit, weight int64, held *held) ([]byte, error) {
+	end := r.ContentLength
+	if end < 0 {
+		end = limit + 1 // a chunked body that gets there is too large
 	}
-	reader := io.LimitReader(r.Body, limit+1)
-	for {
-		if len(dst) == cap(dst) {
-			dst = slices.Grow(dst, 4096)
+	for room := int64(0); room < end; {
+		added := min(max(room, firstRoom), end-room)
+		if err := held.grow(added * weight); err != nil {
+			return dst, err
 		}
-		n, err := reader.Read(dst[len(dst):cap(dst)])
-		dst = dst[:len(dst)+n]
-		if int64(len(dst)) > limit {
-			return dst, tooLarge(limit)
-		}
-		if errors.Is(err, io.EOF) {
-			return dst, nil
-		}
-		if err != nil {
+		room += added
+		var whole bool
+		var err error
+		if dst, whole, err = fill(r.Body, grown(dst, room), room); whole || err != nil {
 			return dst, bodyError(err)
 		}
 	}
+	if int64(len(dst)) > limit {
+		return dst, tooLarge(limit)
+	}
+	return dst, nil
+}
+
+// grown gives dst the capacity for room bytes, and no more than that where it
+// has to be made.
+func grown(dst []byte, room int64) []byte {
+	if int64(cap(dst)) >= room {
+		return dst
+	}
+	return append(make([]byte, 0, room), dst...)
+}
+
+// fill reads until dst has room bytes; whole says that the body ended before.
+func fill(body io.Reader, dst []byte, room int64) (filled []byte, whole bool, err error) {
+	for int64(len(dst)) < room {
+		n, err := body.Read(dst[len(dst):room])
+		dst = dst[:len(dst)+n]
+		if errors.Is(err, io.EOF) {
+			return dst, true, nil
+		}
+		if err != nil {
+			return dst, false, err
+		}
+	}
+	return dst, false, nil
 }
 
 // bodyError says what a body that did not arrive means. Mostly nobody is left

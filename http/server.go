@@ -79,7 +79,7 @@ type Server struct {
 	backend  atomic.Pointer[Backend]
 	draining atomic.Bool
 	places   *places
-	inflight inflight
+	inflight budget
 	requests requestMetrics
 	started  time.Time
 }
