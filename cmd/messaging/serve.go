@@ -37,7 +37,8 @@ func (c *serveCmd) Run(std *streams, flags *settingFlags) error {
 	logger := newLogger(config, std)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	hurry := make(chan struct{})
+	hurry, cutShort := context.WithCancel(context.Background())
+	defer cutShort()
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	go func() {
@@ -45,7 +46,7 @@ func (c *serveCmd) Run(std *streams, flags *settingFlags) error {
 		cancel()
 		<-signals
 		logger.Warn("a second signal: stopping at once")
-		close(hurry)
+		cutShort()
 	}()
 	m := &Main{Config: config, Logger: logger, Fatal: func(err error) {
 		logger.Error("the disk failed: the service ends without acknowledging anything more; look at the disk, then start again", "error", err)

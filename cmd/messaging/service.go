@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"sync"
 	"syscall"
 	"time"
 
@@ -46,12 +45,18 @@ type Main struct {
 	engine   *engine.Engine
 	drain    *persist.Drain // nil when nothing drains
 	django   *persist.Django
+	// graceOver ends when the time for stopping is over, and the requests to the
+	// backend with it.
+	graceOver context.Context
 }
 
-// Run serves until the context ends, and then stops in order. hurry, when it is
-// closed, cuts every grace short.
-func (m *Main) Run(ctx context.Context, hurry <-chan struct{}) error {
+// Run serves until ctx ends, and then stops in order. hurry outlives it; when it
+// ends too, every grace is cut short.
+func (m *Main) Run(ctx, hurry context.Context) error {
 	began := time.Now()
+	graceOver, endGrace := context.WithCancel(hurry)
+	defer endGrace()
+	m.graceOver = graceOver
 	m.metrics = metrics.NewSet()
 	m.commits = newCommitMetrics(m.metrics)
 	serving, err := m.listen(ctx)
@@ -78,10 +83,13 @@ func (m *Main) Run(ctx context.Context, hurry <-chan struct{}) error {
 	case failure = <-supervised:
 		supervised <- nil
 	}
-	return errors.Join(failure, m.stop(context.WithoutCancel(ctx), serving, func() error {
+	grace, cancel := m.grace(hurry)
+	defer cancel()
+	context.AfterFunc(grace, endGrace)
+	return errors.Join(failure, m.stop(grace, serving, func() error {
 		stopServices()
 		return <-supervised
-	}, hurry))
+	}))
 }
 
 // listen opens the listener, which answers that nothing is ready yet. The
@@ -175,45 +183,10 @@ func (m *Main) openDrain() (err error) {
 		BatchBytes: int(c.BatchBytes), Duplicate: c.DuplicatePattern, Permanent: c.PermanentPattern, Trust2xx: c.Trust2xx,
 	})
 	m.drain, err = persist.New(persist.Config{
-		Source: m.log, Ledger: m.store.Control(), Sink: m.django, BatchSize: c.BatchSize, BatchBytes: int(c.BatchBytes),
+		Source: m.log, Ledger: m.store.Control(), Sink: bounded{m.django, m.graceOver}, BatchSize: c.BatchSize, BatchBytes: int(c.BatchBytes),
 		Linger: c.Linger, Concurrency: c.Concurrency, MaxAttempts: c.MaxAttempts, MaxBackoff: c.MaxBackoff,
 		Grace: c.ShutdownGrace, Logger: m.Logger,
 	})
-	return err
-}
-
-// stop ends everything in order and joins what went wrong.
-func (m *Main) stop(ctx context.Context, serving <-chan error, stopServices func() error, hurry <-chan struct{}) error {
-	m.Logger.InfoContext(ctx, "stopping: readiness is red, requests that are being answered finish")
-	m.server.Drain()
-	select {
-	case <-time.After(m.Config.ShutdownDelay):
-	case <-hurry:
-	}
-	ctx, cancel := context.WithTimeout(ctx, m.Config.ShutdownGrace)
-	defer cancel()
-	var hurrying sync.WaitGroup
-	hurrying.Go(func() {
-		select {
-		case <-hurry:
-			cancel()
-		case <-ctx.Done():
-		}
-	})
-	err := m.server.Shutdown(ctx)
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		m.Logger.WarnContext(ctx, "some requests took longer than the grace and were cut off")
-		err = nil
-	}
-	cancel()
-	hurrying.Wait()
-	select {
-	case failure := <-serving:
-		err = errors.Join(err, failure)
-	default: // it is what brought us here, and was read
-	}
-	err = errors.Join(err, stopServices(), m.close())
-	m.Logger.InfoContext(ctx, "stopped")
 	return err
 }
 

@@ -1,0 +1,102 @@
+package main_test
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// hangingBackend takes requests and does not answer them. began says that one
+// is there.
+func hangingBackend(t *testing.T) (url string, began <-chan struct{}) {
+	t.Helper()
+	arrived, over := make(chan struct{}, 100), make(chan struct{})
+	backend := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		arrived <- struct{}{}
+		select {
+		case <-over:
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(func() { close(over); backend.Close() })
+	return backend.URL, arrived
+}
+
+// stuck is a service whose drain waits for an answer that does not come.
+func stuck(t *testing.T, env ...string) *service {
+	t.Helper()
+	backend, began := hangingBackend(t)
+	s := startService(t, append(env, "DJANGO_API_URL="+backend, "PERSIST_TIMEOUT=1m", "PERSIST_LINGER=0s", "REQUEST_TIMEOUT=1m")...)
+	s.send(t, 1, "x")
+	select {
+	case <-began:
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing was sent to the backend")
+	}
+	return s
+}
+
+func TestSecondSignalCutsTheDrainShort(t *testing.T) {
+	s := stuck(t, "SHUTDOWN_GRACE=1m")
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	eventually(t, 5*time.Second, "the listener is closed", func() bool {
+		status, _ := s.get("/health")
+		return status == 0
+	})
+	select {
+	case <-s.done:
+		t.Fatal("it did not wait for the answer on its way")
+	case <-time.After(300 * time.Millisecond):
+	}
+	began := time.Now()
+	if code := s.terminate(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %s after the second signal", took)
+	}
+}
+
+func TestSecondSignalCutsRequestsShort(t *testing.T) {
+	s := startService(t, "SHUTDOWN_GRACE=1m", "SHUTDOWN_DELAY=1m", "REQUEST_TIMEOUT=1m")
+	s.hang(t)
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	time.Sleep(200 * time.Millisecond)
+	began := time.Now()
+	if code := s.terminate(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %s after the second signal", took)
+	}
+}
+
+func TestStopTakesOneGraceAltogether(t *testing.T) {
+	s := stuck(t, "SHUTDOWN_GRACE=3s")
+	s.hang(t)
+	began := time.Now()
+	if code := s.terminate(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+	if took := time.Since(began); took < 2*time.Second || took > 5*time.Second {
+		t.Errorf("it took %s with a grace of 3s", took)
+	}
+}
+
+// hang leaves a request open whose body does not arrive.
+func (s *service) hang(t *testing.T) {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_, _ = io.WriteString(conn, "POST /api/messages/send HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+	time.Sleep(100 * time.Millisecond)
+}
