@@ -149,7 +149,7 @@ func (m *Main) open(supervisor *supervisor) error {
 	supervisor.add("retention", m.engine.Retention)
 	supervisor.add("fan-out", m.engine.Fanout)
 	supervisor.add("disk watch", m.engine.WatchDisk)
-	supervisor.add("watermark", m.keepWatermark)
+	supervisor.add("progress", m.keepProgress)
 	supervisor.add("reporter", m.report)
 	m.metrics.RegisterMetricsWriter(m.writeMetrics)
 	m.server.Open(rest.Backend{
@@ -197,38 +197,12 @@ func (m *Main) close() error {
 		m.django.Close()
 	}
 	if m.log != nil {
-		errs = append(errs, m.log.Close(), m.saveWatermark())
+		errs = append(errs, m.log.Close(), m.saveProgress())
 	}
 	if m.store != nil {
 		errs = append(errs, m.store.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// keepWatermark notes within a second what was acknowledged, so that a store
-// that comes back with less is found out.
-func (m *Main) keepWatermark(ctx context.Context) error {
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		if err := m.saveWatermark(); err != nil && !errors.Is(err, storage.ErrDiskFull) {
-			return err
-		}
-	}
-}
-
-func (m *Main) saveWatermark() error {
-	durable := m.log.Durable()
-	saved, err := m.store.Control().Watermark()
-	if err != nil || saved.Sequence == durable {
-		return err
-	}
-	return m.store.Control().SaveWatermark(storage.Watermark{Sequence: durable, Generation: m.log.Generation()})
 }
 
 // stats gathers what all parts count.
