@@ -1,0 +1,203 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	rest "github.com/stayafrica/messaging/http"
+)
+
+func text(field func(c *Config) *string) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		*field(c) = s
+		return nil
+	}
+}
+
+func oneOf(field func(c *Config) *string, allowed ...string) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		if slices.Contains(allowed, s) {
+			*field(c) = s
+			return nil
+		}
+		return fmt.Errorf("must be one of %s", strings.Trim(strings.Join(allowed, ", "), ", "))
+	}
+}
+
+// only accepts a setting whose feature this version does not have yet, as long
+// as it asks for nothing.
+func only(allowed string) func(*Config, string) error {
+	return func(_ *Config, s string) error {
+		if s != allowed {
+			return fmt.Errorf("is not offered by this version: leave it at %q", allowed)
+		}
+		return nil
+	}
+}
+
+func boolean(field func(c *Config) *bool) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		switch strings.ToLower(s) {
+		case "true", "1", "yes", "on":
+			*field(c) = true
+		case "false", "0", "no", "off":
+			*field(c) = false
+		default:
+			return errors.New("must be true or false")
+		}
+		return nil
+	}
+}
+
+func integer(low, high int, field func(c *Config) *int) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < low || n > high {
+			return fmt.Errorf("must be a number from %d to %d", low, high)
+		}
+		*field(c) = n
+		return nil
+	}
+}
+
+func duration(low, high time.Duration, field func(c *Config) *time.Duration) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil || d < low || d > high {
+			return fmt.Errorf("must be a duration with its unit, such as 500ms, 30s or 2h, from %s to %s", low, high)
+		}
+		*field(c) = d
+		return nil
+	}
+}
+
+// days reads days with fractions, from a millisecond to a century.
+func days(field func(c *Config) *time.Duration) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		n, err := strconv.ParseFloat(s, 64)
+		d := time.Duration(n * 24 * float64(time.Hour))
+		if err != nil || math.IsNaN(n) || n > 36500 || d < time.Millisecond {
+			return errors.New("must be a number of days above 0 and at most 36500; fractions are allowed")
+		}
+		*field(c) = d
+		return nil
+	}
+}
+
+// units are binary, with and without the i: nobody means 1,000,000 bytes here.
+var units = []struct {
+	suffix string
+	bytes  int64
+}{{"kib", 1 << 10}, {"mib", 1 << 20}, {"gib", 1 << 30}, {"tib", 1 << 40}, {"kb", 1 << 10}, {"mb", 1 << 20}, {"gb", 1 << 30}, {"k", 1 << 10}, {"m", 1 << 20}, {"g", 1 << 30}, {"b", 1}}
+
+func size(low, high int64, field func(c *Config) *int64) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		digits, unit := strings.ToLower(strings.TrimSpace(s)), int64(1)
+		for _, u := range units {
+			if rest, ok := strings.CutSuffix(digits, u.suffix); ok {
+				digits, unit = strings.TrimSpace(rest), u.bytes
+				break
+			}
+		}
+		n, err := strconv.ParseInt(digits, 10, 64)
+		if err != nil || n < 0 || n > math.MaxInt64/unit || n*unit < low || n*unit > high {
+			return fmt.Errorf("must be a number of bytes such as 1048576 or 1MiB, at least %d", low)
+		}
+		*field(c) = n * unit
+		return nil
+	}
+}
+
+func pattern(field func(c *Config) **regexp.Regexp) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		re, err := regexp.Compile(s)
+		if err != nil {
+			return fmt.Errorf("must be a regular expression: %w", err)
+		}
+		*field(c) = re
+		return nil
+	}
+}
+
+func queueMax(c *Config, s string) error {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || n == 0 {
+		return errors.New("must be a number from 1 to 4294967295")
+	}
+	c.QueueMax = n
+	return nil
+}
+
+func djangoURL(c *Config, s string) error {
+	if s == "off" {
+		c.DjangoURL = ""
+		return nil
+	}
+	u, err := url.Parse(s)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return errors.New("must be off, or an address such as http://backend:8000")
+	}
+	c.DjangoURL = strings.TrimRight(s, "/")
+	return nil
+}
+
+func djangoPath(c *Config, s string) error {
+	if !strings.HasPrefix(s, "/") {
+		return errors.New("must begin with a slash")
+	}
+	c.DjangoPath = s
+	return nil
+}
+
+var headerName = regexp.MustCompile(`^[A-Za-z0-9!#$%&'*+.^_|~-]+$`)
+
+func headers(c *Config, s string) error {
+	c.DjangoHeaders = make(http.Header)
+	for part := range strings.SplitSeq(s, ";") {
+		if strings.TrimSpace(part) == "" {
+			continue
+		}
+		name, value, ok := strings.Cut(part, ":")
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+		if !ok || !headerName.MatchString(name) || strings.ContainsAny(value, "\r\n\x00") {
+			return errors.New("must be headers as Name: value, separated by ;")
+		}
+		c.DjangoHeaders.Add(name, value)
+	}
+	return nil
+}
+
+func tokens(c *Config, s string) error {
+	c.Tokens = nil
+	seen := make(map[string]bool)
+	for part := range strings.SplitSeq(s, ",") {
+		if strings.TrimSpace(part) == "" {
+			continue
+		}
+		name, secret, ok := strings.Cut(strings.TrimSpace(part), ":")
+		if !ok || name == "" || secret == "" || strings.ContainsAny(secret, " \t\r\n") || seen[name] {
+			return errors.New("must be name:token, comma separated, each name once and no token empty")
+		}
+		seen[name] = true
+		c.Tokens = append(c.Tokens, rest.Token{Name: name, Secret: secret})
+	}
+	return nil
+}
+
+func hosts(c *Config, s string) error {
+	c.AllowedHosts = nil
+	for part := range strings.SplitSeq(s, ",") {
+		if h := strings.TrimSpace(part); h != "" {
+			c.AllowedHosts = append(c.AllowedHosts, h)
+		}
+	}
+	return nil
+}
