@@ -21,11 +21,14 @@ const callTimeout = 90 * time.Second
 // call asks a running service and gives its answer; an error carries what the
 // service said.
 func (r *remote) call(method, path string, body []byte) (jsontext.Value, error) {
+	if !isAddress(r.URL) {
+		return nil, fmt.Errorf("%w: MESSAGING_URL or --url must be an address such as http://127.0.0.1:8765", errConfig)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(r.URL, "/")+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, fmt.Errorf("%w: MESSAGING_URL or --url is not an address: %w", errConfig, err)
+		return nil, fmt.Errorf("%w: no request can be made of what was given", errConfig)
 	}
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
@@ -38,18 +41,18 @@ func (r *remote) call(method, path string, body []byte) (jsontext.Value, error) 
 		if inner, ok := errors.AsType[*url.Error](err); ok {
 			err = inner.Err
 		}
-		return nil, fmt.Errorf("no answer from %s: %w (is the service running there? see --url)", r.URL, err)
+		return nil, fmt.Errorf("no answer from %s: %w (is the service running there? see --url)", redacted(r.URL), err)
 	}
 	defer func() { _ = response.Body.Close() }() // it is read whole below
 	answer, err := io.ReadAll(io.LimitReader(response.Body, 256<<20))
 	if err != nil {
-		return nil, fmt.Errorf("the answer from %s broke off: %w", r.URL, err)
+		return nil, fmt.Errorf("the answer from %s broke off: %w", redacted(r.URL), err)
 	}
 	if response.StatusCode != http.StatusOK {
 		return answer, refusedError(response, answer)
 	}
 	if !jsontext.Value(answer).IsValid() {
-		return nil, fmt.Errorf("what answers at %s is not this service", r.URL)
+		return nil, fmt.Errorf("what answers at %s is not this service", redacted(r.URL))
 	}
 	return answer, nil
 }
@@ -80,7 +83,7 @@ func (r *remote) get(path string, out any) (jsontext.Value, error) {
 		return answer, err
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
-		return nil, fmt.Errorf("the answer from %s is not understood: %w", r.URL, err)
+		return nil, fmt.Errorf("the answer from %s is not understood: %w", redacted(r.URL), err)
 	}
 	return answer, nil
 }

@@ -23,7 +23,7 @@ func (m *Main) logStart(ctx context.Context, began time.Time) {
 	meta := m.store.Meta()
 	backend := "off"
 	if c.DjangoURL != "" {
-		backend = c.DjangoURL + c.DjangoPath
+		backend = redacted(c.DjangoURL) + c.DjangoPath
 	}
 	m.Logger.InfoContext(ctx, "ready",
 		"version", version(), "address", m.listener.Addr().String(), "data_dir", c.DataDir, "backend", backend,

@@ -94,10 +94,7 @@ func (c *configCmd) Run(std *streams, flags *settingFlags) error {
 	for i := range settings {
 		s := &settings[i]
 		v := values[s.key]
-		if s.secret && v.text != "" {
-			v.text = "(secret)"
-		}
-		lines = append(lines, line{s.env(), v.text, v.source})
+		lines = append(lines, line{s.env(), s.shown(v.text), v.source})
 	}
 	if c.JSON {
 		return printJSON(std, lines)

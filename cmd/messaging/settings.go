@@ -60,10 +60,23 @@ type setting struct {
 	also     string // another name in the environment
 	help     string
 	set      func(c *Config, text string) error
+	// show gives the value for eyes and logs, where that is not the value itself.
+	show func(text string) string
 }
 
 func (s *setting) env() string  { return strings.ToUpper(s.key) }
 func (s *setting) flag() string { return strings.ReplaceAll(s.key, "_", "-") }
+
+// shown gives a value of the setting for eyes and logs.
+func (s *setting) shown(text string) string {
+	switch {
+	case s.secret && text != "":
+		return "(secret)"
+	case s.show != nil:
+		return s.show(text)
+	}
+	return text
+}
 
 // settings is the configuration table, in the order in which it is shown.
 var settings = []setting{
@@ -89,7 +102,7 @@ var settings = []setting{
 	},
 	{
 		key: "django_api_url", fallback: "http://backend:8000", help: "the backend, or off: nothing drains",
-		set: djangoURL,
+		set: djangoURL, show: redacted,
 	},
 	{
 		key: "django_persist_path", fallback: "/api/messaging/erlang/persist/", help: "path of the backend's endpoint",

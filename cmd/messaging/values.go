@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -141,12 +142,30 @@ func djangoURL(c *Config, s string) error {
 		c.DjangoURL = ""
 		return nil
 	}
-	u, err := url.Parse(s)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+	if !isAddress(s) {
 		return errors.New("must be off, or an address such as http://backend:8000")
 	}
 	c.DjangoURL = strings.TrimRight(s, "/")
 	return nil
+}
+
+// isAddress says whether a text is an address that requests can be sent to.
+func isAddress(s string) bool {
+	u, err := url.Parse(s)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return false
+	}
+	_, err = strconv.ParseUint(cmp.Or(u.Port(), "0"), 10, 16)
+	return err == nil
+}
+
+// redacted gives an address without the password that may be in it.
+func redacted(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "(not an address)"
+	}
+	return u.Redacted()
 }
 
 func djangoPath(c *Config, s string) error {
