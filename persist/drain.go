@@ -128,9 +128,10 @@ type run struct {
 	tail     chan error // a Wait for more of the log ended
 	tailing  bool
 	tails    sync.WaitGroup
-	// outage counts failures in a row; until is when to try again.
+	// outage counts failures in a row; until is when to try again, asked until
+	// when the backend wants to be left alone.
 	outage        int
-	until         time.Time
+	until, asked  time.Time
 	saved         messaging.Position
 	savedAt       time.Time
 	landing       bool   // the run ends: nothing more is sent

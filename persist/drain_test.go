@@ -122,11 +122,12 @@ type backend struct {
 	stored  []string
 	batches [][]string
 	delay   time.Duration
+	slow    map[string]time.Duration // by the first message of a batch; set before it is sent
 }
 
 func (b *backend) Deliver(ctx context.Context, batch []messaging.Message) persist.Answer {
 	select {
-	case <-time.After(b.delay):
+	case <-time.After(b.delay + b.slow[name(batch[0].Body)]):
 	case <-ctx.Done():
 		return persist.Answer{Verdict: persist.TimedOut}
 	}
@@ -279,6 +280,90 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		if _, batches := b.log(); len(batches) != 1 {
 			t.Errorf("%d tries before the time that the backend named", len(batches))
 		}
+	})
+}
+
+// Two flights are on their way; one is told to come back later, and the other,
+// which was sent before that, succeeds after it.
+func TestSuccessDoesNotShortenAPauseThatWasAskedFor(t *testing.T) {
+	for _, verdict := range []persist.Verdict{persist.Throttled, persist.Unavailable} {
+		t.Run(verdict.String(), func(t *testing.T) {
+			drain(t, func(l *memoryLog, b *backend, d *persist.Drain) {
+				b.slow = map[string]time.Duration{"b/1": time.Second}
+				b.set(func(batch []string) persist.Answer {
+					if batch[0] == "a/1" {
+						return persist.Answer{Verdict: verdict, RetryAfter: 10 * time.Minute}
+					}
+					return stored(batch)
+				})
+				l.add("b/1")
+				after(20 * time.Millisecond)
+				l.add("a/1")
+				after(9 * time.Minute)
+				if got, batches := b.log(); len(got) != 1 || len(batches) != 2 {
+					t.Errorf("stored %v in the batches %v, want b/1 and nothing after it", got, batches)
+				}
+				if !d.Waiting() {
+					t.Error("the drain does not say that it waits")
+				}
+				b.set(stored)
+				after(2 * time.Minute)
+				if got, _ := b.log(); len(got) != 2 || d.Waiting() {
+					t.Errorf("stored %v, waiting: %t, want both and false", got, d.Waiting())
+				}
+			})
+		})
+	}
+}
+
+// A flight that is being halved sends no further half during such a pause.
+func TestHalvingStopsInAPauseThatWasAskedFor(t *testing.T) {
+	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
+		b.slow = map[string]time.Duration{"a/1": time.Second}
+		b.set(func(batch []string) persist.Answer {
+			switch {
+			case batch[0] == "b/1":
+				return persist.Answer{Verdict: persist.Throttled, RetryAfter: 10 * time.Minute}
+			case len(batch) > 1:
+				return persist.Answer{Verdict: persist.Rejected, Status: 413}
+			}
+			return stored(batch)
+		})
+		l.add("a/1", "a/2")
+		after(20 * time.Millisecond)
+		l.add("b/1")
+		after(9 * time.Minute)
+		if _, batches := b.log(); len(batches) != 2 {
+			t.Errorf("the batches are %v, want no more than two", batches)
+		}
+		b.set(stored)
+		after(2 * time.Minute)
+		got, _ := b.log()
+		wantNames(t, "stored in order", only(got, "a"), "a/1", "a/2")
+	})
+}
+
+func TestSuccessEndsAPauseOfOurOwn(t *testing.T) {
+	drain(t, func(l *memoryLog, b *backend, d *persist.Drain) {
+		b.slow = map[string]time.Duration{"b/1": 20 * time.Second}
+		back := false
+		b.set(func(batch []string) persist.Answer {
+			back = back || batch[0] == "b/1"
+			if !back {
+				return persist.Answer{Verdict: persist.Unavailable}
+			}
+			return stored(batch)
+		})
+		l.add("b/1")
+		after(20 * time.Millisecond)
+		l.add("a/1")
+		after(19 * time.Second)
+		if !d.Waiting() {
+			t.Error("the drain does not say that it waits")
+		}
+		after(time.Second)
+		got, _ := b.log()
+		wantNames(t, "stored", got, "b/1", "a/1")
 	})
 }
 

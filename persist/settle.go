@@ -25,7 +25,7 @@ func (r *run) arrived(ctx context.Context, f *flight) error {
 		f.returnParts()
 		r.outageBegan(answer)
 	}
-	if r.landing {
+	if r.landing || r.asked.After(now) {
 		f.returnParts()
 	}
 	if len(f.parts) > 0 {
@@ -94,7 +94,7 @@ func (r *run) account(f *flight, part []*item, a Answer, now time.Time) {
 		r.outageBegan(Answer{Verdict: Unavailable, Status: a.Status, Reason: "it answered every message of a batch with an error, as it does when its database is down"})
 		return
 	}
-	r.outageEnded()
+	r.outageEnded(now)
 }
 
 // isDead applies the evidence rule to one message that is not stored.
@@ -226,9 +226,15 @@ func (r *run) outageBegan(a Answer) {
 		slog.String("kind", a.Verdict.String()), slog.Int("status", a.Status), slog.String("reason", a.Reason))
 }
 
-func (r *run) outageEnded() {
+// outageEnded lets the drain go on, but for a pause that the backend asked for:
+// what was on its way before may succeed during it and says nothing about it.
+func (r *run) outageEnded(now time.Time) {
 	r.limits.grow()
-	r.outage, r.until = 0, time.Time{}
+	r.until = r.asked
+	if r.asked.After(now) {
+		return
+	}
+	r.outage = 0
 	r.waiting.Store(false)
 	if r.complaint != "" {
 		r.complaint = ""
@@ -240,11 +246,18 @@ func (r *run) outageEnded() {
 // each time.
 func (r *run) pause(retryAfter time.Duration) {
 	r.outage++
+	now := time.Now()
 	wait := backoff(r.outage, r.config.MaxBackoff)
 	if retryAfter > 0 {
 		wait = min(retryAfter, maxRetryAfter)
+		r.asked = later(r.asked, now.Add(wait))
 	}
-	if until := time.Now().Add(wait); until.After(r.until) {
-		r.until = until
+	r.until = later(r.until, now.Add(wait))
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
 	}
+	return b
 }
