@@ -226,11 +226,12 @@ func TestEverythingIsStoredOnceAndThePositionFollows(t *testing.T) {
 
 func TestPositionNeverPassesWhatIsNotSettled(t *testing.T) { // invariant 5
 	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
+		l.deadFail = errors.New("disk full") // so that it cannot become a dead letter meanwhile
 		b.set(each(func(n string) persist.Result {
 			return persist.Result{Stored: n != "a/2", Error: "odd"}
 		}))
 		l.add("a/1", "a/2", "b/1", "b/2")
-		after(300 * time.Millisecond)
+		after(time.Minute)
 		if p := l.saved; p.Sequence != 2 {
 			t.Errorf("position %v, want 2", p)
 		}
@@ -469,6 +470,25 @@ func TestRejectingEverythingIsAnOutage(t *testing.T) { // a wrong ALLOWED_HOSTS
 		if got, _ := b.log(); len(got) != 31 {
 			t.Errorf("%d stored, want 31", len(got))
 		}
+	})
+}
+
+// After such an outage began, messages that come back one by one are not judged
+// by what was stored before it.
+func TestRejectingEverythingVoidsTheEvidence(t *testing.T) {
+	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
+		l.add("a/0")
+		after(time.Second)
+		b.set(always(persist.Answer{Verdict: persist.Rejected, Status: 400}))
+		l.add("b/1", "c/1")
+		after(20 * time.Millisecond)
+		l.add("d/1")
+		after(time.Hour)
+		_, batches := b.log()
+		if !slices.ContainsFunc(batches[4:], func(names []string) bool { return len(names) == 1 }) {
+			t.Error("no message came back by itself")
+		}
+		wantNames(t, "dead", l.deadTexts())
 	})
 }
 

@@ -165,6 +165,9 @@ func (r *run) conclude(f *flight, now time.Time) {
 	}
 	r.bury(f, dead, now)
 	if len(dead) == 0 {
+		if len(f.refused) > 1 {
+			r.evidence.void()
+		}
 		r.outageBegan(Answer{Verdict: Rejected, Status: f.refused[0].status, Reason: "it refuses every message"})
 	}
 }
