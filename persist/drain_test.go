@@ -394,6 +394,30 @@ func TestHopelessErrorIsADeadLetterOnlyByEvidence(t *testing.T) {
 	})
 }
 
+// Whether its first try was in company or alone, a hopeless message is tried
+// twice, the second time alone, and its dead letter says so.
+func TestHopelessErrorIsTriedOnceMoreAlone(t *testing.T) {
+	for name, together := range map[string][]string{"alone": {"x/1"}, "in company": {"b/1", "x/1"}} {
+		t.Run(name, func(t *testing.T) {
+			drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
+				l.add("a/1")
+				after(time.Second)
+				b.set(each(func(n string) persist.Result {
+					return persist.Result{Stored: n != "x/1", Hopeless: n == "x/1", Error: "matching query does not exist"}
+				}))
+				l.add(together...)
+				after(10 * time.Second)
+				_, batches := b.log()
+				wantNames(t, "batches", []string{fmt.Sprint(batches[1:])}, fmt.Sprint([][]string{together, {"x/1"}}))
+				wantNames(t, "dead", l.deadTexts(), "x/1")
+				if len(l.dead) == 1 && l.dead[0].Attempts != 2 {
+					t.Errorf("%d attempts, want 2", l.dead[0].Attempts)
+				}
+			})
+		})
+	}
+}
+
 func TestOtherErrorsAreTriedAgainAndThenDead(t *testing.T) {
 	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
 		b.set(each(func(n string) persist.Result { return persist.Result{Stored: n != "x/1", Error: "value too long"} }))

@@ -97,15 +97,16 @@ func (r *run) account(f *flight, part []*item, a Answer, now time.Time) {
 	r.outageEnded(now)
 }
 
-// isDead applies the evidence rule to one message that is not stored.
+// isDead applies the evidence rule to one message that is not stored. What reads
+// as hopeless is judged by its second try, which it had in a batch of its own.
 func (r *run) isDead(it *item, res Result, alone bool) bool {
+	it.attempts++
 	switch {
 	case res.Permanent:
 		return true
 	case res.Hopeless:
-		return alone && r.evidence.speaksAgainst(it.firstTry)
+		return alone && it.alone && r.evidence.speaksAgainst(it.firstTry)
 	}
-	it.attempts++
 	return it.attempts >= r.config.MaxAttempts && r.evidence.speaksAgainst(it.firstTry)
 }
 
@@ -116,9 +117,6 @@ func (r *run) retry(f *flight, it *item, res Result, now time.Time) {
 		it.alone = true
 		f.back[it.lane] = append(f.back[it.lane], it)
 		return
-	}
-	if res.Hopeless {
-		it.attempts++
 	}
 	r.setAside(f, it, now)
 }

@@ -23,6 +23,8 @@ type item struct {
 	bytes    int
 	readAt   time.Time
 	firstTry time.Time
+	// attempts is how many answers refused this message itself; an outage blames
+	// none.
 	attempts int
 	// alone says that it must be tried in a batch of its own.
 	alone   bool
