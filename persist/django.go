@@ -39,9 +39,6 @@ type DjangoConfig struct {
 	Timeout time.Duration
 	// Connections is how many requests run at once (default 4).
 	Connections int
-	// BatchBytes is how large a batch may be; an answer may be twice that and a
-	// MiB, because it may hold the whole batch again.
-	BatchBytes int
 	// Duplicate and Permanent match error texts; nil takes the defaults.
 	Duplicate, Permanent *regexp.Regexp
 	// Trust2xx takes a good status without a body that accounts for the batch.
@@ -58,7 +55,6 @@ type Django struct {
 func NewDjango(config DjangoConfig) *Django {
 	config.Timeout = cmp.Or(config.Timeout, 10*time.Second)
 	config.Connections = cmp.Or(config.Connections, 4)
-	config.BatchBytes = cmp.Or(config.BatchBytes, 1<<20)
 	if config.Duplicate == nil {
 		config.Duplicate = regexp.MustCompile(DefaultDuplicatePattern)
 	}
@@ -102,16 +98,44 @@ func (d *Django) Deliver(ctx context.Context, batch []messaging.Message) Answer 
 		return unanswered(err)
 	}
 	defer func() { _ = response.Body.Close() }() // the answer is read or given up
-	limit := 2*int64(d.config.BatchBytes) + 1<<20
+	limit := answerLimit(len(body))
 	text, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
 	if err != nil {
 		return unanswered(err)
 	}
-	if int64(len(text)) > limit {
-		return Answer{Verdict: Misconfigured, Status: response.StatusCode, Reason: "its answer is far larger than the batch"}
+	if int64(len(text)) > limit && isGood(response.StatusCode) {
+		return tooLarge(response.StatusCode, len(batch))
 	}
 	return d.read(response, text, batch)
 }
+
+const (
+	// escaped is how much longer JSON may be that says the same in other words:
+	// a byte becomes \u0000.
+	escaped = 6
+	// answerSpare is for what an answer says beside what was sent, answerMax for
+	// all of it: it is held in memory.
+	answerSpare = 1 << 20
+	answerMax   = 32 << 20
+)
+
+// answerLimit bounds what is read of an answer: it may hold all that was sent,
+// because errors bring their messages back.
+func answerLimit(sent int) int64 {
+	return min(escaped*int64(sent)+answerSpare, answerMax)
+}
+
+// tooLarge is the verdict on a good status whose body was not read to its end.
+// A smaller batch has a smaller answer; what answers one message like that is
+// no endpoint.
+func tooLarge(status, messages int) Answer {
+	if messages > 1 {
+		return Answer{Verdict: Mismatched, Status: status, Reason: "its answer is far larger than the batch"}
+	}
+	return Answer{Verdict: Misconfigured, Status: status, Reason: "its answer is far larger than the message (is DJANGO_PERSIST_PATH the endpoint?)"}
+}
+
+func isGood(status int) bool { return status >= 200 && status < 300 }
 
 // encodeBatch writes the body of a request.
 func encodeBatch(batch []messaging.Message) []byte {
@@ -166,7 +190,7 @@ func reach(err error) string {
 func (d *Django) read(response *http.Response, text []byte, batch []messaging.Message) Answer {
 	status := response.StatusCode
 	switch {
-	case status >= 200 && status < 300:
+	case isGood(status):
 		a := d.account(text, batch)
 		a.Status = status
 		return a

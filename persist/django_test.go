@@ -1,6 +1,7 @@
 package persist_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -36,7 +37,7 @@ func deliver(t *testing.T, n, status int, header http.Header, body string) persi
 		_, _ = io.WriteString(w, body)
 	}))
 	defer server.Close()
-	sink := persist.NewDjango(persist.DjangoConfig{URL: server.URL + "/x/", BatchBytes: 1 << 10})
+	sink := persist.NewDjango(persist.DjangoConfig{URL: server.URL + "/x/"})
 	defer sink.Close()
 	return sink.Deliver(t.Context(), batchOf(n))
 }
@@ -67,7 +68,9 @@ func TestAnswersOfDjango(t *testing.T) {
 		{name: "login page", status: 200, body: "<html>log in</html>", want: persist.Misconfigured},
 		{name: "maintenance", status: 200, body: `{"detail":"maintenance"}`, want: persist.Misconfigured},
 		{name: "half of JSON", status: 200, body: `{"persisted":2,"err`, want: persist.Misconfigured},
-		{name: "huge", status: 200, body: strings.Repeat(" ", 2<<20), want: persist.Misconfigured},
+		{name: "huge", status: 200, body: strings.Repeat(" ", 2<<20), want: persist.Mismatched},
+		{name: "huge and bad", status: 400, body: strings.Repeat(" ", 2<<20), want: persist.Rejected},
+		{name: "huge and broken", status: 500, body: strings.Repeat(" ", 2<<20), want: persist.Unavailable},
 		{name: "moved", status: 301, header: http.Header{"Location": {"/y"}}, want: persist.Misconfigured},
 		{name: "moved with its method", status: 307, header: http.Header{"Location": {"/y"}}, want: persist.Misconfigured},
 		{name: "bad request", status: 400, body: "bad", want: persist.Rejected},
@@ -108,6 +111,57 @@ func TestErrorsOfOneMessage(t *testing.T) {
 		if a.Verdict != persist.Accounted || a.Results[0] != want {
 			t.Errorf("%s: got %s %+v, want %+v", text, a.Verdict, a.Results, want)
 		}
+	}
+}
+
+// The worst echo: a large message comes back in errors, every byte of it escaped.
+func TestLargeMessageMayComeBackEscaped(t *testing.T) {
+	batch := batchOf(1)
+	batch[0].Body = []byte(`{"text":"` + strings.Repeat("a", 1<<20) + `"}`)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = fmt.Fprintf(w, `{"persisted":0,"errors":[{"message":{"id":%q,"text":"%s"},"error":"no"}]}`, batch[0].ID, strings.Repeat(`\u0061`, 1<<20))
+	}))
+	defer server.Close()
+	a := persist.NewDjango(persist.DjangoConfig{URL: server.URL}).Deliver(t.Context(), batch)
+	if a.Verdict != persist.Accounted || a.Results[0].Error != "no" {
+		t.Errorf("got %s (%s)", a.Verdict, a.Reason)
+	}
+}
+
+func TestEndlessAnswerIsNotReadToItsEnd(t *testing.T) { // invariant 8
+	const whole = 100 << 20
+	for messages, want := range map[int]persist.Verdict{1: persist.Misconfigured, 2: persist.Mismatched} {
+		var written atomic.Int64
+		var encodings atomic.Value
+		done := make(chan struct{})
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer close(done)
+			encodings.Store(r.Header.Get("Accept-Encoding"))
+			_, _ = io.WriteString(w, `{"persisted":1,"x":"`)
+			spaces := bytes.Repeat([]byte(" "), 64<<10)
+			for written.Load() < whole {
+				n, err := w.Write(spaces)
+				written.Add(int64(n))
+				if err != nil {
+					return
+				}
+			}
+			_, _ = io.WriteString(w, `"}`)
+		}))
+		sink := persist.NewDjango(persist.DjangoConfig{URL: server.URL})
+		a := sink.Deliver(t.Context(), batchOf(messages))
+		<-done
+		if a.Verdict != want || len(a.Results) != 0 {
+			t.Errorf("%d messages: got %s (%s), want %s", messages, a.Verdict, a.Reason, want)
+		}
+		if n := written.Load(); n > 32<<20 { // the limit, and what the sockets hold
+			t.Errorf("%d bytes of it went out", n)
+		}
+		if e := encodings.Load(); e != "" {
+			t.Errorf("it offers to unfold %v", e)
+		}
+		server.Close()
 	}
 }
 

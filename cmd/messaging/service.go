@@ -180,7 +180,7 @@ func (m *Main) openDrain() (err error) {
 	}
 	m.django = persist.NewDjango(persist.DjangoConfig{
 		URL: c.DjangoURL + c.DjangoPath, Header: header, Timeout: c.PersistTimeout, Connections: c.Concurrency,
-		BatchBytes: int(c.BatchBytes), Duplicate: c.DuplicatePattern, Permanent: c.PermanentPattern, Trust2xx: c.Trust2xx,
+		Duplicate: c.DuplicatePattern, Permanent: c.PermanentPattern, Trust2xx: c.Trust2xx,
 	})
 	m.drain, err = persist.New(persist.Config{
 		Source: m.log, Ledger: m.store.Control(), Sink: bounded{m.django, m.graceOver}, BatchSize: c.BatchSize, BatchBytes: int(c.BatchBytes),
