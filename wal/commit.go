@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/stayafrica/messaging/storage"
@@ -20,9 +21,9 @@ func (l *Log) committer() {
 func (l *Log) publisher() {
 	defer close(l.done)
 	for g := range l.syncing {
-		l.since.Store(g.began.UnixNano())
+		l.waiting.Store(&g.began)
 		g.batch.Wait()
-		l.since.Store(0)
+		l.waiting.Store(nil)
 		if l.config.Observe != nil {
 			l.config.Observe(len(g.changes), g.batch.Len(), time.Since(g.began))
 		}
@@ -64,7 +65,21 @@ func (l *Log) apply(g *group) {
 	l.finish(&Tx{Batch: g.batch, Commit: l.commits, log: l})
 	g.batch.PutMeta(l.meta)
 	g.meta, g.began = l.meta, time.Now()
+	l.applying.Store(&g.began)
 	g.batch.Apply()
+	l.applying.Store(nil)
+}
+
+// Stalled says for how long the commits that are running have been waiting for
+// the disk; 0 when there is none. Not only the fsync can hold them up: the
+// store takes nothing while its background work is stuck.
+func (l *Log) Stalled() (longest time.Duration) {
+	for _, running := range []*atomic.Pointer[time.Time]{&l.applying, &l.waiting} {
+		if began := running.Load(); began != nil {
+			longest = max(longest, time.Since(*began))
+		}
+	}
+	return longest
 }
 
 // append gives a record its sequence and adds it to the batch.

@@ -74,7 +74,9 @@ type Log struct {
 	durable atomic.Uint64
 	floor   atomic.Uint64
 	queued  atomic.Int64
-	since   atomic.Int64 // when the commit that is running began, Unix ns; 0 for none
+	// applying and waiting say when the commit began that the committer applies,
+	// and the one whose fsync the publisher waits for; nil for none.
+	applying, waiting atomic.Pointer[time.Time]
 
 	mu      sync.Mutex
 	work    sync.Cond // signalled when pending gets its first change, or closed is set
@@ -176,16 +178,6 @@ func overloaded(what string) error {
 	err := messaging.Errorf(messaging.CodeOverloaded, "%s: try again in a second", what)
 	err.RetryAfter = time.Second
 	return err
-}
-
-// Stalled says for how long the commit that is running has been waiting for
-// the disk; 0 when none is.
-func (l *Log) Stalled() time.Duration {
-	since := l.since.Load()
-	if since == 0 {
-		return 0
-	}
-	return time.Since(time.Unix(0, since))
 }
 
 // Durable is the last sequence that is on disk. Readers go no further.
