@@ -7,6 +7,10 @@ import (
 // MaxRecipients is how many user ids a broadcast may name.
 const MaxRecipients = 1_000_000
 
+// MaxBody bounds the message of a broadcast in bytes, as the body of a send is
+// bounded: every receiver, and the backend, gets it whole.
+const MaxBody = 1 << 20
+
 // Broadcast is one message for many users, read and checked.
 type Broadcast struct {
 	Draft     Draft
@@ -70,6 +74,9 @@ func (p *broadcastParser) message() error {
 	}
 	p.broadcast.Draft = dp.draft
 	p.broadcast.Draft.Body = dp.body(p.decoder.body, from, p.decoder.json.InputOffset())
+	if len(p.broadcast.Draft.Body) > MaxBody {
+		return FieldErrorf(CodeTooLarge, "message", "message is larger than %d bytes", MaxBody)
+	}
 	return nil
 }
 

@@ -167,6 +167,7 @@ func TestBadBroadcastsAreRefused(t *testing.T) {
 		{"receiver", `{"message":{"sender_id":1,"text":"x","receiver_id":1},"user_ids":[1]}`, messaging.CodeInvalidField, "receiver_id"},
 		{"no sender", `{"message":{"text":"x"},"user_ids":[1]}`, messaging.CodeMissingField, "sender_id"},
 		{"too many users", `{"message":` + message + `,"user_ids":[` + many + `]}`, messaging.CodeTooLarge, "user_ids"},
+		{"large message", `{"message":{"sender_id":1,"text":"x","y":"` + strings.Repeat("x", messaging.MaxBody) + `"},"user_ids":[1]}`, messaging.CodeTooLarge, "message"},
 		{"folded key", `{"message":` + message + `,"uſer_ids":[1]}`, messaging.CodeInvalidField, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -176,6 +177,14 @@ func TestBadBroadcastsAreRefused(t *testing.T) {
 				t.Fatalf("got %v (%+v), want %s %s", err, e, c.code, c.field)
 			}
 		})
+	}
+}
+
+func TestBroadcastOfTheLargestMessage(t *testing.T) {
+	message := `{"sender_id":1,"text":"x","y":"` + strings.Repeat("x", messaging.MaxBody)
+	message = message[:messaging.MaxBody-2] + `"}`
+	if _, err := messaging.ParseBroadcast([]byte(`{"user_ids":[1],"message":   ` + message + `}`)); err != nil {
+		t.Error(err)
 	}
 }
 
