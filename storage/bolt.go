@@ -1,13 +1,11 @@
 package storage
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
-	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -56,8 +54,8 @@ func syncParent(path string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// openControlFile opens a control file whose outside is whole. A file that is
-// shorter than its meta page says would kill the process when it is read.
+// openControlFile opens a control file that is whole as far as bbolt follows it:
+// one that is not would kill the process when it is read.
 func openControlFile(path string) (ControlFile, error) {
 	if err := checkBolt(path); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w; restore it, and do not delete anything", ErrDamaged, path, err)
@@ -75,80 +73,6 @@ func openControlFile(path string) (ControlFile, error) {
 	return nil, fmt.Errorf("open %s: %w", path, err)
 }
 
-// The meta page of bbolt, of which there are two at the front of the file:
-//
-//	page header:16  magic:4 version:4 pageSize:4 flags:4 root:16 freelist:8 pgid:8 txid:8 checksum:8
-//
-// in the machine's byte order; the checksum is FNV-1a over what is between the
-// header and itself. pgid is the first page behind the last one in use.
-const (
-	boltHeader   = 16
-	boltMetaLen  = 64
-	boltMagic    = 0xED0CDAED
-	boltPgidAt   = 40
-	boltSumAt    = 56
-	boltSizeAt   = 8
-	minBoltPages = 4
-)
-
-var (
-	errBoltShort = errors.New("the file is shorter than it says")
-	errBoltMeta  = errors.New("neither of its two meta pages is whole")
-)
-
-// checkBolt reads both meta pages and compares the file's size with what the
-// whole ones say.
-func checkBolt(path string) (err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	pageSize := int64(os.Getpagesize())
-	if info.Size() < minBoltPages*pageSize {
-		return errBoltShort
-	}
-	whole := 0
-	for page := range int64(2) {
-		need, ok, err := boltNeeds(f, page*pageSize)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			continue
-		}
-		whole++
-		if info.Size() < need {
-			return errBoltShort
-		}
-	}
-	if whole == 0 {
-		return errBoltMeta
-	}
-	return nil
-}
-
-// boltNeeds gives how long the file must be by one meta page; ok is false
-// where that page is not whole.
-func boltNeeds(f io.ReaderAt, at int64) (size int64, ok bool, err error) {
-	var meta [boltMetaLen]byte
-	if _, err := f.ReadAt(meta[:], at+boltHeader); err != nil {
-		return 0, false, err
-	}
-	order := binary.NativeEndian
-	hash := fnv.New64a()
-	_, _ = hash.Write(meta[:boltSumAt]) // a hash does not fail
-	if order.Uint32(meta[:]) != boltMagic || hash.Sum64() != order.Uint64(meta[boltSumAt:]) {
-		return 0, false, nil
-	}
-	pages := order.Uint64(meta[boltPgidAt:])
-	return int64(pages) * int64(order.Uint32(meta[boltSizeAt:])), true, nil //nolint:gosec // checked by its checksum
-}
-
 func (f boltFile) View(use func(tx ControlTx) error) error {
 	return f.db.View(func(tx *bbolt.Tx) error { return use(boltTx{tx}) })
 }
@@ -158,6 +82,10 @@ func (f boltFile) Update(change func(tx ControlTx) error) error {
 }
 
 func (f boltFile) Close() error { return f.db.Close() }
+
+// errUnknownBucket says that a bucket was not added to [controlBuckets]; the
+// file would be refused at the next start.
+var errUnknownBucket = errors.New("control file has no such bucket")
 
 type boltTx struct{ tx *bbolt.Tx }
 
@@ -169,6 +97,9 @@ func (t boltTx) Get(bucket, key string) []byte {
 }
 
 func (t boltTx) Put(bucket, key string, value []byte) error {
+	if !slices.Contains(controlBuckets[:], bucket) {
+		return fmt.Errorf("%w: %s", errUnknownBucket, bucket)
+	}
 	b, err := t.tx.CreateBucketIfNotExists([]byte(bucket))
 	if err != nil {
 		return err

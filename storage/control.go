@@ -57,6 +57,10 @@ const (
 // keep the bucket inside its parent's page, so that they share no page.
 var stateBuckets = [...]string{bucketState, bucketStateCopy}
 
+// controlBuckets are all that there may be: a bucket of another name is one
+// whose name was damaged.
+var controlBuckets = [...]string{bucketState, bucketStateCopy, bucketDead, bucketDeadGroups, bucketDeadReceivers}
+
 const (
 	keyIdentity  = "identity"
 	keyWatermark = "watermark"
