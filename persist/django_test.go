@@ -129,7 +129,7 @@ func TestLargeMessageMayComeBackEscaped(t *testing.T) {
 	}
 }
 
-func TestEndlessAnswerIsNotReadToItsEnd(t *testing.T) { // invariant 8
+func TestInvariant8EndlessAnswerIsNotReadToItsEnd(t *testing.T) {
 	const whole = 100 << 20
 	for messages, want := range map[int]persist.Verdict{1: persist.Misconfigured, 2: persist.Mismatched} {
 		var written atomic.Int64

@@ -224,7 +224,7 @@ func TestEverythingIsStoredOnceAndThePositionFollows(t *testing.T) {
 	})
 }
 
-func TestPositionNeverPassesWhatIsNotSettled(t *testing.T) { // invariant 5
+func TestInvariant5PositionNeverPassesWhatIsNotSettled(t *testing.T) {
 	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
 		l.deadFail = errors.New("disk full") // so that it cannot become a dead letter meanwhile
 		b.set(each(func(n string) persist.Result {
@@ -554,7 +554,7 @@ func TestMismatchIsHalved(t *testing.T) {
 	})
 }
 
-func TestDeadLetterThatCannotBeWrittenIsKept(t *testing.T) {
+func TestInvariant5DeadLetterThatCannotBeWrittenIsKept(t *testing.T) {
 	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
 		l.deadFail = errors.New("disk full")
 		b.set(each(func(string) persist.Result { return persist.Result{Permanent: true, Error: "no"} }))

@@ -53,7 +53,7 @@ func record(at time.Time) Record {
 	}}
 }
 
-func TestNobodySeesAMessageBeforeItIsDurable(t *testing.T) { // invariant 1
+func TestInvariant1PublishedIsDurable(t *testing.T) {
 	l := open(t)
 	c := &appended{record: record(time.Now())}
 	c.published = func() {
@@ -70,7 +70,7 @@ func TestNobodySeesAMessageBeforeItIsDurable(t *testing.T) { // invariant 1
 	}
 }
 
-func TestConcurrentCommitsGetEachSequenceOnce(t *testing.T) {
+func TestInvariant2ConcurrentCommitsGetEachSequenceOnce(t *testing.T) {
 	l := open(t)
 	const workers, each = 8, 200
 	var mu sync.Mutex
@@ -96,7 +96,7 @@ func TestConcurrentCommitsGetEachSequenceOnce(t *testing.T) {
 	}
 }
 
-func TestTooManyWaitingChangesAreRefused(t *testing.T) { // invariant 8
+func TestInvariant8TooManyWaitingChangesAreRefused(t *testing.T) {
 	l := open(t)
 	l.config.MaxPending = 2
 	hold := make(chan struct{})
