@@ -195,7 +195,8 @@ func (r *run) await(ctx, tails, flights context.Context, moment time.Time) error
 		defer t.Stop()
 		timer = t.C
 	}
-	if !r.tailing && !r.window.full() && r.lanes.loaded < loadedMax && r.window.next.Sequence > r.config.Source.Durable() {
+	// What was appended since the log was read makes Wait return at once.
+	if !r.tailing && r.hasRoom() {
 		r.tailing = true
 		from := r.window.next
 		r.tails.Go(func() { r.tail <- r.config.Source.Wait(tails, from) })
@@ -235,7 +236,7 @@ func (r *run) land(ctx context.Context, cancel context.CancelFunc) error {
 
 // read reads the log ahead as far as there is room.
 func (r *run) read(now time.Time) error {
-	for !r.window.full() && r.lanes.loaded < loadedMax && r.lanes.readyItems < 4*r.limits.maxBatch {
+	for r.hasRoom() {
 		page, next, err := r.config.Source.Read(r.window.next, min(readPage, maxWindow-r.window.len()), readBytes)
 		if err != nil {
 			return fmt.Errorf("read the log at %d: %w", r.window.next.Sequence, err)
@@ -249,6 +250,11 @@ func (r *run) read(now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// hasRoom says whether more of the log may be read ahead.
+func (r *run) hasRoom() bool {
+	return !r.window.full() && r.lanes.loaded < loadedMax && r.lanes.readyItems < 4*r.limits.maxBatch
 }
 
 // take puts a message into the window and, if the backend has yet to get it,

@@ -25,6 +25,7 @@ type memoryLog struct {
 	dead     []messaging.DeadLetter
 	deadFail error
 	reads    int
+	saving   func() // called while a position is saved
 }
 
 func newLog() *memoryLog {
@@ -83,6 +84,9 @@ func (l *memoryLog) Floor() uint64 { return 1 }
 func (l *memoryLog) Position() (messaging.Position, error) { return l.saved, nil }
 
 func (l *memoryLog) SavePosition(p messaging.Position) error {
+	if l.saving != nil {
+		l.saving()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.saved = p
@@ -221,6 +225,23 @@ func TestEverythingIsStoredOnceAndThePositionFollows(t *testing.T) {
 		if lag, age := d.Lag(time.Now()); lag != 0 || age != 0 {
 			t.Errorf("lag %d, %s", lag, age)
 		}
+	})
+}
+
+// The drain has passed a message that the backend has already, found the end of
+// the log and saves its position, which takes a while; what is appended
+// meanwhile must not be slept through.
+func TestMessageAppendedWhileThePositionIsSavedIsNotMissed(t *testing.T) {
+	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
+		l.saving = func() {
+			l.saving = nil
+			l.add("a/2")
+		}
+		after(time.Second)
+		l.add("a/stored")
+		after(time.Minute)
+		got, _ := b.log()
+		wantNames(t, "stored", got, "a/2")
 	})
 }
 
@@ -513,6 +534,26 @@ func TestRejectingEverythingVoidsTheEvidence(t *testing.T) {
 			t.Error("no message came back by itself")
 		}
 		wantNames(t, "dead", l.deadTexts())
+	})
+}
+
+func TestMessageRejectedAloneIsADeadLetterOnlyByEvidence(t *testing.T) {
+	drain(t, func(l *memoryLog, b *backend, d *persist.Drain) {
+		b.set(func(batch []string) persist.Answer {
+			if slices.Contains(batch, "x/1") {
+				return persist.Answer{Verdict: persist.Rejected, Status: 400, Reason: "bad text"}
+			}
+			return stored(batch)
+		})
+		l.add("x/1")
+		after(time.Hour)
+		wantNames(t, "dead without evidence", l.deadTexts())
+		if !d.Waiting() {
+			t.Error("a backend that refuses all it gets does not count as out of order")
+		}
+		l.add("a/1")
+		after(2 * time.Minute)
+		wantNames(t, "dead with evidence", l.deadTexts(), "x/1")
 	})
 }
 
