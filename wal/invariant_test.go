@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,12 +22,10 @@ import (
 // walSyncs is a file system that calls sync before each sync of a write-ahead
 // log, and takes its error for the sync's.
 func walSyncs(fs vfs.FS, sync func() error) vfs.FS {
+	syncs := []errorfs.OpKind{errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo}
 	return errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		switch op.Kind {
-		case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
-			if strings.HasSuffix(op.Path, ".log") {
-				return sync()
-			}
+		if slices.Contains(syncs, op.Kind) && strings.HasSuffix(op.Path, ".log") {
+			return sync()
 		}
 		return nil
 	}))

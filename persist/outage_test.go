@@ -1,0 +1,209 @@
+package persist_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stayafrica/messaging/persist"
+)
+
+func TestOutageKeepsEverythingInOrder(t *testing.T) {
+	for _, verdict := range []persist.Verdict{persist.Unavailable, persist.Unreached, persist.TimedOut, persist.Throttled, persist.Misconfigured} {
+		t.Run(verdict.String(), func(t *testing.T) {
+			drain(t, func(l *memoryLog, b *backend, d *persist.Drain) {
+				l.add("a/0")
+				after(time.Second)
+				b.set(always(persist.Answer{Verdict: verdict, Status: 503}))
+				l.add("a/1", "a/2", "b/1")
+				after(time.Hour)
+				if !d.Waiting() {
+					t.Error("the drain does not know that the backend is out of order")
+				}
+				l.add("a/3")
+				b.set(stored)
+				after(2 * time.Minute)
+				got, batches := b.log()
+				wantNames(t, "stored", only(got, "a"), "a/0", "a/1", "a/2", "a/3")
+				wantNames(t, "dead", l.deadTexts())
+				if len(batches) > 600 {
+					t.Errorf("%d tries in an hour: it does not back off", len(batches))
+				}
+			})
+		})
+	}
+}
+
+func only(names []string, conversation string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !strings.HasPrefix(n, conversation+"/") })
+}
+
+func TestRetryAfterIsHonoured(t *testing.T) {
+	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
+		b.set(always(persist.Answer{Verdict: persist.Throttled, RetryAfter: 3593 * time.Second}))
+		l.add("a/1")
+		after(3500 * time.Second)
+		if _, batches := b.log(); len(batches) != 1 {
+			t.Errorf("%d tries before the time that the backend named", len(batches))
+		}
+	})
+}
+
+// Two flights are on their way; one is told to come back later, and the other,
+// which was sent before that, succeeds after it.
+func TestSuccessDoesNotShortenAPauseThatWasAskedFor(t *testing.T) {
+	for _, verdict := range []persist.Verdict{persist.Throttled, persist.Unavailable} {
+		t.Run(verdict.String(), func(t *testing.T) {
+			drain(t, func(l *memoryLog, b *backend, d *persist.Drain) {
+				b.slow = map[string]time.Duration{"b/1": time.Second}
+				b.set(func(batch []string) persist.Answer {
+					if batch[0] == "a/1" {
+						return persist.Answer{Verdict: verdict, RetryAfter: 10 * time.Minute}
+					}
+					return stored(batch)
+				})
+				l.add("b/1")
+				after(20 * time.Millisecond)
+				l.add("a/1")
+				after(9 * time.Minute)
+				if got, batches := b.log(); len(got) != 1 || len(batches) != 2 {
+					t.Errorf("stored %v in the batches %v, want b/1 and nothing after it", got, batches)
+				}
+				if !d.Waiting() {
+					t.Error("the drain does not say that it waits")
+				}
+				b.set(stored)
+				after(2 * time.Minute)
+				if got, _ := b.log(); len(got) != 2 || d.Waiting() {
+					t.Errorf("stored %v, waiting: %t, want both and false", got, d.Waiting())
+				}
+			})
+		})
+	}
+}
+
+// A flight that is being halved sends no further half during such a pause.
+func TestHalvingStopsInAPauseThatWasAskedFor(t *testing.T) {
+	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
+		b.slow = map[string]time.Duration{"a/1": time.Second}
+		b.set(func(batch []string) persist.Answer {
+			switch {
+			case batch[0] == "b/1":
+				return persist.Answer{Verdict: persist.Throttled, RetryAfter: 10 * time.Minute}
+			case len(batch) > 1:
+				return persist.Answer{Verdict: persist.Rejected, Status: 413}
+			}
+			return stored(batch)
+		})
+		l.add("a/1", "a/2")
+		after(20 * time.Millisecond)
+		l.add("b/1")
+		after(9 * time.Minute)
+		if _, batches := b.log(); len(batches) != 2 {
+			t.Errorf("the batches are %v, want no more than two", batches)
+		}
+		b.set(stored)
+		after(2 * time.Minute)
+		got, _ := b.log()
+		wantNames(t, "stored in order", only(got, "a"), "a/1", "a/2")
+	})
+}
+
+func TestSuccessEndsAPauseOfOurOwn(t *testing.T) {
+	drain(t, func(l *memoryLog, b *backend, d *persist.Drain) {
+		b.slow = map[string]time.Duration{"b/1": 20 * time.Second}
+		back := false
+		b.set(func(batch []string) persist.Answer {
+			back = back || batch[0] == "b/1"
+			if !back {
+				return persist.Answer{Verdict: persist.Unavailable}
+			}
+			return stored(batch)
+		})
+		l.add("b/1")
+		after(20 * time.Millisecond)
+		l.add("a/1")
+		after(19 * time.Second)
+		if !d.Waiting() {
+			t.Error("the drain does not say that it waits")
+		}
+		after(time.Second)
+		got, _ := b.log()
+		wantNames(t, "stored", got, "b/1", "a/1")
+	})
+}
+
+func TestBatchOfNothingButErrorsIsAnOutage(t *testing.T) { // Django with its database down
+	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
+		l.add("a/0")
+		after(time.Second)
+		b.set(each(func(string) persist.Result { return persist.Result{Error: "could not connect to server"} }))
+		l.add("a/1", "b/1", "c/1")
+		after(time.Hour)
+		wantNames(t, "dead", l.deadTexts())
+		b.set(stored)
+		after(2 * time.Minute)
+		if got, _ := b.log(); len(got) != 4 {
+			t.Errorf("stored %v", got)
+		}
+	})
+}
+
+func TestRejectingEverythingIsAnOutage(t *testing.T) { // a wrong ALLOWED_HOSTS
+	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
+		l.add("a/0")
+		after(time.Second)
+		b.set(always(persist.Answer{Verdict: persist.Rejected, Status: 400}))
+		for i := range 30 {
+			l.add(fmt.Sprintf("c%d/1", i))
+		}
+		after(time.Hour)
+		wantNames(t, "dead", l.deadTexts())
+		b.set(stored)
+		after(5 * time.Minute)
+		if got, _ := b.log(); len(got) != 31 {
+			t.Errorf("%d stored, want 31", len(got))
+		}
+	})
+}
+
+// After such an outage began, messages that come back one by one are not judged
+// by what was stored before it.
+func TestRejectingEverythingVoidsTheEvidence(t *testing.T) {
+	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
+		l.add("a/0")
+		after(time.Second)
+		b.set(always(persist.Answer{Verdict: persist.Rejected, Status: 400}))
+		l.add("b/1", "c/1")
+		after(20 * time.Millisecond)
+		l.add("d/1")
+		after(time.Hour)
+		_, batches := b.log()
+		if !slices.ContainsFunc(batches[4:], func(names []string) bool { return len(names) == 1 }) {
+			t.Error("no message came back by itself")
+		}
+		wantNames(t, "dead", l.deadTexts())
+	})
+}
+
+func TestMessageRejectedAloneIsADeadLetterOnlyByEvidence(t *testing.T) {
+	drain(t, func(l *memoryLog, b *backend, d *persist.Drain) {
+		b.set(func(batch []string) persist.Answer {
+			if slices.Contains(batch, "x/1") {
+				return persist.Answer{Verdict: persist.Rejected, Status: 400, Reason: "bad text"}
+			}
+			return stored(batch)
+		})
+		l.add("x/1")
+		after(time.Hour)
+		wantNames(t, "dead without evidence", l.deadTexts())
+		if !d.Waiting() {
+			t.Error("a backend that refuses all it gets does not count as out of order")
+		}
+		l.add("a/1")
+		after(2 * time.Minute)
+		wantNames(t, "dead with evidence", l.deadTexts(), "x/1")
+	})
+}
