@@ -107,78 +107,6 @@ func TestSecondProcessIsRefused(t *testing.T) {
 	}
 }
 
-func TestWatermarkFindsAMissingWAL(t *testing.T) { // fact 2
-	dir := t.TempDir()
-	s := openDisk(t, dir)
-	fill(t, s, 5)
-	closeStore(t, s)
-	logs, err := filepath.Glob(filepath.Join(dir, messagesDir, "*.log"))
-	if err != nil || len(logs) == 0 {
-		t.Fatalf("no write-ahead log: %v", err)
-	}
-	for _, name := range logs {
-		if err := os.Remove(name); err != nil {
-			t.Fatal(err)
-		}
-	}
-	wantRefused(t, dir, ErrDamaged)
-}
-
-func TestCutWALIsFound(t *testing.T) { // fact 1
-	dir := t.TempDir()
-	s := openDisk(t, dir)
-	fill(t, s, 50)
-	closeStore(t, s)
-	logs, _ := filepath.Glob(filepath.Join(dir, messagesDir, "*.log"))
-	for _, name := range logs {
-		info, err := os.Stat(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Truncate(name, info.Size()/2); err != nil {
-			t.Fatal(err)
-		}
-	}
-	wantRefused(t, dir, ErrDamaged)
-}
-
-func TestHalfAStoreIsRefused(t *testing.T) {
-	for _, missing := range []string{controlName, messagesDir} {
-		t.Run(missing, func(t *testing.T) {
-			dir := t.TempDir()
-			s := openDisk(t, dir)
-			fill(t, s, 3)
-			closeStore(t, s)
-			if err := os.RemoveAll(filepath.Join(dir, missing)); err != nil {
-				t.Fatal(err)
-			}
-			wantRefused(t, dir, ErrDamaged)
-		})
-	}
-}
-
-func TestDamagedControlFileIsRefused(t *testing.T) { // fact 3
-	dir := t.TempDir()
-	s := openDisk(t, dir)
-	fill(t, s, 3)
-	closeStore(t, s)
-	path := filepath.Join(dir, controlName)
-	whole, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, damage := range map[string][]byte{
-		"empty": {}, "short": whole[:4096], "cut": whole[:3*4096], "zeros": make([]byte, len(whole)),
-	} {
-		t.Run(name, func(t *testing.T) {
-			if err := os.WriteFile(path, damage, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			wantRefused(t, dir, ErrDamaged)
-		})
-	}
-}
-
 func TestUnknownFormatIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	s := openDisk(t, dir)
@@ -193,41 +121,6 @@ func TestUnknownFormatIsRefused(t *testing.T) {
 	}
 	closeStore(t, s)
 	wantRefused(t, dir, ErrFormat)
-}
-
-func TestOneCopyOfTheControlStateIsEnough(t *testing.T) {
-	dir := t.TempDir()
-	s := openDisk(t, dir)
-	fill(t, s, 3)
-	if err := s.control.file.Update(func(tx ControlTx) error {
-		for _, key := range []string{keyIdentity, keyWatermark} {
-			if err := tx.Put(bucketState, key, []byte("rubbish")); err != nil {
-				return err
-			}
-		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	closeStore(t, s)
-	s = openDisk(t, dir)
-	if s.Meta().Last != 3 {
-		t.Errorf("%+v", s.Meta())
-	}
-	closeStore(t, s)
-}
-
-func TestStoreOfAnotherDirectoryIsRefused(t *testing.T) {
-	a, b := t.TempDir(), t.TempDir()
-	for _, dir := range []string{a, b} {
-		s := openDisk(t, dir)
-		fill(t, s, 3)
-		closeStore(t, s)
-	}
-	if err := os.Rename(filepath.Join(b, controlName), filepath.Join(a, controlName)); err != nil {
-		t.Fatal(err)
-	}
-	wantRefused(t, a, ErrDamaged)
 }
 
 func TestCrashWhileCreatingIsRecovered(t *testing.T) {
