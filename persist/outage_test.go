@@ -207,3 +207,33 @@ func TestMessageRejectedAloneIsADeadLetterOnlyByEvidence(t *testing.T) {
 		wantNames(t, "dead with evidence", l.deadTexts(), "x/1")
 	})
 }
+
+// One message alone gets an error, and nothing else is stored: nobody can tell
+// whose fault it is, so it is told as an outage.
+func TestErrorOfTheOnlyMessageIsToldAsAnOutage(t *testing.T) {
+	for name, result := range map[string]persist.Result{"any": {Error: "locked"}, "hopeless": {Hopeless: true, Error: "matching query does not exist"}} {
+		t.Run(name, func(t *testing.T) {
+			drain(t, func(l *memoryLog, b *backend, d *persist.Drain) {
+				b.set(each(func(string) persist.Result { return result }))
+				l.add("x/1")
+				after(time.Hour)
+				wantNames(t, "dead", l.deadTexts())
+				if !d.Waiting() {
+					t.Error("the drain does not say that it waits")
+				}
+				b.set(each(func(n string) persist.Result {
+					if n == "x/1" {
+						return result
+					}
+					return persist.Result{Stored: true}
+				}))
+				l.add("a/1")
+				after(2 * time.Minute)
+				wantNames(t, "dead with evidence", l.deadTexts(), "x/1")
+				if d.Waiting() {
+					t.Error("the drain still says that it waits")
+				}
+			})
+		})
+	}
+}

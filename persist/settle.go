@@ -89,12 +89,15 @@ func (r *run) account(f *flight, part []*item, a Answer, now time.Time) {
 		}
 	}
 	r.bury(f, dead, now)
-	if outage {
+	switch {
+	case outage:
 		f.returnParts()
 		r.outageBegan(Answer{Verdict: Unavailable, Status: a.Status, Reason: "it answered every message of a batch with an error, as it does when its database is down"})
-		return
+	case stored == 0 && len(dead) == 0 && !r.evidence.speaksAgainst(part[0].firstTry):
+		r.outageBegan(Answer{Verdict: Accounted, Status: a.Status, Reason: "it has errors for all that it gets, and nothing was stored that would show that the messages are to blame"})
+	default:
+		r.outageEnded(now)
 	}
-	r.outageEnded(now)
 }
 
 // isDead applies the evidence rule to one message that is not stored. What reads
