@@ -169,6 +169,24 @@ func TestRejectingEverythingIsAnOutage(t *testing.T) { // a wrong ALLOWED_HOSTS
 	})
 }
 
+// What was refused alone returns to its conversation with what was not tried any
+// more, and in front of it.
+func TestOutageOfRefusalsKeepsTheOrder(t *testing.T) {
+	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
+		b.set(always(persist.Answer{Verdict: persist.Rejected, Status: 400}))
+		addMany(l, 30)
+		after(time.Hour)
+		b.set(stored)
+		after(5 * time.Minute)
+		got, _ := b.log()
+		var want []string
+		for i := range 30 {
+			want = append(want, fmt.Sprintf("a/%d", i))
+		}
+		wantNames(t, "stored in order", got, want...)
+	})
+}
+
 // After such an outage began, messages that come back one by one are not judged
 // by what was stored before it.
 func TestRejectingEverythingVoidsTheEvidence(t *testing.T) {

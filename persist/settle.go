@@ -3,6 +3,7 @@ package persist
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -49,9 +50,18 @@ func (r *run) count(a Answer) {
 	}
 }
 
+// releaseAll ends a flight. Its messages came back as they were judged, some
+// only at the end, and go to their lanes in the order of the log.
 func (r *run) releaseAll(f *flight) {
 	for _, l := range f.lanes {
-		r.lanes.release(l, f.back[l])
+		back := f.back[l]
+		slices.SortFunc(back, func(a, b *item) int {
+			if a.position.Before(b.position) {
+				return -1
+			}
+			return 1
+		})
+		r.lanes.release(l, back)
 	}
 }
 
