@@ -7,10 +7,6 @@ import (
 // MaxRecipients is how many user ids a broadcast may name.
 const MaxRecipients = 1_000_000
 
-// MaxBody bounds the message of a broadcast in bytes, as the body of a send is
-// bounded: every receiver, and the backend, gets it whole.
-const MaxBody = 1 << 20
-
 // Broadcast is one message for many users, read and checked.
 type Broadcast struct {
 	Draft     Draft
@@ -55,7 +51,7 @@ func (p *broadcastParser) member(m member) error {
 		p.hasUsers = true
 		return p.users()
 	case "idempotency_key":
-		return FieldErrorf(CodeReservedField, "idempotency_key", "idempotency_key is reserved: this version does not offer it yet, so the broadcast was not taken")
+		return FieldErrorf(CodeInvalidField, "idempotency_key", "a broadcast takes its idempotency key from the Idempotency-Key header")
 	}
 	return FieldErrorf(CodeInvalidField, "", "a broadcast has message and user_ids, and nothing else")
 }
@@ -72,8 +68,11 @@ func (p *broadcastParser) message() error {
 	if err := dp.require(hasSender | hasText); err != nil {
 		return err
 	}
+	if dp.draft.Key != "" {
+		return FieldErrorf(CodeInvalidField, "idempotency_key", "a broadcast takes its idempotency key from the Idempotency-Key header")
+	}
 	p.broadcast.Draft = dp.draft
-	p.broadcast.Draft.Body = dp.body(p.decoder.body, from, p.decoder.json.InputOffset())
+	p.broadcast.Draft.Body = cutOut(p.decoder.body, from, p.decoder.json.InputOffset(), dp.cuts)
 	if len(p.broadcast.Draft.Body) > MaxBody {
 		return FieldErrorf(CodeTooLarge, "message", "message is larger than %d bytes", MaxBody)
 	}

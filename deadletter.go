@@ -23,17 +23,17 @@ const (
 // for one reason are one dead letter with several recipients.
 type DeadLetter struct {
 	// ID is "<kind>-<id of the message>".
-	ID         string         `json:"id"`
-	Kind       DeadLetterKind `json:"kind"`
-	Reason     string         `json:"reason"`
-	StatusCode int            `json:"status_code"`
-	Attempts   int            `json:"attempts"`
-	FailedAt   time.Time      `json:"failed_at"`
-	Recipients int            `json:"recipients"`
-	// Message is the message as the backend would have got it.
-	Message jsontext.Value `json:"message"`
-	// Position is its place in the log: the first recipient's, for a broadcast.
-	Position Position `json:"-"`
+	ID     string
+	Kind   DeadLetterKind
+	Reason string
+	// StatusCode is what the backend answered with, or 0.
+	StatusCode int
+	// Attempts is how often it was tried, or delivered.
+	Attempts   int
+	FailedAt   time.Time
+	Recipients int
+	// Message is the message, the first recipient's for a broadcast.
+	Message Message
 }
 
 // DeadLetterID makes the id of a message's dead letter.
@@ -60,6 +60,12 @@ type DeadLetterFilter struct {
 	// Kind and Reason are taken where they are not empty; Reason is matched whole.
 	Kind   DeadLetterKind
 	Reason string
+}
+
+// DeadCopy is one recipient's message of a dead letter.
+type DeadCopy struct {
+	Letter  string
+	Message Message
 }
 
 // DeadLetterPage is a part of the listing.
@@ -96,7 +102,7 @@ func (d *DeadLetter) AppendJSON(dst []byte) []byte {
 	dst = append(dst, `","recipients":`...)
 	dst = strconv.AppendInt(dst, int64(d.Recipients), 10)
 	dst = append(dst, `,"message":`...)
-	dst = append(dst, d.Message...)
+	dst = d.Message.AppendJSON(dst)
 	return append(dst, '}')
 }
 

@@ -23,9 +23,13 @@ type Draft struct {
 	Defaults     Defaults
 	// Stored says that the backend has it already ("persist": false).
 	Stored bool
-	// Body is the object as it came, less its control fields. It aliases what
-	// was parsed.
-	Body []byte
+	// Due and Expires are from when and until when it may be handed out.
+	Due, Expires Moment
+	// Key is its idempotency key, or empty.
+	Key string
+	// Body is the object as it came, less its control fields, and Raw less its
+	// idempotency key alone. They alias what was parsed.
+	Body, Raw []byte
 }
 
 // ParseDraft reads the body of a send. The error is an [*Error] with a code,
@@ -44,12 +48,13 @@ func ParseDraft(body []byte) (Draft, error) {
 	if err := p.require(hasConversation | hasSender | hasReceiver | hasText); err != nil {
 		return Draft{}, err
 	}
-	p.draft.Body = p.body(body, 0, end)
+	p.draft.Body = cutOut(body, 0, end, p.cuts)
+	p.draft.Raw = cutOut(body, 0, end, p.key)
 	return p.draft, nil
 }
 
 // fields is the set of the members that were seen.
-type fields uint8
+type fields uint16
 
 const (
 	hasConversation fields = 1 << iota
@@ -59,6 +64,8 @@ const (
 	hasType
 	hasPriority
 	hasMetadata
+	hasDue
+	hasExpires
 )
 
 type draftParser struct {
@@ -66,6 +73,7 @@ type draftParser struct {
 	draft   Draft
 	seen    fields
 	cuts    []member // control fields, which are not echoed
+	key     []member // the idempotency key among them
 }
 
 // parse reads the object of a message; prefix names it in errors.
@@ -77,15 +85,16 @@ func (p *draftParser) parse(prefix string) error {
 	return nil
 }
 
-// body gives the object that stands in whole[from:to) without control fields.
-func (p *draftParser) body(whole []byte, from, to int64) []byte {
+// cutOut gives the object that stands in whole[from:to) without some of its
+// members.
+func cutOut(whole []byte, from, to int64, cuts []member) []byte {
 	object := bytes.TrimLeft(whole[from:to], " \t\r\n,:")
-	if len(p.cuts) == 0 {
+	if len(cuts) == 0 {
 		return object
 	}
 	start := to - int64(len(object))
 	kept := make([]byte, 0, len(object))
-	for _, cut := range p.cuts {
+	for _, cut := range cuts {
 		kept = append(kept, whole[start:cut.from]...)
 		start = cut.to
 	}
@@ -175,20 +184,37 @@ func (p *draftParser) member(m member) error {
 
 // controlOrUnknown reads the fields that steer the service, refuses those that
 // only it may set, and lets every other go through.
-func (p *draftParser) controlOrUnknown(name string, raw jsontext.Value, m member) error {
+func (p *draftParser) controlOrUnknown(name string, raw jsontext.Value, m member) (err error) {
 	switch name {
 	case "persist":
 		if k := raw.Kind(); k != 't' && k != 'f' {
 			return FieldErrorf(CodeInvalidField, name, "persist must be true or false")
 		}
 		p.draft.Stored = raw.Kind() == 'f'
-		p.cuts = append(p.cuts, m)
+	case "deliver_at", "delay_seconds":
+		err = p.moment(&p.draft.Due, hasDue, name, raw)
+	case "expires_at", "ttl_seconds":
+		err = p.moment(&p.draft.Expires, hasExpires, name, raw)
+	case "idempotency_key":
+		p.draft.Key, err = idempotencyKey(raw)
+		p.key = append(p.key, m)
 	case "id", "sequence", "created_at", "receipt", "deliveries":
 		return FieldErrorf(CodeReservedField, name, "%s is set by the service and cannot be sent", name)
-	case "idempotency_key", "delay_seconds", "deliver_at", "ttl_seconds", "expires_at":
-		return FieldErrorf(CodeReservedField, name, "%s is reserved: this version does not offer it yet, so the message was not taken", name)
+	default:
+		return nil
 	}
-	return nil
+	p.cuts = append(p.cuts, m)
+	return err
+}
+
+// moment reads one of the two fields that may give a time.
+func (p *draftParser) moment(into *Moment, seen fields, name string, raw jsontext.Value) (err error) {
+	if p.seen&seen != 0 {
+		return FieldErrorf(CodeInvalidField, name, "%s says again what another field has said: give a time or a number of seconds, not both", name)
+	}
+	p.seen |= seen
+	*into, err = parseMoment(name, raw)
+	return err
 }
 
 // idString is parseID for an id that is kept.

@@ -25,6 +25,7 @@ const (
 	CodeUnauthorized         Code = "unauthorized"
 	CodeForbidden            Code = "forbidden"
 	CodeNotFound             Code = "not_found"
+	CodeIdempotencyConflict  Code = "idempotency_conflict"
 	CodeMethodNotAllowed     Code = "method_not_allowed"
 	CodeTooManyRequests      Code = "too_many_requests"
 	CodeOverloaded           Code = "overloaded"
@@ -43,6 +44,9 @@ type Error struct {
 	Message string
 	// Field is the field that the error is about, or empty.
 	Field string
+	// Item is the number, from 1, of the message of a batch that the error is
+	// about; 0 where it is about none.
+	Item int
 	// RetryAfter is when to come back, for overload; zero where it makes no sense.
 	RetryAfter time.Duration
 	// Err is the cause of an internal error; it is logged and never sent.

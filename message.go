@@ -35,9 +35,14 @@ func (p Position) Before(q Position) bool {
 // Message is a message as it was stored: for one receiver, with its place in
 // the log. Its Body is what the client wrote and must not be changed.
 type Message struct {
-	ID        MessageID
+	ID MessageID
+	// Origin is the id of what was sent: the broadcast's for a copy, else ID.
+	Origin    MessageID
 	Position  Position
 	CreatedAt time.Time
+	// DeliverAt is when it becomes due and ExpiresAt when it is no longer handed
+	// out; zero where the sender did not say.
+	DeliverAt, ExpiresAt time.Time
 	// Conversation is the canonical text of the conversation's id, empty in a
 	// broadcast that names none.
 	Conversation string
@@ -49,8 +54,23 @@ type Message struct {
 	Copy bool
 	// Stored says that the backend has this message already ("persist": false).
 	Stored bool
+	// Receipt and Deliveries are there under a lease: what acknowledges it, and
+	// how often it was handed out so.
+	Receipt    string
+	Deliveries uint32
 	// Body is a JSON object, as the client sent it, without control fields.
 	Body []byte
+}
+
+// CopyTo gives the copy of a broadcast for one of its receivers, whose number
+// within the broadcast is given; m is another copy, or has no receiver.
+func (m *Message) CopyTo(number uint32, r Receiver) Message {
+	c := *m
+	c.ID = CopyID(m.Origin, r.User)
+	c.Position.Receiver = number
+	c.Receiver = r
+	c.Copy = true
+	return c
 }
 
 // createdAtLayout is RFC 3339 in UTC with milliseconds, always of one width.
@@ -66,6 +86,14 @@ func (m *Message) AppendJSON(dst []byte) []byte {
 	dst = append(dst, `,"created_at":"`...)
 	dst = m.CreatedAt.UTC().AppendFormat(dst, createdAtLayout)
 	dst = append(dst, '"')
+	dst = appendTime(dst, `,"deliver_at":"`, m.DeliverAt)
+	dst = appendTime(dst, `,"expires_at":"`, m.ExpiresAt)
+	if m.Receipt != "" {
+		dst = append(dst, `,"receipt":"`...)
+		dst = append(dst, m.Receipt...)
+		dst = append(dst, `","deliveries":`...)
+		dst = strconv.AppendUint(dst, uint64(m.Deliveries), 10)
+	}
 	if m.Copy {
 		dst = appendReceiver(dst, m.Receiver)
 	}
@@ -82,6 +110,16 @@ func (m *Message) AppendJSON(dst []byte) []byte {
 	return append(dst, m.Body[1:]...)
 }
 
+// appendTime appends a member with a time, unless there is none.
+func appendTime(dst []byte, name string, at time.Time) []byte {
+	if at.IsZero() {
+		return dst
+	}
+	dst = append(dst, name...)
+	dst = at.UTC().AppendFormat(dst, createdAtLayout)
+	return append(dst, '"')
+}
+
 // AppendID appends the 36 characters of an id.
 func AppendID(dst []byte, id MessageID) []byte {
 	dst = hex.AppendEncode(dst, id[0:4])
@@ -93,7 +131,7 @@ func AppendID(dst []byte, id MessageID) []byte {
 }
 
 // JSONOverhead bounds what AppendJSON adds to a body.
-const JSONOverhead = 256
+const JSONOverhead = 512
 
 // appendReceiver writes the receiver of a copy. An id needs no escaping: its
 // alphabet has no quote, backslash or control character.

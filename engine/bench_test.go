@@ -52,7 +52,7 @@ func benchmarkSend(b *testing.B, size int) {
 		var wg sync.WaitGroup
 		for i := range size {
 			wg.Go(func() {
-				if _, err := e.Send(drafts[(n*size+i*7919)%len(drafts)]); err != nil {
+				if _, err := e.Send(drafts[(n*size+i*7919)%len(drafts)], messaging.Once{}); err != nil {
 					b.Error(err)
 				}
 			})

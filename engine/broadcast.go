@@ -12,51 +12,61 @@ const stageBytes = 8 << 20
 // Broadcast makes one message durable for many users: for all of them, or for
 // none. Up to [messaging.ReceiversPerChunk] users find it in their queues when
 // it is answered; more, as fast as [Engine.Fanout] gets it there.
-func (e *Engine) Broadcast(b messaging.Broadcast) (messaging.Receipt, error) {
-	if err := e.admit(); err != nil {
-		return messaging.Receipt{}, err
-	}
-	id, now, err := e.stamp()
-	if err != nil {
-		return messaging.Receipt{}, err
-	}
-	record := wal.Record{Message: messageOf(b.Draft, id, now), Recipients: uint32(b.Receivers.Len())} //nolint:gosec // at most a million
-	var sequence uint64
-	if b.Receivers.Len() <= messaging.ReceiversPerChunk {
-		sequence, err = e.broadcastWhole(record, &b.Receivers)
-	} else {
-		sequence, err = e.broadcastStaged(record, &b.Receivers)
-	}
-	if err != nil {
-		return messaging.Receipt{}, err
-	}
-	e.counters.accepted.Add(1)
-	return messaging.Receipt{ID: id, Sequence: sequence, Recipients: b.Receivers.Len()}, nil
+func (e *Engine) Broadcast(b messaging.Broadcast, o messaging.Once) (messaging.Receipt, error) {
+	return e.once(o, func(once *onceStage) (messaging.Receipt, error) {
+		if err := e.admit(); err != nil {
+			return messaging.Receipt{}, err
+		}
+		id, now, err := e.stamp()
+		if err != nil {
+			return messaging.Receipt{}, err
+		}
+		s := shout{engine: e, once: once, receipt: messaging.Receipt{ID: id, Recipients: b.Receivers.Len(), Count: 1}}
+		record := &s.records[0]
+		record.Recipients = uint32(b.Receivers.Len()) //nolint:gosec // at most a million
+		if record.Message, s.entry, err = e.prepare(b.Draft, id, now); err != nil {
+			return messaging.Receipt{}, err
+		}
+		if b.Receivers.Len() <= messaging.ReceiversPerChunk {
+			return s.whole(&b.Receivers)
+		}
+		return s.staged(&b.Receivers)
+	})
 }
 
-// broadcastWhole commits the record and all queue entries at once.
-func (e *Engine) broadcastWhole(record wal.Record, receivers *messaging.Receivers) (uint64, error) {
-	c := &broadcastChange{engine: e, record: record, receivers: receivers}
+// shout is a broadcast on its way to the log.
+type shout struct {
+	engine  *Engine
+	once    *onceStage
+	records [1]wal.Record
+	entry   storage.Entry // but for how a receiver is written
+	receipt messaging.Receipt
+}
+
+// whole commits the record and all queue entries at once.
+func (s *shout) whole(receivers *messaging.Receivers) (messaging.Receipt, error) {
+	c := &broadcastChange{shout: s, receivers: receivers}
 	for _, chunk := range receivers.Chunks() {
 		list, err := messaging.DecodeReceivers(chunk)
 		if err != nil {
-			return 0, messaging.Internal(err)
+			return messaging.Receipt{}, messaging.Internal(err)
 		}
-		if c.places, err = e.pinAll(list); err != nil {
-			return 0, err
+		if c.places, err = s.engine.pinAll(list); err != nil {
+			return messaging.Receipt{}, err
 		}
 	}
-	if err := e.log.Commit(c); err != nil {
-		e.unpinAll(c.places)
-		return 0, err
+	defer s.engine.unpinPlaces(c.places)
+	if err := s.engine.log.Commit(c); err != nil {
+		return messaging.Receipt{}, err
 	}
-	return c.sequence, nil
+	s.engine.counters.accepted.Add(1)
+	return s.receipt, nil
 }
 
 // receiverPlace is a receiver of a broadcast with their queue, pinned.
 type receiverPlace struct {
-	queue *queue
-	entry storage.Entry
+	queue  *queue
+	quoted bool
 }
 
 func (e *Engine) pinAll(receivers []messaging.Receiver) ([]receiverPlace, error) {
@@ -64,72 +74,75 @@ func (e *Engine) pinAll(receivers []messaging.Receiver) ([]receiverPlace, error)
 	for _, r := range receivers {
 		q, err := e.queues.pin(r.User)
 		if err != nil {
-			e.unpinAll(places)
+			e.unpinPlaces(places)
 			return nil, internal(err)
 		}
-		places = append(places, receiverPlace{queue: q, entry: storage.Entry{Quoted: r.Quoted}})
+		places = append(places, receiverPlace{queue: q, quoted: r.Quoted})
 	}
 	return places, nil
 }
 
-func (e *Engine) unpinAll(places []receiverPlace) {
+func (e *Engine) unpinPlaces(places []receiverPlace) {
 	for _, p := range places {
 		e.queues.unpin(p.queue)
 	}
 }
 
-func (e *Engine) publishAll(places []receiverPlace, commit uint64) {
-	for _, p := range places {
-		p.queue.published(commit)
-		e.queues.unpin(p.queue)
+// enterAll puts a broadcast into receivers' queues.
+func (e *Engine) enterAll(tx *wal.Tx, places []receiverPlace, p messaging.Priority, seq uint64, entry storage.Entry, fresh bool) {
+	for _, at := range places {
+		entry.Quoted = at.quoted
+		e.enter(tx, at.queue, p, seq, entry, fresh)
 	}
 }
 
 // broadcastChange is a message entering up to a chunk of queues.
 type broadcastChange struct {
-	engine    *Engine
-	record    wal.Record
+	shout     *shout
 	receivers *messaging.Receivers
 	places    []receiverPlace
-	sequence  uint64
-	commit    uint64
 }
 
-func (c *broadcastChange) Record() *wal.Record { return &c.record }
+// Records implements [wal.Change].
+func (c *broadcastChange) Records() []wal.Record { return c.shout.records[:] }
 
+// Stage implements [wal.Change].
 func (c *broadcastChange) Stage(tx *wal.Tx) {
-	c.sequence, c.commit = tx.Sequence, tx.Commit
+	s := c.shout
+	m := &s.records[0].Message
+	s.receipt.Sequence = tx.Sequence
 	for n, chunk := range c.receivers.Chunks() {
-		tx.PutReceivers(c.record.Message.ID, n, chunk)
+		tx.PutReceivers(m.ID, n, chunk)
 	}
-	for _, p := range c.places {
-		c.engine.enter(tx, p.queue, c.record.Message.Priority, tx.Sequence, p.entry)
-	}
+	s.engine.enterAll(tx, c.places, m.Priority, tx.Sequence, s.entry, true)
+	s.once.put(tx, s.receipt)
 }
 
-func (c *broadcastChange) Published() { c.engine.publishAll(c.places, c.commit) }
+// Published implements [wal.Change].
+func (c *broadcastChange) Published() {}
 
-// broadcastStaged writes the receivers first, where nobody looks, and then
-// makes the record durable in one small commit, which is the commit point: what
-// a crash before it leaves has a stage mark and is removed at the next open.
-func (e *Engine) broadcastStaged(record wal.Record, receivers *messaging.Receivers) (uint64, error) {
-	batch := e.store.NewBatch()
+// staged writes the receivers first, where nobody looks, and then makes the
+// record durable in one small commit, which is the commit point: what a crash
+// before it leaves has a stage mark and is removed at the next open.
+func (s *shout) staged(receivers *messaging.Receivers) (messaging.Receipt, error) {
+	id := s.records[0].Message.ID
+	batch := s.engine.store.NewBatch()
 	defer batch.Close()
-	batch.PutStage(record.Message.ID)
+	batch.PutStage(id)
 	for n, chunk := range receivers.Chunks() {
-		batch.PutReceivers(record.Message.ID, n, chunk)
+		batch.PutReceivers(id, n, chunk)
 		if batch.Len() >= stageBytes {
 			batch.Commit()
 			batch.Reset()
 		}
 	}
 	batch.Commit()
-	c := &stagedChange{engine: e, record: record}
-	if err := e.log.Commit(c); err != nil {
-		e.unstage(record.Message.ID)
-		return 0, err
+	if err := s.engine.log.Commit(&stagedChange{s}); err != nil {
+		s.engine.unstage(id)
+		return messaging.Receipt{}, err
 	}
-	return c.sequence, nil
+	s.engine.counters.accepted.Add(1)
+	return s.receipt, nil
 }
 
 // unstage removes the receivers of a broadcast that was not committed.
@@ -155,24 +168,20 @@ func (e *Engine) dropStages() error {
 }
 
 // stagedChange is the commit point of a large broadcast.
-type stagedChange struct {
-	engine   *Engine
-	record   wal.Record
-	sequence uint64
-}
+type stagedChange struct{ shout *shout }
 
-func (c *stagedChange) Record() *wal.Record { return &c.record }
+// Records implements [wal.Change].
+func (c *stagedChange) Records() []wal.Record { return c.shout.records[:] }
 
+// Stage implements [wal.Change].
 func (c *stagedChange) Stage(tx *wal.Tx) {
-	c.sequence = tx.Sequence
-	tx.DeleteStage(c.record.Message.ID)
+	s := c.shout
+	s.receipt.Sequence = tx.Sequence
+	tx.DeleteStage(s.records[0].Message.ID)
 	tx.PutFanout(storage.Fanout{Sequence: tx.Sequence})
-	c.engine.unfanned.add(tx.Sequence)
+	s.engine.unfanned.add(tx.Sequence)
+	s.once.put(tx, s.receipt)
 }
 
-func (c *stagedChange) Published() {
-	select {
-	case c.engine.fanouts <- struct{}{}:
-	default:
-	}
-}
+// Published implements [wal.Change].
+func (c *stagedChange) Published() { c.shout.engine.wakeFanout() }

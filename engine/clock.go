@@ -13,33 +13,42 @@ const (
 )
 
 // clockGuard tells a wall clock that runs from one that was set. What is kept
-// and what is trimmed follows the wall clock, so while it jumps nothing is.
+// and what is trimmed follows the wall clock, so while it jumps nothing is; and
+// what is due or expires goes on by the time that it would be without the jump,
+// until the new time has held for a while.
 type clockGuard struct {
 	mu     sync.Mutex
-	wall   time.Time // without its monotonic part
+	wall   time.Time // when it was last read, without its monotonic part
 	mono   time.Time
+	now    time.Time // what was given out then
 	parted time.Time // monotonic; zero while the clocks agree
 }
 
 func (g *clockGuard) reset(wall, mono time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.wall, g.mono, g.parted = wall.Round(0), mono, time.Time{}
+	g.wall, g.mono, g.now, g.parted = wall.Round(0), mono, wall.Round(0), time.Time{}
 }
 
-// steady compares how far both clocks went since they were last compared.
-// jumped is true when they have just parted.
-func (g *clockGuard) steady(wall, mono time.Time) (steady, jumped bool) {
+// read compares how far both clocks went since they were last read. now is the
+// time to go by; steady is false while the clocks have parted, and jumped true
+// when they have just done so.
+func (g *clockGuard) read(wall, mono time.Time) (now time.Time, steady, jumped bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	drift := wall.Round(0).Sub(g.wall) - mono.Sub(g.mono)
-	g.wall, g.mono = wall.Round(0), mono
-	if drift.Abs() > clockTolerance {
+	wall = wall.Round(0)
+	elapsed := mono.Sub(g.mono)
+	if drift := wall.Sub(g.wall) - elapsed; drift.Abs() > clockTolerance {
 		jumped = g.parted.IsZero()
 		g.parted = mono
 	}
 	if !g.parted.IsZero() && mono.Sub(g.parted) >= clockQuarantine {
 		g.parted = time.Time{}
 	}
-	return g.parted.IsZero(), jumped
+	g.now = g.now.Add(elapsed)
+	if g.parted.IsZero() {
+		g.now = wall
+	}
+	g.wall, g.mono = wall, mono
+	return g.now, g.parted.IsZero(), jumped
 }

@@ -82,7 +82,7 @@ func (l *ledger) work(t *testing.T, e *engine.Engine, round, worker int, stop <-
 		default:
 		}
 		text := strconv.Itoa(round) + "." + strconv.Itoa(worker) + "." + strconv.Itoa(n)
-		receipt, err := e.Send(draft(t, "u"+strconv.Itoa(n%3), text, messaging.Priority(n%3)))
+		receipt, err := e.Send(draft(t, "u"+strconv.Itoa(n%3), text, messaging.Priority(n%3)), messaging.Once{})
 		if err != nil {
 			t.Error(err)
 			return
@@ -93,7 +93,7 @@ func (l *ledger) work(t *testing.T, e *engine.Engine, round, worker int, stop <-
 		if n%5 != 0 {
 			continue
 		}
-		h, err := e.Take(messaging.UserID("u"+strconv.Itoa(n%3)), 3)
+		h, err := e.Take(context.Background(), messaging.UserID("u"+strconv.Itoa(n%3)), messaging.TakeOptions{Limit: 3})
 		if err != nil {
 			t.Error(err)
 			return

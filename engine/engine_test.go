@@ -81,26 +81,28 @@ func (r *rig) checkCounts() {
 	r.tb.Helper()
 	seen := make(map[messaging.UserID]*storage.User)
 	total := int64(0)
-	err := r.store.AllEntries(func(user messaging.UserID, p messaging.Priority, seq uint64) bool {
-		u := seen[user]
-		if u == nil {
-			u = &storage.User{}
-			seen[user] = u
+	for _, shelf := range []storage.Shelf{storage.Queued, storage.Delayed} {
+		err := r.store.AllEntries(shelf, func(user messaging.UserID, p messaging.Priority, seq uint64) bool {
+			u := seen[user]
+			if u == nil {
+				u = &storage.User{}
+				seen[user] = u
+			}
+			u.On(shelf).Counts[p]++
+			total++
+			if kept, err := r.store.User(user); err != nil || kept.On(shelf).Heads[p] > seq {
+				r.tb.Errorf("user %s, %s on shelf %c: head %d is above entry %d (%v)", user, p, shelf, kept.On(shelf).Heads[p], seq, err)
+			}
+			return true
+		})
+		if err != nil {
+			r.tb.Fatalf("read all entries: %v", err)
 		}
-		u.Counts[p]++
-		total++
-		if kept, err := r.store.User(user); err != nil || kept.Heads[p] > seq {
-			r.tb.Errorf("user %s, %s: head %d is above entry %d (%v)", user, p, kept.Heads[p], seq, err)
-		}
-		return true
-	})
-	if err != nil {
-		r.tb.Fatalf("read all entries: %v", err)
 	}
 	for user, want := range seen {
 		got, err := r.store.User(user)
-		if err != nil || got.Counts != want.Counts {
-			r.tb.Errorf("user %s: counts %v, entries %v (%v)", user, got.Counts, want.Counts, err)
+		if err != nil || got.Counts != want.Counts || got.Delayed.Counts != want.Delayed.Counts {
+			r.tb.Errorf("user %s: counts %v and %v, entries %v and %v (%v)", user, got.Counts, got.Delayed.Counts, want.Counts, want.Delayed.Counts, err)
 		}
 	}
 	if got := r.log.Queued(); got != total {
@@ -119,7 +121,7 @@ func draft(tb testing.TB, user, text string, p messaging.Priority) messaging.Dra
 
 func (r *rig) send(user, text string, p messaging.Priority) messaging.Receipt {
 	r.tb.Helper()
-	receipt, err := r.engine.Send(draft(r.tb, user, text, p))
+	receipt, err := r.engine.Send(draft(r.tb, user, text, p), messaging.Once{})
 	if err != nil {
 		r.tb.Fatalf("send: %v", err)
 	}
@@ -132,7 +134,7 @@ func (r *rig) broadcast(text string, users ...string) messaging.Receipt {
 	if err != nil {
 		r.tb.Fatal(err)
 	}
-	receipt, err := r.engine.Broadcast(b)
+	receipt, err := r.engine.Broadcast(b, messaging.Once{})
 	if err != nil {
 		r.tb.Fatalf("broadcast: %v", err)
 	}
@@ -142,7 +144,7 @@ func (r *rig) broadcast(text string, users ...string) messaging.Receipt {
 // take takes and settles; it gives the texts.
 func (r *rig) take(user string, limit int) []string {
 	r.tb.Helper()
-	h, err := r.engine.Take(messaging.UserID(user), limit)
+	h, err := r.engine.Take(context.Background(), messaging.UserID(user), messaging.TakeOptions{Limit: limit})
 	if err != nil {
 		r.tb.Fatalf("take: %v", err)
 	}
@@ -198,7 +200,7 @@ func TestUnsettledHandoutStandsWhereItStood(t *testing.T) { // invariant 4
 	for i := range 4 {
 		r.send("u", strconv.Itoa(i), messaging.Normal)
 	}
-	first, err := r.engine.Take("u", 2)
+	first, err := r.engine.Take(context.Background(), "u", messaging.TakeOptions{Limit: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +212,7 @@ func TestUnsettledHandoutStandsWhereItStood(t *testing.T) { // invariant 4
 func TestCrashDuringHandoutLeavesItQueued(t *testing.T) {
 	r := newRig(t, engine.Config{})
 	r.send("u", "0", messaging.Normal)
-	h, err := r.engine.Take("u", 1)
+	h, err := r.engine.Take(context.Background(), "u", messaging.TakeOptions{Limit: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +259,7 @@ func TestManySendersIntoAFullQueueKeepCountsEqual(t *testing.T) { // invariant 9
 			for n := range 50 {
 				r.send("u", fmt.Sprint(i, "-", n), messaging.Priority(n%3))
 				if n%7 == 0 {
-					h, err := r.engine.Take("u", 2)
+					h, err := r.engine.Take(context.Background(), "u", messaging.TakeOptions{Limit: 2})
 					if err != nil {
 						t.Error(err)
 						return
@@ -286,7 +288,7 @@ func TestConcurrentTakersGetEachMessageOnce(t *testing.T) {
 	for i := range 6 {
 		wg.Go(func() {
 			for n := i; ; n++ {
-				h, err := r.engine.Take("u", 7)
+				h, err := r.engine.Take(context.Background(), "u", messaging.TakeOptions{Limit: 7})
 				if err != nil {
 					t.Error(err)
 					return
@@ -327,13 +329,13 @@ func TestBroadcastReachesEachReceiverOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	receipt, err := r.engine.Broadcast(b)
+	receipt, err := r.engine.Broadcast(b, messaging.Once{})
 	if err != nil || receipt.Recipients != 3 {
 		t.Fatalf("recipients %d (%v), want 3", receipt.Recipients, err)
 	}
 	r.reopen()
 	for user, form := range map[string]string{"1": `"receiver_id":1,`, "x": `"receiver_id":"x",`} {
-		h, err := r.engine.Take(messaging.UserID(user), 10)
+		h, err := r.engine.Take(context.Background(), messaging.UserID(user), messaging.TakeOptions{Limit: 10})
 		if err != nil || len(h.Messages) != 1 {
 			t.Fatalf("user %s got %d messages (%v)", user, len(h.Messages), err)
 		}
@@ -365,7 +367,7 @@ func largeBroadcast(tb testing.TB, n int) messaging.Broadcast {
 func TestLargeBroadcastGoesOnAfterRestartAndKeepsItsPlace(t *testing.T) {
 	r := newRig(t, engine.Config{})
 	const n = 3*messaging.ReceiversPerChunk + 5
-	if _, err := r.engine.Broadcast(largeBroadcast(t, n)); err != nil {
+	if _, err := r.engine.Broadcast(largeBroadcast(t, n), messaging.Once{}); err != nil {
 		t.Fatal(err)
 	}
 	r.send("7", "later", messaging.Normal) // overtakes nothing: the broadcast came first
@@ -464,7 +466,7 @@ func TestFullDiskRefusesSendsAndGoesOnGivingOut(t *testing.T) {
 	if err := r.engine.MeasureDisk(); err != nil {
 		t.Fatal(err)
 	}
-	_, err := r.engine.Send(draft(t, "u", "y", messaging.Normal))
+	_, err := r.engine.Send(draft(t, "u", "y", messaging.Normal), messaging.Once{})
 	if messaging.CodeOf(err) != messaging.CodeDiskFull {
 		t.Fatalf("a send on a full disk gave %v", err)
 	}

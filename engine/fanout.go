@@ -81,9 +81,13 @@ func (e *Engine) fanout(ctx context.Context, job storage.Fanout) error {
 		if err != nil {
 			return err
 		}
-		c := &fanoutChange{engine: e, priority: record.Message.Priority, places: places, job: job, last: job.Next >= record.Recipients}
-		if err := e.log.Commit(c); err != nil {
-			e.unpinAll(places)
+		c := &fanoutChange{
+			engine: e, priority: record.Message.Priority, entry: entryOf(&record.Message, e.now()),
+			places: places, job: job, last: job.Next >= record.Recipients,
+		}
+		err = e.log.Commit(c)
+		e.unpinPlaces(places)
+		if err != nil {
 			return err
 		}
 	}
@@ -95,19 +99,18 @@ func (e *Engine) fanout(ctx context.Context, job storage.Fanout) error {
 type fanoutChange struct {
 	engine   *Engine
 	priority messaging.Priority
+	entry    storage.Entry
 	places   []receiverPlace
 	job      storage.Fanout
 	last     bool
-	commit   uint64
 }
 
-func (c *fanoutChange) Record() *wal.Record { return nil }
+// Records implements [wal.Change]: there are none.
+func (c *fanoutChange) Records() []wal.Record { return nil }
 
+// Stage implements [wal.Change].
 func (c *fanoutChange) Stage(tx *wal.Tx) {
-	c.commit = tx.Commit
-	for _, p := range c.places {
-		c.engine.enter(tx, p.queue, c.priority, c.job.Sequence, p.entry)
-	}
+	c.engine.enterAll(tx, c.places, c.priority, c.job.Sequence, c.entry, false)
 	if c.last {
 		tx.DeleteFanout(c.job.Sequence)
 	} else {
@@ -115,8 +118,8 @@ func (c *fanoutChange) Stage(tx *wal.Tx) {
 	}
 }
 
+// Published implements [wal.Change].
 func (c *fanoutChange) Published() {
-	c.engine.publishAll(c.places, c.commit)
 	if c.last {
 		c.engine.unfanned.remove(c.job.Sequence)
 	}

@@ -1,7 +1,7 @@
 package engine
 
 import (
-	"math"
+	"container/list"
 	"sync"
 
 	"github.com/stayafrica/messaging"
@@ -14,13 +14,15 @@ import (
 // Invariants, under mu:
 //
 //  1. state counts every entry that is on disk or staged, and no other.
-//  2. No entry of priority p that may be handed out is below cursor[p]; what is
-//     below it is leaving.
-//  3. leaving has every entry that was handed out and is not settled, and every
-//     entry that was removed in a commit that is not yet durable or while a
-//     reader may hold a page that is older than the removal.
-//  4. staged has the entries of commits that are under way: readers must not see
-//     them yet.
+//  2. An entry that may be handed out is at or behind cursor[p], or in
+//     returned[p].
+//  3. out has every entry that someone has: a reader whose answer is being
+//     written, or the holder of a lease.
+//  4. recent has every entry that a commit which is not yet durable has moved,
+//     removed or brought back, and keeps a removed one while a reader may hold a
+//     page that is older than the removal. Readers pass over all of them. What
+//     is sent needs no place in it: its sequence is above the durable one.
+//  5. What is written to disk as a head is below every entry.
 type queue struct {
 	user messaging.UserID
 
@@ -32,34 +34,61 @@ type queue struct {
 	// before mu, and mu is not held while the disk is read: the committer needs it.
 	reading sync.Mutex
 
-	mu      sync.Mutex
-	loaded  bool
-	dirty   bool // the commit that is being made writes it
-	state   storage.User
-	cursor  [messaging.Priorities]uint64
-	leaving map[uint64]*departure
-	// busy counts, per priority, what is leaving and not gone.
-	busy [messaging.Priorities]uint64
-	// gone counts what is leaving and was removed.
-	gone   int
-	staged [messaging.Priorities][]arrival
-	// lowered is the lowest sequence that came in (or came back) since the
-	// reader began to look.
-	lowered [messaging.Priorities]uint64
-	readers bool
+	mu       sync.Mutex
+	loaded   bool
+	state    storage.User
+	cursor   [messaging.Priorities]uint64
+	returned [messaging.Priorities]sequences
+	out      map[uint64]*outstanding
+	outBy    [messaging.Priorities]sequences
+	recent   map[uint64]recent
+	// entering has the entries of recent that are on their way to the queue.
+	entering [messaging.Priorities]sequences
+	// epoch counts how often the queue was cleared: what a reader read before
+	// is void.
+	epoch uint64
+	// reader is there while someone looks.
+	reader *reading
+	// turns is whose turn it is, where priorities are served by weight.
+	turns [messaging.Priorities]int
+
+	// news counts what came in; line has the waiters, and awake is the one that
+	// was woken and has not looked yet.
+	news  uint64
+	line  list.List
+	awake *waiter
+
+	// The committer's: what the commit that is being made brings.
+	dirty    bool
+	arrivals []arrival
 }
 
-// departure is an entry on its way out.
-type departure struct {
+// outstanding is an entry that someone has. Whoever removes it from the queue
+// removes it from out too, so its holder sees by identity whether it still is
+// the holder.
+type outstanding struct {
 	priority messaging.Priority
-	// gone says that it was removed, by whoever was first, in which commit, and
-	// durable that this commit is on disk.
-	gone, durable bool
-	commit        uint64
+	entry    storage.Entry
+	lease    *lease // nil while an answer is being written
+	doomed   bool   // it is about to be removed, or to become a dead letter
 }
 
-// arrival is an entry that was staged, and in which commit.
-type arrival struct{ sequence, commit uint64 }
+// recent is where an entry stands by a commit that is not yet durable.
+type recent struct {
+	commit   uint64
+	priority messaging.Priority
+	shelf    storage.Shelf // 0: it is gone
+	entry    storage.Entry
+	durable  bool // the commit is; a reader's page may be older
+}
+
+// arrival is an entry that the commit that is being made brings.
+type arrival struct {
+	shelf    storage.Shelf
+	priority messaging.Priority
+	sequence uint64
+	entry    storage.Entry
+}
 
 // load reads the queue's state when it is not in memory.
 func (q *queue) load(store *storage.Store) error {
@@ -73,114 +102,180 @@ func (q *queue) load(store *storage.Store) error {
 		return err
 	}
 	q.state, q.cursor, q.loaded = state, state.Heads, true
-	q.leaving = make(map[uint64]*departure)
 	return nil
 }
 
-// insertLocked counts an entry in.
-func (q *queue) insertLocked(p messaging.Priority, seq, commit uint64) {
-	if q.state.Counts[p] == 0 {
-		q.state.Heads[p], q.cursor[p] = seq, seq
+// arriveLocked counts an entry in. fresh says that its sequence is the commit's
+// own, so that no reader can see it yet.
+func (q *queue) arriveLocked(a arrival, commit uint64, fresh bool) {
+	tally, p := q.state.On(a.shelf), a.priority
+	if tally.Counts[p] == 0 {
+		tally.Heads[p] = a.sequence
+		if a.shelf == storage.Queued {
+			q.cursor[p] = a.sequence
+		}
 	}
-	q.state.Counts[p]++
-	q.state.Heads[p] = min(q.state.Heads[p], seq)
-	q.staged[p] = append(q.staged[p], arrival{seq, commit})
-	q.lowerLocked(p, seq)
-}
-
-// lowerLocked makes readers look from seq on.
-func (q *queue) lowerLocked(p messaging.Priority, seq uint64) {
-	q.cursor[p] = min(q.cursor[p], seq)
-	q.lowered[p] = min(q.lowered[p], seq)
-}
-
-// leaveLocked marks an entry as on its way out.
-func (q *queue) leaveLocked(p messaging.Priority, seq uint64) *departure {
-	d := &departure{priority: p}
-	q.leaving[seq] = d
-	q.busy[p]++
-	return d
-}
-
-// returnLocked takes a leaving entry back.
-func (q *queue) returnLocked(seq uint64, d *departure) {
-	delete(q.leaving, seq)
-	q.busy[d.priority]--
-	q.lowerLocked(d.priority, seq)
-}
-
-// removeLocked counts a leaving entry out, once; false says that it is gone.
-func (q *queue) removeLocked(d *departure, commit uint64) bool {
-	if d.gone {
-		return false
+	tally.Counts[p]++
+	tally.Heads[p] = min(tally.Heads[p], a.sequence)
+	q.arrivals = append(q.arrivals, a)
+	if fresh {
+		return
 	}
-	d.gone, d.commit = true, commit
-	q.gone++
-	q.busy[d.priority]--
-	q.state.Counts[d.priority]--
-	return true
+	q.noteLocked(a.sequence, recent{commit: commit, priority: p, shelf: a.shelf, entry: a.entry})
+	if a.shelf == storage.Queued {
+		q.entering[p].add(a.sequence)
+	}
 }
 
-// settleHeadsLocked moves the heads behind what was removed.
+func (q *queue) noteLocked(seq uint64, r recent) {
+	if q.recent == nil {
+		q.recent = make(map[uint64]recent)
+	}
+	q.recent[seq] = r
+}
+
+// handOutLocked gives an entry to someone. The cursor moves behind it.
+func (q *queue) handOutLocked(seq uint64, o *outstanding) {
+	if q.out == nil {
+		q.out = make(map[uint64]*outstanding)
+	}
+	p := o.priority
+	q.out[seq] = o
+	q.outBy[p].add(seq)
+	q.returned[p].remove(seq)
+	q.cursor[p] = max(q.cursor[p], seq+1)
+}
+
+// giveBackLocked makes an entry available again that someone had.
+func (q *queue) giveBackLocked(seq uint64) {
+	o := q.out[seq]
+	delete(q.out, seq)
+	q.outBy[o.priority].remove(seq)
+	q.offerLocked(o.priority, seq)
+}
+
+// offerLocked makes an entry available that stands before the cursor.
+func (q *queue) offerLocked(p messaging.Priority, seq uint64) {
+	q.returned[p].add(seq)
+	q.foldLocked(p)
+	q.newsLocked()
+}
+
+// maxReturned bounds the entries before the cursor that are remembered one by
+// one.
+const maxReturned = 4096
+
+// foldLocked moves the cursor back to the first of what came back, when that is
+// too much to remember. A reader that is looking would move it on again.
+func (q *queue) foldLocked(p messaging.Priority) {
+	if len(q.returned[p]) > maxReturned && q.reader == nil {
+		q.cursor[p] = q.returned[p].orMin(q.cursor[p])
+		q.returned[p] = nil
+	}
+}
+
+// forgetLocked takes an entry that is removed out of everything that is in
+// memory. It gives the lease that it was under.
+func (q *queue) forgetLocked(p messaging.Priority, seq uint64) (ended *lease) {
+	if o := q.out[seq]; o != nil {
+		ended = o.lease
+		delete(q.out, seq)
+		q.outBy[p].remove(seq)
+	}
+	q.returned[p].remove(seq)
+	q.entering[p].remove(seq)
+	return ended
+}
+
+// hiddenLocked says whether a reader must pass over an entry that it found.
+func (q *queue) hiddenLocked(seq uint64) bool {
+	if q.out[seq] != nil {
+		return true
+	}
+	_, hidden := q.recent[seq]
+	return hidden
+}
+
+// settleHeadsLocked finds the heads that are written: below everything that may
+// be handed out, that someone has, or that is on its way in.
 func (q *queue) settleHeadsLocked() {
 	for p := range q.state.Heads {
 		if q.state.Counts[p] == 0 {
 			q.state.Heads[p] = 0
-		} else {
-			q.state.Heads[p] = q.cursor[p]
+			continue
 		}
+		head := q.returned[p].orMin(q.cursor[p])
+		head = q.outBy[p].orMin(head)
+		q.state.Heads[p] = q.entering[p].orMin(head)
 	}
-	for seq, d := range q.leaving {
-		if !d.gone {
-			q.state.Heads[d.priority] = min(q.state.Heads[d.priority], seq)
+	for p := range q.state.Delayed.Heads {
+		if q.state.Delayed.Counts[p] == 0 {
+			q.state.Delayed.Heads[p] = 0
 		}
 	}
 }
 
-// availableLocked is how many entries of a priority may be handed out.
+// availableLocked is how many entries of a priority may be handed out, those
+// that are not durable yet among them.
 func (q *queue) availableLocked(p messaging.Priority) uint64 {
-	return q.state.Counts[p] - q.busy[p]
+	return q.state.Counts[p] - uint64(len(q.outBy[p]))
 }
 
-// published forgets what mattered only until a commit was durable.
-func (q *queue) published(commit uint64) {
+// anyLocked says whether anything may be handed out.
+func (q *queue) anyLocked() bool {
+	return q.availableLocked(messaging.High)+q.availableLocked(messaging.Normal)+q.availableLocked(messaging.Low) > 0
+}
+
+// published forgets what mattered only until a commit was durable, and tells
+// whoever waits what came in.
+func (q *queue) published(commit uint64, arrived bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for p := range q.staged {
-		n := 0
-		for n < len(q.staged[p]) && q.staged[p][n].commit <= commit {
-			n++
+	for seq, r := range q.recent {
+		if r.commit > commit {
+			continue
 		}
-		q.staged[p] = append(q.staged[p][:0], q.staged[p][n:]...)
+		if r.shelf == storage.Queued {
+			q.enteredLocked(r.priority, seq)
+		} else if q.reader != nil {
+			r.durable = true
+			q.recent[seq] = r
+			continue
+		}
+		delete(q.recent, seq)
 	}
-	if q.gone == 0 {
-		return
-	}
-	for _, d := range q.leaving {
-		d.durable = d.gone && d.commit <= commit
-	}
-	if !q.readers {
-		q.sweepLocked()
+	if arrived {
+		q.newsLocked()
 	}
 }
 
-// sweepLocked forgets the entries whose removal is on disk.
-func (q *queue) sweepLocked() {
-	for seq, d := range q.leaving {
-		if d.durable {
-			q.gone--
-			delete(q.leaving, seq)
+// enteredLocked makes an entry available that came back and is durable now.
+func (q *queue) enteredLocked(p messaging.Priority, seq uint64) {
+	q.entering[p].remove(seq)
+	switch {
+	case seq < q.cursor[p]:
+		q.returned[p].add(seq)
+		q.foldLocked(p)
+	case q.reader != nil:
+		q.reader.missed = append(q.reader.missed, missed{p, seq})
+	}
+}
+
+// countsLocked is how the queue looks from outside: what is about to be removed
+// does not count.
+func (q *queue) countsLocked() messaging.Counts {
+	ready, leased := q.state.Counts, uint64(0)
+	for _, o := range q.out {
+		switch {
+		case o.lease != nil:
+			leased++
+			ready[o.priority]--
+		case o.doomed:
+			ready[o.priority]--
 		}
 	}
-}
-
-// beginReadLocked and endReadLocked frame the time in which a reader's page may
-// be older than the queue.
-func (q *queue) beginReadLocked() {
-	q.readers = true
-	for p := range q.lowered {
-		q.lowered[p] = math.MaxUint64
+	return messaging.Counts{
+		High: ready[messaging.High], Normal: ready[messaging.Normal], Low: ready[messaging.Low],
+		Leased: leased, Delayed: q.state.Delayed.Total(),
 	}
 }
-
-func (q *queue) endReadLocked() { q.readers = false }

@@ -53,6 +53,14 @@ func (r *registry) pin(user messaging.UserID) (*queue, error) {
 	return q, nil
 }
 
+// pinAgain pins a queue that is pinned already.
+func (r *registry) pinAgain(q *queue) {
+	s := r.shard(q.user)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q.pins++
+}
+
 func (r *registry) unpin(q *queue) { r.shard(q.user).unpin(q) }
 
 func (s *shard) pin(user messaging.UserID) *queue {

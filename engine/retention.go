@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -45,8 +46,7 @@ func (e *Engine) Retention(ctx context.Context) error {
 // the floor are removed afterwards by one range delete; a crash before it
 // leaves them to the next run.
 func (e *Engine) Trim(ctx context.Context) (uint64, error) {
-	now := e.config.Now()
-	steady, jumped := e.clock.steady(now, time.Now())
+	now, steady, jumped := e.clock.read(e.config.Now(), time.Now())
 	if jumped {
 		e.logger.WarnContext(ctx, "the clock was set: retention waits until it has run steadily for ten minutes")
 	}
@@ -61,10 +61,11 @@ func (e *Engine) Trim(ctx context.Context) (uint64, error) {
 	}
 	end = min(end, e.keep())
 	for from := first; from < end && ctx.Err() == nil; from += retentionPage {
-		if err := e.trimPage(from, min(end, from+retentionPage)); err != nil {
-			if messaging.CodeOf(err) == messaging.CodeShuttingDown {
-				break
-			}
+		err := e.trimPage(from, min(end, from+retentionPage))
+		if errors.Is(err, errDueLater) || messaging.CodeOf(err) == messaging.CodeShuttingDown {
+			break
+		}
+		if err != nil {
 			return 0, err
 		}
 	}
@@ -89,6 +90,9 @@ func (e *Engine) keep() uint64 {
 	return e.unfanned.lowest(keep)
 }
 
+// errDueLater ends a run at a message that is due later, which must stay.
+var errDueLater = errors.New("a message is due later")
+
 // trimDrops bounds how many queue entries are removed in one commit.
 const trimDrops = 4096
 
@@ -101,7 +105,13 @@ func (e *Engine) trimPage(from, to uint64) error {
 	t := &trimmer{engine: e, change: &trimChange{engine: e}}
 	defer t.unpin()
 	for i := range records {
-		if err := t.record(from+uint64(i), &records[i]); err != nil {
+		seq := from + uint64(i)
+		err := t.record(seq, &records[i])
+		if errors.Is(err, errDueLater) {
+			t.change.floor = seq
+			return errors.Join(t.commit(), errDueLater)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -135,6 +145,9 @@ type trimmer struct {
 // commit makes the change durable and begins a new one.
 func (t *trimmer) commit() error {
 	err := t.engine.log.Commit(t.change)
+	if err == nil && t.change.delayed {
+		err = errDueLater
+	}
 	t.unpin()
 	t.change = &trimChange{engine: t.engine}
 	return err
@@ -170,9 +183,15 @@ func (t *trimmer) record(seq uint64, record *wal.Record) error {
 // change is committed at once: it moves no floor, so a crash behind it only
 // leaves less to do.
 func (t *trimmer) drop(seq uint64, p messaging.Priority, user messaging.UserID) error {
-	has, err := t.engine.store.HasEntry(user, p, seq)
-	if err != nil || !has {
+	_, has, err := t.engine.store.Entry(storage.Queued, user, p, seq)
+	if err != nil {
 		return err
+	}
+	if !has {
+		if _, later, err := t.engine.store.Entry(storage.Delayed, user, p, seq); err != nil || !later {
+			return err
+		}
+		return errDueLater
 	}
 	q, err := t.engine.queues.pin(user)
 	if err != nil {
@@ -201,7 +220,7 @@ type trimChange struct {
 	floor      uint64
 	drops      []drop
 	broadcasts []messaging.MessageID
-	commit     uint64
+	delayed    bool // one of the entries is due later by now: nothing was done
 }
 
 // drop is a queue entry whose record goes. Its queue is pinned by the trimmer.
@@ -211,10 +230,17 @@ type drop struct {
 	sequence uint64
 }
 
-func (c *trimChange) Record() *wal.Record { return nil }
+// Records implements [wal.Change]: there are none.
+func (c *trimChange) Records() []wal.Record { return nil }
 
+// Stage implements [wal.Change].
 func (c *trimChange) Stage(tx *wal.Tx) {
-	c.commit = tx.Commit
+	for _, d := range c.drops {
+		if c.engine.isDelayed(d) {
+			c.delayed = true
+			return
+		}
+	}
 	for _, d := range c.drops {
 		c.engine.drop(tx, d)
 	}
@@ -224,10 +250,17 @@ func (c *trimChange) Stage(tx *wal.Tx) {
 	tx.SetFloor(c.floor)
 }
 
-func (c *trimChange) Published() {
-	for _, d := range c.drops {
-		d.queue.published(c.commit)
+// Published implements [wal.Change].
+func (c *trimChange) Published() {}
+
+func (e *Engine) isDelayed(d drop) bool {
+	d.queue.mu.Lock()
+	defer d.queue.mu.Unlock()
+	if d.queue.state.Delayed.Total() == 0 {
+		return false
 	}
+	shelf, _, ok, err := e.whereLocked(d.queue, d.priority, d.sequence)
+	return err != nil || (ok && shelf == storage.Delayed)
 }
 
 // drop removes one entry, if nobody did since it was found.
@@ -235,18 +268,7 @@ func (e *Engine) drop(tx *wal.Tx, d drop) {
 	q := d.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	departing := q.leaving[d.sequence]
-	if departing == nil {
-		if has, err := e.store.HasEntry(q.user, d.priority, d.sequence); err != nil || !has {
-			return
-		}
-		departing = q.leaveLocked(d.priority, d.sequence)
+	if shelf, entry, ok, err := e.whereLocked(q, d.priority, d.sequence); err == nil && ok {
+		e.removeLocked(tx, q, shelf, d.priority, d.sequence, entry)
 	}
-	if !q.removeLocked(departing, tx.Commit) {
-		return
-	}
-	q.settleHeadsLocked()
-	tx.DeleteEntry(q.user, d.priority, d.sequence)
-	tx.AddQueued(-1)
-	e.touchLocked(q)
 }

@@ -1,36 +1,51 @@
 package engine
 
 import (
-	"errors"
-	"maps"
+	"context"
 
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/storage"
 	"github.com/stayafrica/messaging/wal"
 )
 
-// maxHandout bounds the bodies of one answer, in bytes; there is always at
-// least one message.
-const maxHandout = 8 << 20
-
-// Take hands out up to limit messages of a user's queue, in its order. They
-// leave the queue when the handout is settled as delivered; that is not waited
-// for, so a crash right after may repeat them.
-func (e *Engine) Take(user messaging.UserID, limit int) (messaging.Handout, error) {
+// Take hands out messages of a user's queue, in its order. Where there are none
+// it waits for as long as asked, until the context ends or [Engine.StopWaiting].
+//
+// Without a lease they leave the queue when the handout is settled as
+// delivered; that is not waited for, so a crash right after may repeat them.
+// With one they are durably counted as delivered once more when Take returns.
+func (e *Engine) Take(ctx context.Context, user messaging.UserID, o messaging.TakeOptions) (messaging.Handout, error) {
+	none := messaging.Handout{Settle: func(bool) {}}
+	if o.Lease > 0 {
+		if err := e.leases.admit(o.Limit); err != nil {
+			return none, err
+		}
+	}
 	q, err := e.queues.pin(user)
 	if err != nil {
-		return messaging.Handout{}, internal(err)
+		return none, internal(err)
 	}
-	page, err := e.look(q, limit, true)
-	if err != nil {
+	found, err := e.lookOrWait(ctx, q, o)
+	if err == nil && o.Lease > 0 && len(found) > 0 {
+		found, err = e.grant(q, found, o.Lease)
+	}
+	if err != nil || len(found) == 0 {
 		e.queues.unpin(q)
-		return messaging.Handout{}, internal(err)
+		return none, internal(err)
 	}
-	if len(page) == 0 {
-		e.queues.unpin(q)
-		return messaging.Handout{Settle: func(bool) {}}, nil
+	if o.Lease > 0 {
+		e.counters.leased.Add(uint64(len(found)))
+		return messaging.Handout{Messages: messagesOf(found), Settle: func(delivered bool) { e.settleLeases(q, found, delivered) }}, nil
 	}
-	return messaging.Handout{Messages: page, Settle: func(delivered bool) { e.settle(q, page, delivered) }}, nil
+	return messaging.Handout{Messages: messagesOf(found), Settle: func(delivered bool) { e.settle(q, found, delivered) }}, nil
+}
+
+func messagesOf(found []handed) []messaging.Message {
+	messages := make([]messaging.Message, len(found))
+	for i := range found {
+		messages[i] = found[i].message
+	}
+	return messages
 }
 
 // Peek gives what Take would, and takes nothing.
@@ -40,183 +55,147 @@ func (e *Engine) Peek(user messaging.UserID, limit int) ([]messaging.Message, er
 		return nil, internal(err)
 	}
 	defer e.queues.unpin(q)
-	page, err := e.look(q, limit, false)
+	found, _, err := e.look(q, limit, false)
 	if err != nil {
 		return nil, internal(err)
 	}
-	return page, nil
+	return messagesOf(found), nil
 }
 
-// look reads the next messages of a queue. It reads the disk without the
-// queue's lock and then takes what is still there.
-func (e *Engine) look(q *queue, limit int, take bool) ([]messaging.Message, error) {
-	q.reading.Lock()
-	defer q.reading.Unlock()
-	s := q.beginRead(e.log)
-	page, err := e.readPage(q, s, limit)
-	return q.endRead(page, err, take), err
-}
-
-// snapshot is what a reader knows of a queue when it begins to look.
-type snapshot struct {
-	cursor    [messaging.Priorities]uint64
-	available [messaging.Priorities]uint64
-	leaving   map[uint64]*departure
-	// end is the first sequence that it must not see. It is one for all
-	// priorities, or a message could overtake a higher one that came before it.
-	end uint64
-}
-
-func (q *queue) beginRead(log *wal.Log) snapshot {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.beginReadLocked()
-	s := snapshot{cursor: q.cursor, end: log.Durable() + 1}
-	if len(q.leaving) > 0 {
-		s.leaving = maps.Clone(q.leaving)
-	}
-	for p := range s.available {
-		s.available[p] = q.availableLocked(messaging.Priority(p))
-	}
-	return s
-}
-
-// readPage reads up to limit messages from the disk, higher priorities first.
-func (e *Engine) readPage(q *queue, s snapshot, limit int) ([]messaging.Message, error) {
-	var page []messaging.Message
-	bytes := 0
-	for p := messaging.High; p <= messaging.Low && len(page) < limit; p++ {
-		if s.available[p] == 0 {
-			continue
-		}
-		places, err := e.places(q, s, p, limit-len(page))
-		if err != nil {
-			return nil, err
-		}
-		for _, place := range places {
-			m, err := e.message(q.user, place)
-			if errors.Is(err, storage.ErrNotFound) {
-				continue // retention took it meanwhile
-			}
-			if err != nil {
-				return nil, err
-			}
-			bytes += len(m.Body) + messaging.JSONOverhead
-			if bytes > maxHandout && len(page) > 0 {
-				return page, nil
-			}
-			page = append(page, m)
-		}
-	}
-	return page, nil
-}
-
-// place is an entry of a queue.
-type place struct {
-	sequence uint64
-	entry    storage.Entry
-}
-
-// places lists entries of one priority. It closes its iterator before anyone
-// reads a body.
-func (e *Engine) places(q *queue, s snapshot, p messaging.Priority, limit int) (found []place, err error) {
-	err = e.store.Entries(q.user, p, s.cursor[p], s.end, func(seq uint64, entry storage.Entry) bool {
-		if s.leaving[seq] == nil {
-			found = append(found, place{seq, entry})
-		}
-		return len(found) < limit
-	})
-	return found, err
-}
-
-// message reads the message that an entry stands for.
-func (e *Engine) message(user messaging.UserID, at place) (messaging.Message, error) {
-	record, err := e.log.Record(at.sequence)
+// Size counts a user's queue.
+func (e *Engine) Size(user messaging.UserID) (messaging.Counts, error) {
+	q, err := e.queues.pin(user)
 	if err != nil {
-		return messaging.Message{}, err
+		return messaging.Counts{}, internal(err)
 	}
-	if record.IsBroadcast() {
-		return record.CopyFor(at.sequence, 0, messaging.Receiver{User: user, Quoted: at.entry.Quoted}), nil
-	}
-	return record.Single(at.sequence), nil
-}
-
-// endRead gives of what was read what is still there; with take it is marked as
-// leaving.
-func (q *queue) endRead(page []messaging.Message, err error, take bool) []messaging.Message {
+	defer e.queues.unpin(q)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	kept := page[:0]
-	if err == nil {
-		for _, m := range page {
-			if q.leaving[m.Position.Sequence] != nil {
-				continue
-			}
-			kept = append(kept, m)
-			if take {
-				q.leaveLocked(m.Priority, m.Position.Sequence)
-				q.cursor[m.Priority] = min(m.Position.Sequence+1, q.lowered[m.Priority])
-			}
-		}
-	}
-	q.endReadLocked()
-	q.sweepLocked()
-	return kept
+	return q.countsLocked(), nil
 }
 
 // settle ends a handout: its messages leave the queue, or stand where they stood.
-func (e *Engine) settle(q *queue, page []messaging.Message, delivered bool) {
+func (e *Engine) settle(q *queue, found []handed, delivered bool) {
 	if delivered {
-		err := e.log.Enqueue(&takeChange{engine: e, queue: q, page: page})
+		q.doom(found)
+		err := e.log.Enqueue(&takeChange{engine: e, queue: q, found: found})
 		if err == nil {
-			e.counters.taken.Add(uint64(len(page)))
+			e.counters.taken.Add(uint64(len(found)))
 			return // the change unpins
 		}
-		e.logger.Warn("messages were handed out and stay in their queue, because the service is stopping", "messages", len(page))
+		e.logger.Warn("messages were handed out and stay in their queue, because the service is stopping", "messages", len(found))
 	}
-	q.putBack(page)
+	q.putBack(found)
 	e.queues.unpin(q)
 }
 
-// putBack makes messages available again that were being handed out.
-func (q *queue) putBack(page []messaging.Message) {
+// doom notes that messages are about to be removed.
+func (q *queue) doom(found []handed) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, m := range page {
-		seq := m.Position.Sequence
-		if d := q.leaving[seq]; d != nil && !d.gone {
-			q.returnLocked(seq, d)
+	for i := range found {
+		found[i].out.doomed = true
+	}
+}
+
+// putBack makes messages available again that were being handed out.
+func (q *queue) putBack(found []handed) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := range found {
+		if seq := found[i].message.Position.Sequence; q.out[seq] == found[i].out {
+			q.giveBackLocked(seq)
 		}
 	}
 }
 
-// takeChange is messages leaving a queue because their reader has them.
+// takeChange is messages leaving a queue because their reader has them, or
+// because they are past their time.
 type takeChange struct {
-	engine *Engine
-	queue  *queue
-	page   []messaging.Message
-	commit uint64
+	engine  *Engine
+	queue   *queue
+	found   []handed
+	removed func(n int)
 }
 
-func (c *takeChange) Record() *wal.Record { return nil }
+// Records implements [wal.Change]: there are none.
+func (c *takeChange) Records() []wal.Record { return nil }
 
+// Stage implements [wal.Change].
 func (c *takeChange) Stage(tx *wal.Tx) {
 	q := c.queue
-	c.commit = tx.Commit
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, m := range c.page {
-		seq := m.Position.Sequence
-		if d := q.leaving[seq]; d != nil && q.removeLocked(d, tx.Commit) {
-			tx.DeleteEntry(q.user, m.Priority, seq)
-			tx.AddQueued(-1)
+	n := 0
+	for i := range c.found {
+		h := &c.found[i]
+		if seq := h.message.Position.Sequence; q.out[seq] == h.out {
+			c.engine.removeLocked(tx, q, storage.Queued, h.out.priority, seq, h.out.entry)
+			n++
 		}
 	}
-	q.settleHeadsLocked()
+	if c.removed != nil {
+		c.removed(n)
+	}
+}
+
+// Published implements [wal.Change].
+func (c *takeChange) Published() { c.engine.queues.unpin(c.queue) }
+
+// expireChange starts to remove entries that are past their time.
+func (e *Engine) expireChange(q *queue, doomed []handed) {
+	c := &takeChange{engine: e, queue: q, found: doomed, removed: func(n int) { e.counters.expired.Add(uint64(n)) }} //nolint:gosec // not negative
+	if err := e.log.Enqueue(c); err != nil {
+		e.queues.unpin(q) // the service stops: the next one will find them
+	}
+}
+
+// Clear empties a user's queue, messages under a lease and due later included,
+// and says how many there were. What it clears still goes to the backend.
+func (e *Engine) Clear(user messaging.UserID) (uint64, error) {
+	q, err := e.queues.pin(user)
+	if err != nil {
+		return 0, internal(err)
+	}
+	defer e.queues.unpin(q)
+	c := &clearChange{engine: e, queue: q}
+	if err := e.log.Commit(c); err != nil {
+		return 0, err
+	}
+	e.counters.cleared.Add(c.cleared)
+	return c.cleared, nil
+}
+
+// clearChange is a queue losing all that it has.
+type clearChange struct {
+	engine  *Engine
+	queue   *queue
+	cleared uint64
+}
+
+// Records implements [wal.Change]: there are none.
+func (c *clearChange) Records() []wal.Record { return nil }
+
+// Stage implements [wal.Change]. What an answer is being written of is gone
+// too; its reader will have it all the same.
+func (c *clearChange) Stage(tx *wal.Tx) {
+	q := c.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if c.cleared = q.state.Total(); c.cleared == 0 {
+		return
+	}
+	tx.DeleteEntries(q.user)
+	tx.AddQueued(-int64(c.cleared)) //nolint:gosec // a count of what is on disk
+	for _, o := range q.out {
+		c.engine.endLease(o.lease)
+	}
+	q.state = storage.User{}
+	q.out, q.recent, q.arrivals = nil, nil, nil
+	q.outBy, q.returned, q.entering = [messaging.Priorities]sequences{}, [messaging.Priorities]sequences{}, [messaging.Priorities]sequences{}
+	q.epoch++
 	c.engine.touchLocked(q)
 }
 
-func (c *takeChange) Published() {
-	c.queue.published(c.commit)
-	c.engine.queues.unpin(c.queue)
-}
+// Published implements [wal.Change].
+func (c *clearChange) Published() {}

@@ -15,6 +15,7 @@ import (
 // access decides who may call.
 type access struct {
 	tokens   [][sha256.Size]byte
+	names    []string // of tokens
 	metrics  [][sha256.Size]byte
 	hosts    map[string]bool
 	loopback bool
@@ -24,6 +25,7 @@ func newAccess(c *Config) access {
 	a := access{loopback: c.LoopbackOnly}
 	for _, t := range c.Tokens {
 		a.tokens = append(a.tokens, sha256.Sum256([]byte(t.Secret)))
+		a.names = append(a.names, t.Name)
 	}
 	a.metrics = a.tokens
 	if c.MetricsToken != "" {
@@ -98,6 +100,18 @@ func bearer(header string) string {
 		return ""
 	}
 	return strings.TrimSpace(token)
+}
+
+// caller names the token that a request came with; without tokens all callers
+// are one.
+func (a *access) caller(r *http.Request) string {
+	sum := sha256.Sum256([]byte(bearer(r.Header.Get("Authorization"))))
+	for i := range a.tokens {
+		if subtle.ConstantTimeCompare(sum[:], a.tokens[i][:]) == 1 {
+			return a.names[i]
+		}
+	}
+	return ""
 }
 
 // matches compares with every token, in a time that says nothing about any.

@@ -12,11 +12,8 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// Limits of bodies, in bytes.
-const (
-	maxSend      = 1 << 20
-	maxBroadcast = 64 << 20
-)
+// maxMany bounds the body of a call that sends to many, in bytes.
+const maxMany = 64 << 20
 
 // buffers are used again for bodies and answers. A large one is left to the
 // garbage collector, or one large request would be remembered for ever.
@@ -127,18 +124,35 @@ func bodyError(err error) error {
 	return messaging.Errorf(messaging.CodeInvalidJSON, "Invalid JSON: the body ended early or its framing is broken")
 }
 
+// checkBatchContent refuses what is neither JSON nor lines of it; lines says
+// which it is.
+func checkBatchContent(h http.Header) (lines bool, err error) {
+	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	if !strings.EqualFold(strings.TrimSpace(kind), mediaLines) {
+		return false, checkMedia(h, mediaJSON)
+	}
+	return true, checkMedia(h, mediaLines)
+}
+
+const (
+	mediaJSON  = "application/json"
+	mediaLines = "application/x-ndjson"
+)
+
 // checkContent refuses what is not plain JSON in UTF-8.
-func checkContent(h http.Header) error {
+func checkContent(h http.Header) error { return checkMedia(h, mediaJSON) }
+
+func checkMedia(h http.Header, want string) error {
 	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return messaging.Errorf(messaging.CodeUnsupportedMediaType, "compressed bodies are not taken")
 	}
 	kind := h.Get("Content-Type")
-	if kind == "application/json" {
+	if kind == want {
 		return nil
 	}
 	media, params, err := mime.ParseMediaType(kind)
-	if err != nil || media != "application/json" || (params["charset"] != "" && !strings.EqualFold(params["charset"], "utf-8")) {
-		return messaging.Errorf(messaging.CodeUnsupportedMediaType, "the body must be sent as Content-Type: application/json, in UTF-8")
+	if err != nil || media != want || (params["charset"] != "" && !strings.EqualFold(params["charset"], "utf-8")) {
+		return messaging.Errorf(messaging.CodeUnsupportedMediaType, "the body must be sent as Content-Type: %s, in UTF-8", want)
 	}
 	return nil
 }

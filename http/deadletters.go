@@ -85,3 +85,23 @@ func (s *Server) showDeadLetter(_ *http.Request, params httprouter.Params) (repl
 	body := append([]byte(nil), `{"status":"success","dead_letter":`...)
 	return reply{body: append(letter.AppendJSON(body), '}')}, nil
 }
+
+func (s *Server) dropDeadLetter(_ *http.Request, params httprouter.Params) (reply, error) {
+	id := params.ByName("id")
+	if !messaging.ValidDeadLetterID(id) {
+		return reply{}, messaging.FieldErrorf(messaging.CodeInvalidField, "id", "the id of a dead letter is <kind>-<message id>")
+	}
+	b, err := s.open()
+	if err != nil {
+		return reply{}, err
+	}
+	ok, err := b.DeadLetters.DropDeadLetter(id)
+	if err != nil {
+		return reply{}, err
+	}
+	if !ok {
+		return reply{}, messaging.Errorf(messaging.CodeNotFound, "there is no such dead letter")
+	}
+	body := append([]byte(nil), `{"status":"success","deleted":`...)
+	return reply{body: append(appendString(body, id), '}')}, nil
+}

@@ -18,7 +18,7 @@ type handing struct {
 	settled []bool
 }
 
-func (q *handing) Take(messaging.UserID, int) (messaging.Handout, error) {
+func (q *handing) Take(context.Context, messaging.UserID, messaging.TakeOptions) (messaging.Handout, error) {
 	message := messaging.Message{Body: []byte(`{"text":"x"}`)}
 	return messaging.Handout{
 		Messages: []messaging.Message{message},

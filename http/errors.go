@@ -28,6 +28,7 @@ var statuses = map[messaging.Code]int{
 	messaging.CodeForbidden:            http.StatusForbidden,
 	messaging.CodeMisdirected:          http.StatusMisdirectedRequest,
 	messaging.CodeNotFound:             http.StatusNotFound,
+	messaging.CodeIdempotencyConflict:  http.StatusConflict,
 	messaging.CodeMethodNotAllowed:     http.StatusMethodNotAllowed,
 	messaging.CodeRequestTimeout:       http.StatusRequestTimeout,
 	messaging.CodeTooManyRequests:      http.StatusTooManyRequests,
@@ -72,6 +73,10 @@ func appendError(dst []byte, e *messaging.Error) []byte {
 		dst = append(dst, "null"...)
 	} else {
 		dst = appendString(dst, e.Field)
+	}
+	if e.Item > 0 {
+		dst = append(dst, `,"index":`...)
+		dst = strconv.AppendInt(dst, int64(e.Item-1), 10)
 	}
 	return append(dst, '}')
 }

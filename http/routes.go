@@ -22,6 +22,8 @@ type reply struct {
 	settle func(delivered bool)
 	// buffer is what body stands in, to be used again.
 	buffer *[]byte
+	// held is the memory of the answer, until it is written.
+	held *held
 }
 
 type handler func(r *http.Request, params httprouter.Params) (reply, error)
@@ -33,6 +35,7 @@ type route struct {
 	handle       handler
 	open         bool // needs no token, no name and no place
 	metrics      bool // METRICS_TOKEN opens it too
+	waits        bool // it may wait for longer than a request may take to arrive
 }
 
 func (s *Server) table() []route {
@@ -44,10 +47,23 @@ func (s *Server) table() []route {
 		{method: http.MethodGet, path: "/metrics", handle: s.metrics, metrics: true},
 		{method: http.MethodPost, path: "/api/messages/send", handle: s.send},
 		{method: http.MethodPost, path: "/api/messages/broadcast", handle: s.broadcast},
-		{method: http.MethodGet, path: "/api/messages/queue/:user_id", handle: s.queue},
+		{method: http.MethodPost, path: "/api/messages/batch", handle: s.batch},
+		{method: http.MethodGet, path: "/api/messages/queue/:user_id", handle: s.queue, waits: true},
+		{method: http.MethodDelete, path: "/api/messages/queue/:user_id", handle: s.clear},
+		{method: http.MethodGet, path: "/api/messages/queue/:user_id/size", handle: s.size},
+		{method: http.MethodPost, path: "/api/messages/ack", handle: s.acknowledge},
+		{method: http.MethodPost, path: "/api/messages/nack", handle: s.reject},
+		{method: http.MethodPost, path: "/api/messages/extend", handle: s.extend},
 		{method: http.MethodGet, path: "/api/stats", handle: s.stats},
 		{method: http.MethodGet, path: "/api/dead-letters", handle: s.listDeadLetters},
+		{method: http.MethodPost, path: "/api/dead-letters/redrive", handle: s.redrive},
 		{method: http.MethodGet, path: "/api/dead-letters/:id", handle: s.showDeadLetter},
+		{method: http.MethodDelete, path: "/api/dead-letters/:id", handle: s.dropDeadLetter},
+		{method: http.MethodPost, path: "/api/replay", handle: s.replay},
+		{method: http.MethodGet, path: "/api/jobs", handle: s.listJobs},
+		{method: http.MethodGet, path: "/api/jobs/:id", handle: s.showJob},
+		{method: http.MethodDelete, path: "/api/jobs/:id", handle: s.cancelJob},
+		{method: http.MethodGet, path: "/openapi.json", handle: s.openAPI},
 	}
 }
 
@@ -79,7 +95,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
-		w.Header().Set("Allow", "GET, HEAD, POST")
+		w.Header().Set("Allow", "GET, HEAD, POST, DELETE")
 		s.refusal("unknown", func(*http.Request) error {
 			return messaging.Errorf(messaging.CodeMethodNotAllowed, "%s is not taken here: see Allow", r.Method)
 		}).ServeHTTP(w, r)
@@ -101,11 +117,22 @@ func (s *Server) serve(route route) httprouter.Handle {
 	observe := s.requests.route(route.method, route.path)
 	return func(w http.ResponseWriter, r *http.Request, params httprouter.Params) {
 		began := time.Now()
+		if route.waits && r.URL.RawQuery != "" {
+			s.letWait(w, r)
+		}
 		rep, err := s.call(route, r, params)
 		if err != nil {
 			rep = s.failure(w, r, err)
 		}
 		observe(s.write(w, r, rep), time.Since(began))
+	}
+}
+
+// letWait lets a request wait for longer than it may take to arrive: the server
+// would take the end of that time for the end of the client.
+func (s *Server) letWait(w http.ResponseWriter, r *http.Request) {
+	if strings.Contains(r.URL.RawQuery, "wait=") {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(maxWait + s.config.RequestTimeout)) // else it waits for less
 	}
 }
 
@@ -172,6 +199,9 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, rep reply) int {
 	if rep.buffer != nil {
 		*rep.buffer = rep.body
 		freeBuffer(rep.buffer)
+	}
+	if rep.held != nil {
+		rep.held.release()
 	}
 	return rep.status
 }

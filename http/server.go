@@ -20,23 +20,40 @@ import (
 // Queue is what is served. Errors are [*messaging.Error]s; any other is
 // internal.
 type Queue interface {
-	Send(d messaging.Draft) (messaging.Receipt, error)
-	Broadcast(b messaging.Broadcast) (messaging.Receipt, error)
-	Take(user messaging.UserID, limit int) (messaging.Handout, error)
+	Send(d messaging.Draft, o messaging.Once) (messaging.Receipt, error)
+	SendAll(drafts []messaging.Draft, o messaging.Once) (messaging.Receipt, error)
+	Broadcast(b messaging.Broadcast, o messaging.Once) (messaging.Receipt, error)
+	Take(ctx context.Context, user messaging.UserID, o messaging.TakeOptions) (messaging.Handout, error)
 	Peek(user messaging.UserID, limit int) ([]messaging.Message, error)
+	Size(user messaging.UserID) (messaging.Counts, error)
+	Clear(user messaging.UserID) (uint64, error)
+	Acknowledge(user messaging.UserID, receipts []string) ([]messaging.Outcome, error)
+	Reject(user messaging.UserID, receipts []string, delay time.Duration) ([]messaging.Outcome, error)
+	Extend(user messaging.UserID, receipts []string, term time.Duration) ([]messaging.Outcome, error)
 }
 
-// DeadLetters lists what was given up. DeadLetter answers ok false for an id
-// that is not there.
+// DeadLetters is what was given up. ok is false for an id that is not there.
 type DeadLetters interface {
 	ListDeadLetters(f messaging.DeadLetterFilter) (messaging.DeadLetterPage, error)
 	FindDeadLetter(id string) (letter messaging.DeadLetter, ok bool, err error)
+	DropDeadLetter(id string) (ok bool, err error)
+}
+
+// Jobs is the work that goes on behind the calls. ok is false for an id that is
+// not there.
+type Jobs interface {
+	Redrive(q messaging.RedriveRequest) (messaging.Job, error)
+	Replay(q messaging.ReplayRequest) (messaging.Job, error)
+	ListJobs() ([]messaging.Job, error)
+	FindJob(id string) (job messaging.Job, ok bool, err error)
+	CancelJob(id string) (job messaging.Job, ok bool, err error)
 }
 
 // Backend is what a server serves once it is there.
 type Backend struct {
 	Queue       Queue
 	DeadLetters DeadLetters
+	Jobs        Jobs
 	Stats       func() messaging.Stats
 	// DiskOK says whether sends are taken as far as the disk is concerned.
 	DiskOK func() bool

@@ -31,6 +31,9 @@ type Config struct {
 	MaxAttempts int
 	// MaxBackoff (30 s) bounds the pause between tries.
 	MaxBackoff time.Duration
+	// Until ends a run when all up to and including this sequence is settled; 0
+	// is never.
+	Until uint64
 	// Grace (20 s) is how long what is on its way may take when the drain stops.
 	Grace  time.Duration
 	Logger *slog.Logger
@@ -167,6 +170,9 @@ func (r *run) loop(ctx context.Context) error {
 		}
 		wake := r.dispatch(flights, now)
 		r.save(now)
+		if r.config.Until > 0 && r.Position().Sequence > r.config.Until {
+			return r.land(flights, cancel)
+		}
 		if err := r.await(ctx, tails, flights, earliest(wake, sickUntil, r.nextSave())); err != nil {
 			if ctx.Err() != nil {
 				return r.land(flights, cancel)
@@ -244,8 +250,9 @@ func (r *run) read(now time.Time) error {
 		for i := range page {
 			r.take(&page[i], now)
 		}
+		ended := len(page) == 0 && next == r.window.next
 		r.window.next = next
-		if len(page) == 0 {
+		if ended {
 			return nil
 		}
 	}

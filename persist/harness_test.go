@@ -106,7 +106,7 @@ func (l *memoryLog) deadTexts() []string {
 	defer l.mu.Unlock()
 	var names []string
 	for _, d := range l.dead {
-		names = append(names, name(d.Message))
+		names = append(names, name(d.Message.Body))
 	}
 	return names
 }

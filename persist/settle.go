@@ -209,14 +209,10 @@ func (r *run) bury(f *flight, dead []refusal, now time.Time) {
 
 func deadLetter(d refusal, now time.Time) messaging.DeadLetter {
 	m := d.item.message
-	reason := d.reason
-	if len(reason) > messaging.MaxReason {
-		reason = reason[:messaging.MaxReason]
-	}
 	return messaging.DeadLetter{
 		ID: messaging.DeadLetterID(messaging.Refused, m.ID), Kind: messaging.Refused,
-		Reason: reason, StatusCode: d.status, Attempts: max(1, d.item.attempts), FailedAt: now,
-		Recipients: 1, Message: m.AppendJSON(nil), Position: m.Position,
+		Reason: shorten(d.reason), StatusCode: d.status, Attempts: max(1, d.item.attempts), FailedAt: now,
+		Recipients: 1, Message: *m,
 	}
 }
 

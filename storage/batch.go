@@ -130,23 +130,64 @@ func (b *Batch) DeleteFanout(seq uint64) {
 }
 
 // PutEntry puts a message into a user's queue.
-func (b *Batch) PutEntry(user messaging.UserID, p messaging.Priority, seq uint64, e Entry) {
+func (b *Batch) PutEntry(shelf Shelf, user messaging.UserID, p messaging.Priority, seq uint64, e Entry) {
 	var key [2 + messaging.MaxIDLength + 9]byte
-	b.set(appendEntryKey(key[:0], user, p, seq), entryLen, e.encode)
+	var value [maxEntryLen]byte
+	b.must(b.batch.Set(appendEntryKey(key[:0], shelf, user, p, seq), e.append(value[:0]), nil))
 }
 
 // DeleteEntry takes a message out of a user's queue.
-func (b *Batch) DeleteEntry(user messaging.UserID, p messaging.Priority, seq uint64) {
+func (b *Batch) DeleteEntry(shelf Shelf, user messaging.UserID, p messaging.Priority, seq uint64) {
 	op := b.batch.DeleteDeferred(entryKeyLen(user))
-	appendEntryKey(op.Key[:0], user, p, seq)
+	appendEntryKey(op.Key[:0], shelf, user, p, seq)
 	b.must(op.Finish())
+}
+
+// DeleteEntries takes all messages out of a user's queue, those before it in
+// the batch included. It is two range deletes: do not call it for a few.
+func (b *Batch) DeleteEntries(user messaging.UserID) {
+	for _, shelf := range []Shelf{Queued, Delayed} {
+		prefix := appendUser(nil, byte(shelf), user)
+		b.must(b.batch.DeleteRange(prefix, prefixEnd(prefix), nil))
+	}
+}
+
+// maxTimerKey is the length of the longest key of tables d and e.
+const maxTimerKey = 1 + 8 + 8 + 1 + messaging.MaxIDLength
+
+// PutTimer notes when something happens to an entry.
+func (b *Batch) PutTimer(what Event, t Timer, p messaging.Priority) {
+	var key [maxTimerKey]byte
+	b.must(b.batch.Set(appendTimerKey(key[:0], what, t), []byte{byte(p)}, nil))
+}
+
+// DeleteTimer removes such a note.
+func (b *Batch) DeleteTimer(what Event, t Timer) {
+	var key [maxTimerKey]byte
+	b.must(b.batch.Delete(appendTimerKey(key[:0], what, t), nil))
+}
+
+// PutOnce notes what was answered to the first call with an idempotency key,
+// and when that may be forgotten.
+func (b *Batch) PutOnce(scope [16]byte, key string, o OnceRecord) {
+	b.must(b.batch.Set(appendOnceKey(nil, scope, key), o.append(nil), nil))
+	b.must(b.batch.Set(onceEndKey(o.Expires, scope, key), nil, nil))
+}
+
+// DeleteOnce forgets a key; stale says that only its note of when to go is
+// left, because it was used anew since.
+func (b *Batch) DeleteOnce(end OnceEnd, stale bool) {
+	b.must(b.batch.Delete(onceEndKey(end.At, end.Scope, end.Key), nil))
+	if !stale {
+		b.must(b.batch.Delete(appendOnceKey(nil, end.Scope, end.Key), nil))
+	}
 }
 
 // PutUser writes what a user's queue amounts to; an empty queue has no entry.
 func (b *Batch) PutUser(user messaging.UserID, u *User) {
 	var key [2 + messaging.MaxIDLength]byte
 	k := appendUser(key[:0], tableUser, user)
-	if u.Total() == 0 && u.Heads == [messaging.Priorities]uint64{} {
+	if *u == (User{}) {
 		b.must(b.batch.Delete(k, nil))
 		return
 	}

@@ -38,7 +38,7 @@ func readControl(c *Control) (s controlState, err error) {
 	}
 	page, err := c.ListDeadLetters(messaging.DeadLetterFilter{Limit: 1000})
 	for _, d := range page.DeadLetters {
-		s.letters += d.ID + d.Reason + string(d.Message) + "\n"
+		s.letters += d.ID + d.Reason + string(d.Message.Body) + "\n"
 	}
 	return s, err
 }
@@ -81,15 +81,18 @@ func largeControl(t *testing.T, path string) controlState {
 	var letters []messaging.DeadLetter
 	for seq := range uint64(40) {
 		d := letter(seq+1, uint32(seq%3), fmt.Sprint("reason ", seq%7))
-		d.Message = []byte(`{"text":"` + strings.Repeat("x", 400) + `"}`)
+		d.Message.Body = []byte(`{"text":"` + strings.Repeat("x", 400) + `"}`)
 		letters = append(letters, d)
 	}
-	letters[20].Message = []byte(`{"text":"` + strings.Repeat("y", 10_000) + `"}`)
+	letters[20].Message.Body = []byte(`{"text":"` + strings.Repeat("y", 10_000) + `"}`)
 	for part := range 4 { // several transactions leave free pages
 		if err := c.AddDeadLetters(letters[part*10 : part*10+10]); err != nil {
 			t.Fatal(err)
 		}
 		if err := c.SavePosition(messaging.Position{Sequence: uint64(part + 1)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.SaveJob(fmt.Sprint("job", part), []byte(strings.Repeat("j", 300))); err != nil {
 			t.Fatal(err)
 		}
 		if err := c.SaveWatermark(Watermark{Sequence: uint64(part + 1), Generation: 1}); err != nil {

@@ -31,7 +31,7 @@ type ControlTx interface {
 }
 
 // Control is the control state: which store this is, how far it was
-// acknowledged, how far the drain came, and the dead letters. Every value
+// acknowledged, how far the drain came, the dead letters and the jobs. Every value
 // carries a checksum, because bbolt has none; what the store cannot do without
 // stands in two buckets, on pages of their own.
 //
@@ -51,6 +51,7 @@ const (
 	bucketDead          = "dead_letters"
 	bucketDeadGroups    = "dead_letter_groups"
 	bucketDeadReceivers = "dead_letter_receivers"
+	bucketJobs          = "jobs"
 )
 
 // stateBuckets hold the same. Each has a pad that is too large for bbolt to
@@ -59,7 +60,7 @@ var stateBuckets = [...]string{bucketState, bucketStateCopy}
 
 // controlBuckets are all that there may be: a bucket of another name is one
 // whose name was damaged.
-var controlBuckets = [...]string{bucketState, bucketStateCopy, bucketDead, bucketDeadGroups, bucketDeadReceivers}
+var controlBuckets = [...]string{bucketState, bucketStateCopy, bucketDead, bucketDeadGroups, bucketDeadReceivers, bucketJobs}
 
 const (
 	keyIdentity  = "identity"

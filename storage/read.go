@@ -69,14 +69,20 @@ func (s *Store) User(user messaging.UserID) (u User, err error) {
 	return u, err
 }
 
-// HasEntry says whether a message stands in a user's queue.
-func (s *Store) HasEntry(user messaging.UserID, p messaging.Priority, seq uint64) (bool, error) {
+// Entry gives a message's entry on one shelf of a user's queue; ok is false
+// where there is none.
+func (s *Store) Entry(shelf Shelf, user messaging.UserID, p messaging.Priority, seq uint64) (e Entry, ok bool, err error) {
 	var key [2 + messaging.MaxIDLength + 9]byte
-	err := s.get(appendEntryKey(key[:0], user, p, seq), func([]byte) error { return nil })
+	err = s.get(appendEntryKey(key[:0], shelf, user, p, seq), func(v []byte) error {
+		if e, err = decodeEntry(v); err != nil {
+			return damagedKey("q", err)
+		}
+		return nil
+	})
 	if errors.Is(err, ErrNotFound) {
-		return false, nil
+		return Entry{}, false, nil
 	}
-	return err == nil, err
+	return e, err == nil, err
 }
 
 // Receivers gives one chunk of a broadcast's receivers, or [ErrNotFound].
@@ -88,12 +94,12 @@ func (s *Store) Receivers(id messaging.MessageID, chunk uint32) (receivers []mes
 	return receivers, err
 }
 
-// Entries calls each for the entries of one user and priority from sequence
-// from up to, not including, to, in order, until it returns false. It holds an
-// iterator open meanwhile: each must be quick.
-func (s *Store) Entries(user messaging.UserID, p messaging.Priority, from, to uint64, each func(seq uint64, e Entry) bool) error {
-	lower := appendEntryKey(nil, user, p, from)
-	upper := appendEntryKey(nil, user, p, to)
+// Entries calls each for the entries of one shelf, user and priority from
+// sequence from up to, not including, to, in order, until it returns false. It
+// holds an iterator open meanwhile: each must be quick.
+func (s *Store) Entries(shelf Shelf, user messaging.UserID, p messaging.Priority, from, to uint64, each func(seq uint64, e Entry) bool) error {
+	lower := appendEntryKey(nil, shelf, user, p, from)
+	upper := appendEntryKey(nil, shelf, user, p, to)
 	return s.scan(lower, upper, func(key, value []byte) (bool, error) {
 		_, _, seq, err := parseEntryKey(key)
 		if err != nil {
@@ -107,16 +113,71 @@ func (s *Store) Entries(user messaging.UserID, p messaging.Priority, from, to ui
 	})
 }
 
-// AllEntries calls each for every entry of every queue, in the order of their
-// keys; for checks, which may take their time.
-func (s *Store) AllEntries(each func(user messaging.UserID, p messaging.Priority, seq uint64) bool) error {
-	return s.scan([]byte{tableQueue}, []byte{tableQueue + 1}, func(key, _ []byte) (bool, error) {
+// AllEntries calls each for every entry of every queue on one shelf, in the
+// order of their keys; for checks, which may take their time.
+func (s *Store) AllEntries(shelf Shelf, each func(user messaging.UserID, p messaging.Priority, seq uint64) bool) error {
+	return s.scan([]byte{byte(shelf)}, []byte{byte(shelf) + 1}, func(key, _ []byte) (bool, error) {
 		user, p, seq, err := parseEntryKey(key)
 		if err != nil {
 			return false, damagedKey("q", err)
 		}
 		return each(user, p, seq), nil
 	})
+}
+
+// Timers calls each for the events of one kind between two times, both included, in
+// Unix milliseconds, in the order of their times, until it returns false.
+func (s *Store) Timers(what Event, from, upTo int64, each func(t Timer, p messaging.Priority) bool) error {
+	return s.scan(numberKey(byte(what), timeNumber(from)), numberKey(byte(what), timeNumber(upTo)+1), func(key, value []byte) (bool, error) {
+		t, err := parseTimerKey(key)
+		if err != nil || len(value) != 1 || value[0] >= messaging.Priorities {
+			return false, damagedKey(string(what), errKey)
+		}
+		return each(t, messaging.Priority(value[0])), nil
+	})
+}
+
+// NextTimer gives the time of the first event of one kind from a time on; ok is false where
+// there is none.
+func (s *Store) NextTimer(what Event, from int64) (at int64, ok bool, err error) {
+	err = s.scan(numberKey(byte(what), timeNumber(from)), []byte{byte(what) + 1}, func(key, _ []byte) (bool, error) {
+		t, err := parseTimerKey(key)
+		if err != nil {
+			return false, damagedKey(string(what), err)
+		}
+		at, ok = t.At, true
+		return false, nil
+	})
+	return at, ok, err
+}
+
+// Once gives what was answered to the first call with an idempotency key; ok is
+// false for one that was not used.
+func (s *Store) Once(scope [16]byte, key string) (o OnceRecord, ok bool, err error) {
+	err = s.get(appendOnceKey(nil, scope, key), func(v []byte) error {
+		if o, err = decodeOnce(v); err != nil {
+			return damagedKey("k", err)
+		}
+		return nil
+	})
+	if errors.Is(err, ErrNotFound) {
+		return OnceRecord{}, false, nil
+	}
+	return o, err == nil, err
+}
+
+// OnceEnds gives up to limit idempotency keys that may go between two times in Unix
+// milliseconds.
+func (s *Store) OnceEnds(from, at int64, limit int) (ends []OnceEnd, err error) {
+	err = s.scan(numberKey(tableOnceEnd, timeNumber(from)), numberKey(tableOnceEnd, timeNumber(at)+1), func(key, _ []byte) (bool, error) {
+		end, err := parseOnceEndKey(key)
+		if err != nil {
+			return false, damagedKey("x", err)
+		}
+		ends = append(ends, end)
+		return len(ends) < limit, nil
+	})
+	return ends, err
 }
 
 // Records calls each for the records from sequence from up to, not including,

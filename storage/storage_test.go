@@ -142,7 +142,10 @@ func letter(seq uint64, receiver uint32, reason string) messaging.DeadLetter {
 	id := messaging.MessageID{0: byte(seq), 1: byte(receiver)}
 	return messaging.DeadLetter{
 		ID: messaging.DeadLetterID(messaging.Refused, id), Kind: messaging.Refused, Reason: reason, StatusCode: 400, Attempts: 1,
-		FailedAt: time.Unix(1, 0), Recipients: 1, Message: []byte(`{"n":9007199254740993}`), Position: messaging.Position{Sequence: seq, Receiver: receiver},
+		FailedAt: time.Unix(1, 0), Recipients: 1, Message: messaging.Message{
+			ID: id, Origin: messaging.MessageID{0: byte(seq)}, Position: messaging.Position{Sequence: seq, Receiver: receiver}, Copy: true,
+			Receiver: messaging.Receiver{User: messaging.UserID(fmt.Sprint("u", receiver)), Quoted: true}, Body: []byte(`{"n":9007199254740993}`),
+		},
 	}
 }
 
@@ -168,7 +171,7 @@ func TestDeadLetters(t *testing.T) {
 			t.Fatalf("total %d (%v), want 5", page.Total, err)
 		}
 		for _, d := range page.DeadLetters {
-			got = append(got, fmt.Sprint(d.Position.Sequence, d.Reason, d.Recipients, string(d.Message)))
+			got = append(got, fmt.Sprint(d.Message.Position.Sequence, d.Reason, d.Recipients, string(d.Message.Body)))
 		}
 		if page.Next == "" {
 			break
@@ -209,25 +212,48 @@ func TestReserveIsGivenFreeAndTakenAgain(t *testing.T) { // fact 4
 }
 
 func FuzzKeys(f *testing.F) {
-	f.Add(appendEntryKey(nil, "user", messaging.Low, 7))
+	f.Add(appendEntryKey(nil, Queued, "user", messaging.Low, 7))
+	f.Add(appendEntryKey(nil, Delayed, "user", messaging.High, 1<<60))
+	f.Add(appendTimerKey(nil, Due, Timer{At: 5, Sequence: 6, User: "user"}))
+	f.Add(onceEndKey(5, [16]byte{1}, "key"))
 	f.Fuzz(func(t *testing.T, key []byte) {
 		user, p, seq, err := parseEntryKey(key)
-		if err == nil && string(appendEntryKey(nil, user, p, seq)) != string(key) {
+		if err == nil && string(appendEntryKey(nil, Shelf(key[0]), user, p, seq)) != string(key) {
 			t.Errorf("%x is read as %s %s %d", key, user, p, seq)
+		}
+		if timer, err := parseTimerKey(key); err == nil && timer.At >= 0 && string(appendTimerKey(nil, Event(key[0]), timer)) != string(key) {
+			t.Errorf("%x is read as %+v", key, timer)
+		}
+		if end, err := parseOnceEndKey(key); err == nil && end.At >= 0 && string(onceEndKey(end.At, end.Scope, end.Key)[1:]) != string(key[1:]) {
+			t.Errorf("%x is read as %+v", key, end)
 		}
 	})
 }
 
 func FuzzValues(f *testing.F) {
-	u := User{Counts: [3]uint64{1, 2, 3}, Heads: [3]uint64{4, 5, 600}}
+	u := User{Tally: Tally{Counts: [3]uint64{1, 2, 3}, Heads: [3]uint64{4, 5, 600}}}
 	f.Add(u.append(nil))
+	u.Delayed = u.Tally
+	f.Add(u.append(nil))
+	f.Add(Entry{Quoted: true, Deliveries: 300, Expires: 5, Due: 6}.append(nil))
+	once := OnceRecord{Expires: 7, Receipt: messaging.Receipt{Sequence: 1, Recipients: 2, Count: 3}}
+	f.Add(once.append(nil))
 	f.Fuzz(func(t *testing.T, value []byte) {
 		if u, err := decodeUser(value); err == nil {
 			if again, err := decodeUser(u.append(nil)); err != nil || again != u {
 				t.Errorf("%+v became %+v (%v)", u, again, err)
 			}
 		}
+		if e, err := decodeEntry(value); err == nil && e.Expires >= 0 && e.Due >= 0 {
+			if again, err := decodeEntry(e.append(nil)); err != nil || again != e {
+				t.Errorf("%+v became %+v (%v)", e, again, err)
+			}
+		}
+		if o, err := decodeOnce(value); err == nil && o.Expires >= 0 {
+			if again, err := decodeOnce(o.append(nil)); err != nil || again != o {
+				t.Errorf("%+v became %+v (%v)", o, again, err)
+			}
+		}
 		_, _ = decodeMeta(value)
-		_, _ = decodeEntry(value)
 	})
 }

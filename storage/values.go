@@ -3,6 +3,7 @@ package storage
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 
 	"github.com/stayafrica/messaging"
 )
@@ -55,61 +56,145 @@ func decodeMeta(src []byte) (Meta, error) {
 // Entry is one message's place in a user's queue. Its key says whose, at which
 // priority and which message.
 //
-//	version:1  flags:1 (1: the receiver's id is a string)
+//	version:1  flags:1  [deliveries:uvarint]  [expires:8]  [due:8]
+//
+// flags: 1 the receiver's id is a string, 2 deliveries, 4 expires, 8 due are
+// there. Times are Unix milliseconds.
 type Entry struct {
 	// Quoted says how a broadcast wrote this receiver.
 	Quoted bool
+	// Deliveries is how often the message was handed out under a lease.
+	Deliveries uint32
+	// Expires is when it is no longer handed out, and Due when it is to be
+	// handed out at the earliest; 0 for neither.
+	Expires, Due int64
 }
 
 const (
-	entryVersion = 1
-	entryLen     = 2
-	entryQuoted  = 1
+	entryVersion    = 1
+	entryQuoted     = 1
+	entryDeliveries = 2
+	entryExpires    = 4
+	entryDue        = 8
+	entryFlags      = entryQuoted | entryDeliveries | entryExpires | entryDue
+	maxEntryLen     = 2 + binary.MaxVarintLen32 + 8 + 8
 )
 
-func (e Entry) encode(dst []byte) {
-	dst[0], dst[1] = entryVersion, 0
+func (e Entry) append(dst []byte) []byte {
+	dst = append(dst, entryVersion, 0)
+	flags := &dst[len(dst)-1]
 	if e.Quoted {
-		dst[1] = entryQuoted
+		*flags |= entryQuoted
 	}
+	if e.Deliveries > 0 {
+		*flags |= entryDeliveries
+	}
+	if e.Expires != 0 {
+		*flags |= entryExpires
+	}
+	if e.Due != 0 {
+		*flags |= entryDue
+	}
+	if e.Deliveries > 0 {
+		dst = binary.AppendUvarint(dst, uint64(e.Deliveries))
+	}
+	if e.Expires != 0 {
+		dst = binary.BigEndian.AppendUint64(dst, timeNumber(e.Expires))
+	}
+	if e.Due != 0 {
+		dst = binary.BigEndian.AppendUint64(dst, timeNumber(e.Due))
+	}
+	return dst
 }
 
 func decodeEntry(src []byte) (Entry, error) {
-	if len(src) != entryLen || src[0] != entryVersion || src[1]&^entryQuoted != 0 {
+	if len(src) < 2 || src[0] != entryVersion || src[1]&^entryFlags != 0 {
 		return Entry{}, errValue
 	}
-	return Entry{Quoted: src[1] == entryQuoted}, nil
+	flags, rest := src[1], src[2:]
+	e := Entry{Quoted: flags&entryQuoted != 0}
+	if flags&entryDeliveries != 0 {
+		n, size := binary.Uvarint(rest)
+		if size <= 0 || n == 0 || n > math.MaxUint32 {
+			return Entry{}, errValue
+		}
+		e.Deliveries, rest = uint32(n), rest[size:]
+	}
+	for _, field := range []struct {
+		flag byte
+		into *int64
+	}{{entryExpires, &e.Expires}, {entryDue, &e.Due}} {
+		if flags&field.flag == 0 {
+			continue
+		}
+		if len(rest) < 8 || binary.BigEndian.Uint64(rest) == 0 {
+			return Entry{}, errValue
+		}
+		*field.into, rest = int64(binary.BigEndian.Uint64(rest)), rest[8:] //nolint:gosec // written from an int64
+	}
+	if len(rest) != 0 {
+		return Entry{}, errValue
+	}
+	return e, nil
 }
 
-// User is what a user's queue amounts to, per priority: how many entries, and
-// a sequence below which there is none. Reading starts at the heads, because
-// what was removed before them still has to be walked over on disk.
-//
-//	version:1  then for each priority: count:uvarint  head:uvarint
-type User struct {
+// Tally is how many entries a user has on one shelf, per priority, and a
+// sequence below which there is none. Reading starts at the heads, because what
+// was removed before them still has to be walked over on disk.
+type Tally struct {
 	Counts [messaging.Priorities]uint64
 	Heads  [messaging.Priorities]uint64
 }
 
-const (
-	userVersion = 1
-	maxUserLen  = 1 + 2*messaging.Priorities*binary.MaxVarintLen64
-)
-
-// Total is how many entries the queue has.
-func (u *User) Total() uint64 {
+// Total is how many entries there are.
+func (t *Tally) Total() uint64 {
 	var n uint64
-	for _, c := range u.Counts {
+	for _, c := range t.Counts {
 		n += c
 	}
 	return n
 }
 
+// User is what a user's queue amounts to: what may be handed out or is under a
+// lease, and what is due later.
+//
+//	version:1  then for each priority: count:uvarint  head:uvarint
+//	           and the same again for what is due later, unless there is nothing
+type User struct {
+	Tally
+
+	Delayed Tally
+}
+
+const (
+	userVersion = 1
+	maxUserLen  = 1 + 2*2*messaging.Priorities*binary.MaxVarintLen64
+)
+
+// Total is how many entries the queue has.
+func (u *User) Total() uint64 { return u.Tally.Total() + u.Delayed.Total() }
+
+// On gives one shelf's tally.
+func (u *User) On(shelf Shelf) *Tally {
+	if shelf == Delayed {
+		return &u.Delayed
+	}
+	return &u.Tally
+}
+
 func (u *User) append(dst []byte) []byte {
 	dst = append(dst, userVersion)
-	for p := range u.Counts {
-		dst = binary.AppendUvarint(dst, u.Counts[p])
-		dst = binary.AppendUvarint(dst, u.Heads[p])
+	dst = u.Tally.append(dst)
+	if u.Delayed != (Tally{}) {
+		dst = u.Delayed.append(dst)
+	}
+	return dst
+}
+
+func (t *Tally) append(dst []byte) []byte {
+	for p := range t.Counts {
+		dst = binary.AppendUvarint(dst, t.Counts[p])
+		dst = binary.AppendUvarint(dst, t.Heads[p])
 	}
 	return dst
 }
@@ -120,19 +205,74 @@ func decodeUser(src []byte) (User, error) {
 		return u, errValue
 	}
 	src = src[1:]
-	for p := range u.Counts {
-		for _, field := range []*uint64{&u.Counts[p], &u.Heads[p]} {
+	var ok bool
+	if src, ok = u.Tally.decode(src); !ok {
+		return User{}, errValue
+	}
+	if len(src) > 0 {
+		if src, ok = u.Delayed.decode(src); !ok || len(src) > 0 {
+			return User{}, errValue
+		}
+	}
+	return u, nil
+}
+
+func (t *Tally) decode(src []byte) (rest []byte, ok bool) {
+	for p := range t.Counts {
+		for _, field := range []*uint64{&t.Counts[p], &t.Heads[p]} {
 			v, n := binary.Uvarint(src)
 			if n <= 0 {
-				return User{}, errValue
+				return nil, false
 			}
 			*field, src = v, src[n:]
 		}
 	}
-	if len(src) != 0 {
-		return User{}, errValue
+	return src, true
+}
+
+// OnceRecord is what was answered to the first call with an idempotency key.
+//
+//	version:1  hash:32  expires:8  id:16  sequence:8  recipients:4  count:4
+type OnceRecord struct {
+	Hash [32]byte
+	// Expires is when the key may be used anew, Unix ms.
+	Expires int64
+	Receipt messaging.Receipt
+}
+
+const (
+	onceVersion = 1
+	onceLen     = 1 + 32 + 8 + 16 + 8 + 4 + 4
+)
+
+func (o *OnceRecord) append(dst []byte) []byte {
+	dst = append(dst, onceVersion)
+	dst = append(dst, o.Hash[:]...)
+	dst = binary.BigEndian.AppendUint64(dst, timeNumber(o.Expires))
+	dst = append(dst, o.Receipt.ID[:]...)
+	dst = binary.BigEndian.AppendUint64(dst, o.Receipt.Sequence)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(o.Receipt.Recipients)) //nolint:gosec // at most a million
+	return binary.BigEndian.AppendUint32(dst, uint32(o.Receipt.Count))     //nolint:gosec // at most ten thousand
+}
+
+func decodeOnce(src []byte) (o OnceRecord, err error) {
+	if len(src) != onceLen || src[0] != onceVersion {
+		return o, errValue
 	}
-	return u, nil
+	copy(o.Hash[:], src[1:])
+	o.Expires = int64(binary.BigEndian.Uint64(src[33:])) //nolint:gosec // written from an int64
+	copy(o.Receipt.ID[:], src[41:])
+	o.Receipt.Sequence = binary.BigEndian.Uint64(src[57:])
+	o.Receipt.Recipients = int(binary.BigEndian.Uint32(src[65:]))
+	o.Receipt.Count = int(binary.BigEndian.Uint32(src[69:]))
+	return o, nil
+}
+
+// OnceEnd says when an idempotency key may go.
+type OnceEnd struct {
+	At    int64
+	Scope [16]byte
+	Key   string
 }
 
 // Fanout is a large broadcast whose receivers are being entered into their

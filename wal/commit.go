@@ -57,12 +57,12 @@ func (l *Log) apply(g *group) {
 	l.commits++
 	// Records come first, then all the rest: keys in order are cheaper to insert.
 	for i, c := range g.changes {
-		g.sequences[i] = l.append(g.batch, c.Record())
+		g.sequences[i] = l.append(g.batch, c.Records())
 	}
 	for i, c := range g.changes {
 		c.Stage(&Tx{Batch: g.batch, Sequence: g.sequences[i], Commit: l.commits, log: l})
 	}
-	l.finish(&Tx{Batch: g.batch, Commit: l.commits, log: l})
+	g.published = l.finish(&Tx{Batch: g.batch, Commit: l.commits, log: l})
 	g.batch.PutMeta(l.meta)
 	g.meta, g.began = l.meta, time.Now()
 	l.applying.Store(&g.began)
@@ -82,17 +82,22 @@ func (l *Log) Stalled() (longest time.Duration) {
 	return longest
 }
 
-// append gives a record its sequence and adds it to the batch.
-func (l *Log) append(batch *storage.Batch, record *Record) uint64 {
-	if record == nil {
+// append gives records their sequences and adds them to the batch. It gives
+// the first one's.
+func (l *Log) append(batch *storage.Batch, records []Record) uint64 {
+	if len(records) == 0 {
 		return 0
 	}
-	l.meta.Last++
-	batch.PutRecord(l.meta.Last, record.size(), record.encode)
-	if ms := record.Message.CreatedAt.UnixMilli(); l.clock.due(ms, l.meta.Last) {
-		batch.PutTime(ms, l.meta.Last)
+	first := l.meta.Last + 1
+	for i := range records {
+		record := &records[i]
+		l.meta.Last++
+		batch.PutRecord(l.meta.Last, record.size(), record.encode)
+		if ms := record.Message.CreatedAt.UnixMilli(); l.clock.due(ms, l.meta.Last) {
+			batch.PutTime(ms, l.meta.Last)
+		}
 	}
-	return l.meta.Last
+	return first
 }
 
 func (l *Log) publish(g *group) {
@@ -102,6 +107,7 @@ func (l *Log) publish(g *group) {
 	for _, c := range g.changes {
 		c.Published()
 	}
+	g.published()
 	if moved {
 		l.mu.Lock()
 		close(l.tail)

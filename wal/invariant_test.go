@@ -112,7 +112,7 @@ func TestInvariant1SuccessFollowsTheFsync(t *testing.T) {
 // trimming is a change by which retention takes all below floor.
 type trimming struct{ floor uint64 }
 
-func (c *trimming) Record() *Record { return nil }
+func (c *trimming) Records() []Record { return nil }
 func (c *trimming) Stage(tx *Tx) {
 	tx.TrimLog(c.floor, time.Now().Add(time.Hour).UnixMilli())
 	tx.SetFloor(c.floor)

@@ -14,8 +14,8 @@ import (
 // committer, one change after the other, and must be quick: every request
 // waits behind them.
 type Change interface {
-	// Record gives what to append to the log, or nil.
-	Record() *Record
+	// Records gives what to append to the log, or nil.
+	Records() []Record
 	// Stage adds the change's share to the commit. Nothing of it may be shown to
 	// anyone before Published.
 	Stage(tx *Tx)
@@ -27,7 +27,7 @@ type Change interface {
 // Tx is what a change may do within its commit.
 type Tx struct {
 	*storage.Batch
-	// Sequence is the sequence of the change's record, or 0.
+	// Sequence is the sequence of the change's first record, or 0.
 	Sequence uint64
 	// Commit is the number of the commit: what was staged in it is durable when
 	// a change of it, or of a later one, is published.
@@ -37,6 +37,9 @@ type Tx struct {
 
 // AddQueued counts entries that enter (or, negative, leave) queues.
 func (tx *Tx) AddQueued(n int64) { tx.log.meta.Queued += n }
+
+// Floor is the lowest sequence that retention has left.
+func (tx *Tx) Floor() uint64 { return tx.log.meta.Floor }
 
 // SetFloor says that retention has taken all below seq.
 func (tx *Tx) SetFloor(seq uint64) { tx.log.meta.Floor = max(tx.log.meta.Floor, seq) }
@@ -69,7 +72,7 @@ type Log struct {
 	clock   timeIndex    // the committer's
 	commits uint64       // the committer's: how many there were
 	syncing chan *group  // applied and not yet durable, in order
-	finish  func(tx *Tx)
+	finish  func(tx *Tx) (published func())
 
 	durable atomic.Uint64
 	floor   atomic.Uint64
@@ -89,7 +92,8 @@ type Log struct {
 // group is the changes that become durable together.
 type group struct {
 	changes   []Change
-	sequences []uint64      // of their records
+	sequences []uint64      // of their first records
+	published func()        // what finish wants to be called
 	done      chan struct{} // closed when the group is durable
 	batch     *storage.Batch
 	meta      storage.Meta // as of this group
@@ -105,7 +109,7 @@ func Open(config Config) (*Log, error) {
 	}
 	l := &Log{
 		config: config, store: config.Store, meta: config.Store.Meta(),
-		syncing: make(chan *group), finish: func(*Tx) {}, pending: newGroup(), tail: make(chan struct{}), done: make(chan struct{}),
+		syncing: make(chan *group), finish: func(*Tx) func() { return func() {} }, pending: newGroup(), tail: make(chan struct{}), done: make(chan struct{}),
 	}
 	l.work.L = &l.mu
 	last, err := l.store.LastTime()
@@ -122,9 +126,10 @@ func Open(config Config) (*Log, error) {
 }
 
 // OnFinish sets what is called on the committer when all changes of a commit
-// are staged, to add what they have in common. It is set before the first
-// change.
-func (l *Log) OnFinish(finish func(tx *Tx)) { l.finish = finish }
+// are staged, to add what they have in common, and what that wants to be called
+// when the commit is durable, behind all of its changes. It is set before the
+// first change.
+func (l *Log) OnFinish(finish func(tx *Tx) (published func())) { l.finish = finish }
 
 // Close commits what waits and ends the goroutines.
 func (l *Log) Close() error {

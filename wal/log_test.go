@@ -39,8 +39,8 @@ type appended struct {
 	published func()
 }
 
-func (a *appended) Record() *Record { return &a.record }
-func (a *appended) Stage(tx *Tx)    { a.sequence = tx.Sequence }
+func (a *appended) Records() []Record { return []Record{a.record} }
+func (a *appended) Stage(tx *Tx)      { a.sequence = tx.Sequence }
 func (a *appended) Published() {
 	if a.published != nil {
 		a.published()
@@ -119,9 +119,9 @@ func TestInvariant8TooManyWaitingChangesAreRefused(t *testing.T) {
 // blocking holds the committer up until hold is closed.
 type blocking struct{ hold, begun chan struct{} }
 
-func (b *blocking) Record() *Record { return nil }
-func (b *blocking) Stage(*Tx)       { close(b.begun); <-b.hold }
-func (b *blocking) Published()      {}
+func (b *blocking) Records() []Record { return nil }
+func (b *blocking) Stage(*Tx)         { close(b.begun); <-b.hold }
+func (b *blocking) Published()        {}
 
 func TestClosedLogRefuses(t *testing.T) {
 	l := open(t)

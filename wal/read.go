@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/storage"
@@ -134,6 +135,30 @@ func (l *Log) Wait(ctx context.Context, from messaging.Position) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// SequenceAt gives the first sequence whose message was created at or after a
+// time, or the one behind the end of the log. Where a clock was set back it is
+// the first of several.
+func (l *Log) SequenceAt(at time.Time) (uint64, error) {
+	ms, end := at.UnixMilli(), l.Durable()+1
+	indexed, err := l.store.SequenceBefore(ms - 1)
+	if err != nil {
+		return 0, err
+	}
+	found := end
+	err = l.store.Records(max(l.Floor(), indexed), end, func(seq uint64, raw []byte) (bool, error) {
+		record, err := decode(seq, raw)
+		if err != nil {
+			return false, err
+		}
+		if record.Message.CreatedAt.UnixMilli() < ms {
+			return true, nil
+		}
+		found = seq
+		return false, nil
+	})
+	return found, err
 }
 
 // ExpiredBefore gives the first sequence that retention must keep: every record

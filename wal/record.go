@@ -30,22 +30,23 @@ func (r *Record) Single(seq uint64) messaging.Message {
 // CopyFor gives the copy of a broadcast for one receiver.
 func (r *Record) CopyFor(seq uint64, number uint32, receiver messaging.Receiver) messaging.Message {
 	m := r.Message
-	m.ID = messaging.CopyID(r.Message.ID, receiver.User)
-	m.Position = messaging.Position{Sequence: seq, Receiver: number}
-	m.Receiver = receiver
-	m.Copy = true
-	return m
+	m.Position = messaging.Position{Sequence: seq}
+	return m.CopyTo(number, receiver)
 }
 
 // The record on disk:
 //
 //	version:1  flags:1  priority:1  defaults:1  time:8 (Unix ms)  id:16  recipients:4
-//	len:1 conversation   len:1 receiver   body (to the end, as it came)
+//	[due:8]  [expires:8]  len:1 conversation   len:1 receiver   body (to the end, as it came)
 //
-// flags: 1 the backend has it already ("persist": false).
+// flags: 1 the backend has it already ("persist": false), 2 due, 4 expires are
+// there (Unix ms).
 const (
 	recordVersion = 1
 	flagStored    = 1
+	flagDue       = 2
+	flagExpires   = 4
+	recordFlags   = flagStored | flagDue | flagExpires
 	recordFixed   = 4 + 8 + 16 + 4
 	maxPriority   = byte(messaging.Priorities - 1)
 	allDefaults   = byte(messaging.DefaultType | messaging.DefaultPriority | messaging.DefaultMetadata)
@@ -54,7 +55,18 @@ const (
 var errRecord = errors.New("record is damaged")
 
 func (r *Record) size() int {
-	return recordFixed + 2 + len(r.Message.Conversation) + len(r.Message.Receiver.User) + len(r.Message.Body)
+	n := recordFixed + 2 + len(r.Message.Conversation) + len(r.Message.Receiver.User) + len(r.Message.Body)
+	for _, at := range r.times() {
+		if !at.IsZero() {
+			n += 8
+		}
+	}
+	return n
+}
+
+// times are the record's optional times, in the order of their flags.
+func (r *Record) times() [2]time.Time {
+	return [2]time.Time{r.Message.DeliverAt, r.Message.ExpiresAt}
 }
 
 // encode writes the record into dst, which has its size.
@@ -69,6 +81,13 @@ func (r *Record) encode(dst []byte) {
 	copy(dst[12:], m.ID[:])
 	binary.BigEndian.PutUint32(dst[28:], r.Recipients)
 	rest := dst[recordFixed:]
+	for i, at := range r.times() {
+		if !at.IsZero() {
+			dst[1] |= flagDue << i
+			binary.BigEndian.PutUint64(rest, uint64(at.UnixMilli()))
+			rest = rest[8:]
+		}
+	}
 	for _, id := range []string{m.Conversation, string(m.Receiver.User)} {
 		rest[0] = byte(len(id)) //nolint:gosec // at most 64
 		copy(rest[1:], id)
@@ -80,7 +99,7 @@ func (r *Record) encode(dst []byte) {
 // DecodeRecord reads a record; the message's body aliases src. It gives an
 // error, and never panics, for bytes that no record was encoded to.
 func DecodeRecord(src []byte) (Record, error) {
-	if len(src) < recordFixed+2 || src[0] != recordVersion || src[1]&^flagStored != 0 ||
+	if len(src) < recordFixed+2 || src[0] != recordVersion || src[1]&^recordFlags != 0 ||
 		src[2] > maxPriority || src[3]&^allDefaults != 0 {
 		return Record{}, errRecord
 	}
@@ -90,7 +109,18 @@ func DecodeRecord(src []byte) (Record, error) {
 	m.Priority, m.Defaults = messaging.Priority(src[2]), messaging.Defaults(src[3])
 	m.CreatedAt = time.UnixMilli(int64(binary.BigEndian.Uint64(src[4:]))) //nolint:gosec // the bits come back as they went
 	copy(m.ID[:], src[12:28])
-	conversation, rest, ok := cutID(src[recordFixed:])
+	m.Origin = m.ID
+	rest := src[recordFixed:]
+	for i, into := range []*time.Time{&m.DeliverAt, &m.ExpiresAt} {
+		if src[1]&(flagDue<<i) == 0 {
+			continue
+		}
+		if len(rest) < 8 {
+			return Record{}, errRecord
+		}
+		*into, rest = time.UnixMilli(int64(binary.BigEndian.Uint64(rest))), rest[8:] //nolint:gosec // the bits come back as they went
+	}
+	conversation, rest, ok := cutID(rest)
 	if !ok {
 		return Record{}, errRecord
 	}

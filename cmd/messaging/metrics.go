@@ -43,7 +43,15 @@ func (m *Main) writeMetrics(w io.Writer) {
 		{"messaging_messages_accepted_total", s.Accepted},
 		{"messaging_messages_taken_total", s.Taken},
 		{"messaging_messages_persisted_total", s.Persisted},
+		{"messaging_messages_leased_total", s.Leased},
+		{"messaging_messages_acknowledged_total", s.Acknowledged},
+		{"messaging_messages_redelivered_total", s.Redelivered},
 		{"messaging_messages_evicted_total", s.Evicted},
+		{"messaging_messages_expired_total", s.Expired},
+		{"messaging_messages_cleared_total", s.Cleared},
+		{"messaging_duplicates_total", s.Duplicates},
+		{"messaging_messages_replayed_total", m.jobs.Replayed()},
+		{"messaging_messages_redriven_total", m.jobs.Redriven()},
 		{"messaging_messages_retained_out_total", s.Retained},
 	} {
 		metrics.WriteCounterUint64(w, c.name, c.value)
@@ -75,6 +83,9 @@ func (m *Main) writeStoreMetrics(w io.Writer, s messaging.Stats) {
 	free, _ := m.engine.Disk()
 	store := m.store.Stats()
 	metrics.WriteGaugeFloat64(w, "messaging_queue_messages", float64(s.Queued))
+	metrics.WriteGaugeFloat64(w, "messaging_leases", float64(s.Leases))
+	metrics.WriteGaugeFloat64(w, "messaging_waiting_readers", float64(s.Waiting))
+	metrics.WriteGaugeFloat64(w, "messaging_jobs_running", float64(m.jobs.Running()))
 	metrics.WriteGaugeUint64(w, "messaging_disk_free_bytes", free)
 	metrics.WriteGaugeUint64(w, "messaging_store_bytes", store.Bytes)
 	metrics.WriteGaugeUint64(w, "messaging_store_compaction_debt_bytes", store.CompactionDebt)

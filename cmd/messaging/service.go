@@ -45,6 +45,7 @@ type Main struct {
 	engine   *engine.Engine
 	drain    *persist.Drain // nil when nothing drains
 	django   *persist.Django
+	jobs     *persist.Jobs
 	// graceOver ends when the time for stopping is over, and the requests to the
 	// backend with it.
 	graceOver context.Context
@@ -134,10 +135,12 @@ func (m *Main) open(supervisor *supervisor) error {
 	}
 	config := engine.Config{
 		Store: m.store, Log: m.log, QueueMax: c.QueueMax, Retention: c.Retention, Logger: m.Logger,
-		MinFree: uint64(c.DiskMinFree), Free: func() (uint64, error) { return storage.Free(c.DataDir) }, //nolint:gosec // not negative
+		IdempotencyWindow: c.IdempotencyWindow, MaxDeliveries: uint32(c.MaxDeliveries), Weights: c.Weights, //nolint:gosec // at most a million
+		DeadLetterRetention: c.DeadLetterRetention,
+		MinFree:             uint64(c.DiskMinFree), Free: func() (uint64, error) { return storage.Free(c.DataDir) }, //nolint:gosec // not negative
 	}
 	if m.drain != nil {
-		config.Settled = m.drain.Position
+		config.Settled = m.kept
 		supervisor.add("drain", m.drain.Run)
 	}
 	if m.engine, err = engine.Open(config); err != nil {
@@ -146,6 +149,15 @@ func (m *Main) open(supervisor *supervisor) error {
 	if err = m.engine.MeasureDisk(); err != nil {
 		return err
 	}
+	if err = m.openJobs(); err != nil {
+		return err
+	}
+	supervisor.add("jobs", m.jobs.Run)
+	supervisor.add("leases", m.engine.Leases)
+	supervisor.add("schedule", m.engine.Schedule)
+	supervisor.add("burials", m.engine.Bury)
+	supervisor.add("idempotency keys", m.engine.Sweep)
+	supervisor.add("dead letters", m.engine.SweepDeadLetters)
 	supervisor.add("retention", m.engine.Retention)
 	supervisor.add("fan-out", m.engine.Fanout)
 	supervisor.add("disk watch", m.engine.WatchDisk)
@@ -153,13 +165,36 @@ func (m *Main) open(supervisor *supervisor) error {
 	supervisor.add("reporter", m.report)
 	m.metrics.RegisterMetricsWriter(m.writeMetrics)
 	m.server.Open(rest.Backend{
-		Queue: m.engine, DeadLetters: m.store.Control(), Stats: m.stats,
+		Queue: m.engine, DeadLetters: m.store.Control(), Jobs: m.jobs, Stats: m.stats,
 		DiskOK: func() bool { _, ok := m.engine.Disk(); return ok },
 	})
 	if m.Ready != nil {
 		m.Ready()
 	}
 	return nil
+}
+
+// kept is what retention must leave: what the drain or a replay has yet to read.
+func (m *Main) kept() messaging.Position {
+	p := m.drain.Position()
+	if keep := m.jobs.Keep(p.Sequence); keep < p.Sequence {
+		return messaging.Position{Sequence: keep}
+	}
+	return p
+}
+
+// openJobs prepares redrives and replays, and those that a stop interrupted.
+func (m *Main) openJobs() (err error) {
+	c := &m.Config
+	config := persist.JobsConfig{
+		Store: m.store.Control(), History: m.log, DeadLetters: m.store.Control(), Requeue: m.engine.Requeue,
+		BatchSize: c.BatchSize, BatchBytes: int(c.BatchBytes), MaxAttempts: c.MaxAttempts, MaxBackoff: c.MaxBackoff, Logger: m.Logger,
+	}
+	if m.django != nil {
+		config.Sink = m.django
+	}
+	m.jobs, err = persist.NewJobs(config)
+	return err
 }
 
 // openDrain prepares the way to the backend, unless it is off.

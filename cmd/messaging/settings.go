@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stayafrica/messaging/engine"
 	rest "github.com/stayafrica/messaging/http"
 	"github.com/stayafrica/messaging/persist"
 )
@@ -20,8 +21,12 @@ type Config struct {
 	Port, MaxConnections int
 	Addr                 string
 
-	QueueMax  uint64
-	Retention time.Duration
+	QueueMax            uint64
+	Retention           time.Duration
+	IdempotencyWindow   time.Duration
+	MaxDeliveries       int
+	Weights             *engine.Weights
+	DeadLetterRetention time.Duration
 
 	DjangoURL        string // empty when off
 	DjangoPath       string
@@ -189,12 +194,21 @@ var settings = []setting{
 		set: hosts,
 	},
 	{
-		key: "idempotency_window", fallback: "24h", help: "reserved for idempotency keys",
-		set: duration(time.Second, 30*24*time.Hour, func(*Config) *time.Duration { return new(time.Duration) }),
+		key: "idempotency_window", fallback: "24h", help: "how long an idempotency key stands for what was first sent with it",
+		set: duration(time.Second, 30*24*time.Hour, func(c *Config) *time.Duration { return &c.IdempotencyWindow }),
 	},
-	{key: "queue_max_deliveries", fallback: "0", help: "reserved for leases: only 0", set: only("0")},
-	{key: "queue_priority_weights", help: "reserved for weighted priorities: only empty", set: only("")},
-	{key: "dead_letter_retention_days", fallback: "0", help: "reserved: dead letters are kept, only 0", set: only("0")},
+	{
+		key: "queue_max_deliveries", fallback: "0", help: "deliveries under a lease after which a message that nobody acknowledges is a dead letter; 0 is never",
+		set: integer(0, 1_000_000, func(c *Config) *int { return &c.MaxDeliveries }),
+	},
+	{
+		key: "queue_priority_weights", help: "serve priorities by weight, such as high:8,normal:4,low:1; empty serves them strictly",
+		set: weights,
+	},
+	{
+		key: "dead_letter_retention_days", fallback: "0", help: "days that dead letters are kept, fractions allowed; 0 is for ever",
+		set: daysOrNever(func(c *Config) *time.Duration { return &c.DeadLetterRetention }),
+	},
 	{
 		key: "request_timeout", fallback: "30s", help: "how long a request may take to arrive, and an answer to leave",
 		set: duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.RequestTimeout }),

@@ -39,6 +39,9 @@ func (m *Main) grace(hurry context.Context) (context.Context, context.CancelFunc
 // stop ends everything in order and joins what went wrong. Requests and the
 // drain have until the context ends.
 func (m *Main) stop(ctx context.Context, serving <-chan error, stopServices func() error) error {
+	if m.engine != nil {
+		m.engine.StopWaiting() // long polls return
+	}
 	err := m.server.Shutdown(ctx)
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		m.Logger.WarnContext(ctx, "some requests took longer than the grace and were cut off")

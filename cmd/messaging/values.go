@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/engine"
 	rest "github.com/stayafrica/messaging/http"
 )
 
@@ -30,17 +32,6 @@ func oneOf(field func(c *Config) *string, allowed ...string) func(*Config, strin
 			return nil
 		}
 		return fmt.Errorf("must be one of %s", strings.Trim(strings.Join(allowed, ", "), ", "))
-	}
-}
-
-// only accepts a setting whose feature this version does not have yet, as long
-// as it asks for nothing.
-func only(allowed string) func(*Config, string) error {
-	return func(_ *Config, s string) error {
-		if s != allowed {
-			return fmt.Errorf("is not offered by this version: leave it at %q", allowed)
-		}
-		return nil
 	}
 }
 
@@ -92,6 +83,45 @@ func days(field func(c *Config) *time.Duration) func(*Config, string) error {
 		return nil
 	}
 }
+
+// daysOrNever reads days, or 0 for never.
+func daysOrNever(field func(c *Config) *time.Duration) func(*Config, string) error {
+	read := days(field)
+	return func(c *Config, s string) error {
+		if s == "0" {
+			*field(c) = 0
+			return nil
+		}
+		if err := read(c, s); err != nil {
+			return errors.New("must be 0, or a number of days at most 36500; fractions are allowed")
+		}
+		return nil
+	}
+}
+
+// weights reads a weight for each of the priorities.
+func weights(c *Config, s string) error {
+	if c.Weights = nil; s == "" {
+		return nil
+	}
+	var w engine.Weights
+	for part := range strings.SplitSeq(s, ",") {
+		name, number, _ := strings.Cut(strings.TrimSpace(part), ":")
+		p, known := messaging.ParsePriority(name)
+		n, err := strconv.Atoi(number)
+		if !known || err != nil || n < 1 || n > 1000 || w[p] != 0 {
+			return errWeights
+		}
+		w[p] = n
+	}
+	if slices.Contains(w[:], 0) {
+		return errWeights
+	}
+	c.Weights = &w
+	return nil
+}
+
+var errWeights = errors.New("must give high, normal and low a weight from 1 to 1000 each, such as high:8,normal:4,low:1")
 
 // units are binary, with and without the i: nobody means 1,000,000 bytes here.
 var units = []struct {

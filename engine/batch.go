@@ -1,0 +1,82 @@
+package engine
+
+import (
+	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/storage"
+	"github.com/stayafrica/messaging/wal"
+)
+
+// SendAll makes messages durable and puts each into its receiver's queue: all
+// of them in one commit, or none. Their sequences follow one another.
+func (e *Engine) SendAll(drafts []messaging.Draft, o messaging.Once) (messaging.Receipt, error) {
+	return e.once(o, func(once *onceStage) (messaging.Receipt, error) {
+		if err := e.admit(); err != nil {
+			return messaging.Receipt{}, err
+		}
+		c, err := e.batchOf(drafts, once)
+		if err != nil {
+			return messaging.Receipt{}, err
+		}
+		defer e.unpinAll(c.queues)
+		if err := e.log.Commit(c); err != nil {
+			return messaging.Receipt{}, err
+		}
+		e.counters.accepted.Add(uint64(len(drafts)))
+		return c.receipt, nil
+	})
+}
+
+// batchOf prepares a batch: its messages with ids and times, and their queues,
+// pinned.
+func (e *Engine) batchOf(drafts []messaging.Draft, once *onceStage) (*batchChange, error) {
+	id, now, err := e.stamp()
+	if err != nil {
+		return nil, err
+	}
+	c := &batchChange{engine: e, once: once, records: make([]wal.Record, len(drafts)), entries: make([]storage.Entry, len(drafts))}
+	for i := range drafts {
+		if c.records[i].Message, c.entries[i], err = e.prepare(drafts[i], messaging.NthID(id, i), now); err != nil {
+			e.unpinAll(c.queues)
+			return nil, itemError(err, i)
+		}
+		q, err := e.queues.pin(drafts[i].Receiver)
+		if err != nil {
+			e.unpinAll(c.queues)
+			return nil, internal(err)
+		}
+		c.queues = append(c.queues, q)
+	}
+	c.receipt = messaging.Receipt{ID: id, Recipients: len(drafts), Count: len(drafts)}
+	return c, nil
+}
+
+func (e *Engine) unpinAll(queues []*queue) {
+	for _, q := range queues {
+		e.queues.unpin(q)
+	}
+}
+
+// batchChange is messages entering their queues, one behind the other.
+type batchChange struct {
+	engine  *Engine
+	once    *onceStage
+	records []wal.Record
+	entries []storage.Entry
+	queues  []*queue
+	receipt messaging.Receipt
+}
+
+// Records implements [wal.Change].
+func (c *batchChange) Records() []wal.Record { return c.records }
+
+// Stage implements [wal.Change].
+func (c *batchChange) Stage(tx *wal.Tx) {
+	c.receipt.Sequence = tx.Sequence
+	for i := range c.records {
+		c.engine.enter(tx, c.queues[i], c.records[i].Message.Priority, tx.Sequence+uint64(i), c.entries[i], true) //nolint:gosec // not negative
+	}
+	c.once.put(tx, c.receipt)
+}
+
+// Published implements [wal.Change].
+func (c *batchChange) Published() {}
