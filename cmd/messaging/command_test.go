@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -21,7 +22,9 @@ func messaging(t *testing.T, env []string, args ...string) (status int, out, err
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(path, args...)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // some must not run at all
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -66,6 +69,26 @@ func TestWrongConfigurationIsOneLine(t *testing.T) {
 		{env: []string{"API_TOKENS_FILE=/does/not/exist"}, want: "API_TOKENS_FILE"},
 		{env: []string{"HTTP_ADDR=0.0.0.0"}, want: "ALLOW_ANONYMOUS"},
 		{env: []string{"LOG_LEVEL=loud"}, want: "LOG_LEVEL"},
+		{env: []string{"DJANGO_API_URL=http://backend:99999"}, want: "DJANGO_API_URL"},
+		{env: []string{"DJANGO_API_TOKEN=secretonly\x01"}, want: "DJANGO_API_TOKEN"},
+		{env: []string{"DJANGO_API_TOKEN=secretonly\nX-Other: 1"}, want: "DJANGO_API_TOKEN"},
+		{env: []string{"DJANGO_SHARED_SECRET=secretonly\r"}, want: "DJANGO_SHARED_SECRET"},
+		{env: []string{"ERLANG_SHARED_SECRET=secretonly\x7f"}, want: "DJANGO_SHARED_SECRET"},
+		{env: []string{"DJANGO_AUTH_SCHEME=To\nken"}, want: "DJANGO_AUTH_SCHEME"},
+		{env: []string{"DJANGO_HEADERS=X-A: secretonly\x02"}, want: "DJANGO_HEADERS"},
+		{env: []string{"DJANGO_PERSIST_PATH=/%zz/"}, want: "DJANGO_PERSIST_PATH"},
+		{env: []string{"DJANGO_PERSIST_PATH=/a\x01/"}, want: "DJANGO_PERSIST_PATH"},
+		{env: []string{"DJANGO_PERSIST_PATH=/a/#b"}, want: "DJANGO_PERSIST_PATH"},
+		{env: []string{"DJANGO_PERSIST_PATH=a/"}, want: "DJANGO_PERSIST_PATH"},
+		{env: []string{"API_TOKENS=a:secretonly\x01"}, want: "API_TOKENS"},
+		{env: []string{"API_TOKENS=a\x01:secretonly"}, want: "API_TOKENS"},
+		{env: []string{"METRICS_TOKEN=secretonly\x7f"}, want: "METRICS_TOKEN"},
+		{env: []string{"METRICS_TOKEN=secretonly with a space"}, want: "METRICS_TOKEN"},
+		{env: []string{"ALLOWED_HOSTS=https://chat.example"}, want: "ALLOWED_HOSTS"},
+		{env: []string{"ALLOWED_HOSTS=*"}, want: "ALLOWED_HOSTS"},
+		{env: []string{"ALLOWED_HOSTS=.example.com"}, want: "ALLOWED_HOSTS"},
+		{env: []string{"ALLOWED_HOSTS=chat.example:x"}, want: "ALLOWED_HOSTS"},
+		{env: []string{"ALLOWED_HOSTS=chat.example/"}, want: "ALLOWED_HOSTS"},
 		{env: []string{"QUEUE_PRIORITY_WEIGHTS=high:8"}, want: "QUEUE_PRIORITY_WEIGHTS"},
 		{args: []string{"--config", file}, want: `unknown key "htp_addr"`},
 		{args: []string{"--config", filepath.Join(dir, "none.toml")}, want: "cannot be read"},

@@ -115,15 +115,15 @@ var settings = []setting{
 	},
 	{
 		key: "django_api_token", secret: true, help: "token for the backend",
-		set: text(func(c *Config) *string { return &c.DjangoToken }),
+		set: headerText(func(c *Config) *string { return &c.DjangoToken }),
 	},
 	{
 		key: "django_auth_scheme", fallback: "Token", help: "scheme in front of that token",
-		set: text(func(c *Config) *string { return &c.DjangoScheme }),
+		set: headerText(func(c *Config) *string { return &c.DjangoScheme }),
 	},
 	{
 		key: "django_shared_secret", secret: true, also: "ERLANG_SHARED_SECRET", help: "sent as X-Erlang-Secret",
-		set: text(func(c *Config) *string { return &c.DjangoSecret }),
+		set: headerText(func(c *Config) *string { return &c.DjangoSecret }),
 	},
 	{
 		key: "django_headers", secret: true, help: "more headers for the backend: Name: value; Name: value",
@@ -183,7 +183,7 @@ var settings = []setting{
 	},
 	{
 		key: "metrics_token", secret: true, help: "opens /metrics alone",
-		set: text(func(c *Config) *string { return &c.MetricsToken }),
+		set: secretText(func(c *Config) *string { return &c.MetricsToken }),
 	},
 	{
 		key: "allow_anonymous", fallback: "false", help: "listen beyond loopback without tokens",

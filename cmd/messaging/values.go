@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -20,6 +22,33 @@ import (
 
 func text(field func(c *Config) *string) func(*Config, string) error {
 	return func(c *Config, s string) error {
+		*field(c) = s
+		return nil
+	}
+}
+
+// headerText reads what is sent as the value of a header, or as a part of one.
+func headerText(field func(c *Config) *string) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		if hasControl(s) {
+			return errors.New("must not have control characters: a header cannot carry them (is there a line break in it?)")
+		}
+		*field(c) = s
+		return nil
+	}
+}
+
+// hasControl looks for bytes that no header may have.
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
+
+// secretText reads a token that callers send: it has no spaces either.
+func secretText(field func(c *Config) *string) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		if hasControl(s) || strings.Contains(s, " ") {
+			return errors.New("must not have spaces or control characters: no caller could send them")
+		}
 		*field(c) = s
 		return nil
 	}
@@ -199,8 +228,9 @@ func redacted(address string) string {
 }
 
 func djangoPath(c *Config, s string) error {
-	if !strings.HasPrefix(s, "/") {
-		return errors.New("must begin with a slash")
+	u, err := url.Parse("http://backend" + s)
+	if err != nil || !strings.HasPrefix(s, "/") || u.Fragment != "" {
+		return errors.New("must be a path that begins with a slash, such as /api/messaging/erlang/persist/")
 	}
 	c.DjangoPath = s
 	return nil
@@ -216,7 +246,7 @@ func headers(c *Config, s string) error {
 		}
 		name, value, ok := strings.Cut(part, ":")
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
-		if !ok || !headerName.MatchString(name) || strings.ContainsAny(value, "\r\n\x00") {
+		if !ok || !headerName.MatchString(name) || hasControl(strings.ReplaceAll(value, "\t", " ")) {
 			return errors.New("must be headers as Name: value, separated by ;")
 		}
 		c.DjangoHeaders.Add(name, value)
@@ -232,8 +262,8 @@ func tokens(c *Config, s string) error {
 			continue
 		}
 		name, secret, ok := strings.Cut(strings.TrimSpace(part), ":")
-		if !ok || name == "" || secret == "" || strings.ContainsAny(secret, " \t\r\n") || seen[name] {
-			return errors.New("must be name:token, comma separated, each name once and no token empty")
+		if !ok || name == "" || secret == "" || hasControl(name+secret) || strings.Contains(secret, " ") || seen[name] {
+			return errors.New("must be name:token, comma separated, each name once, and no token empty or with spaces or control characters")
 		}
 		seen[name] = true
 		c.Tokens = append(c.Tokens, rest.Token{Name: name, Secret: secret})
@@ -244,9 +274,33 @@ func tokens(c *Config, s string) error {
 func hosts(c *Config, s string) error {
 	c.AllowedHosts = nil
 	for part := range strings.SplitSeq(s, ",") {
-		if h := strings.TrimSpace(part); h != "" {
-			c.AllowedHosts = append(c.AllowedHosts, h)
+		part = strings.TrimSpace(part)
+		if part == "" {
+			continue
 		}
+		name, ok := hostName(part)
+		if !ok {
+			return errors.New("must be names such as chat.example.com, comma separated, without scheme, path or wildcard")
+		}
+		c.AllowedHosts = append(c.AllowedHosts, name)
 	}
 	return nil
+}
+
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]*$`)
+
+// hostName gives the name or address in a host as a URL spells it. A port is
+// dropped: the service is called by whatever port leads to it.
+func hostName(host string) (name string, ok bool) {
+	if name, port, err := net.SplitHostPort(host); err == nil {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return "", false
+		}
+		host = name
+	}
+	name = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if _, err := netip.ParseAddr(name); err == nil {
+		return name, true
+	}
+	return name, namePattern.MatchString(name)
 }

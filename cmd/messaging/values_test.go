@@ -1,0 +1,32 @@
+package main
+
+import (
+	"slices"
+	"testing"
+)
+
+func TestHostsAreNamesWithOrWithoutAPort(t *testing.T) {
+	var c Config
+	if err := hosts(&c, "chat.example, Chat.Example:8765,10.0.0.1:80, [::1]:8765, [::1], ::1, my_service"); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"chat.example", "Chat.Example", "10.0.0.1", "::1", "::1", "::1", "my_service"}
+	if !slices.Equal(c.AllowedHosts, want) {
+		t.Errorf("%q, want %q", c.AllowedHosts, want)
+	}
+}
+
+func TestValuesThatHeadersTakeAreTaken(t *testing.T) {
+	var c Config
+	for _, read := range []func() error{
+		func() error { return headerText(func(c *Config) *string { return &c.DjangoToken })(&c, "tök en=/+") },
+		func() error { return djangoPath(&c, "/api/v1/messaging/erlang/persist/") },
+		func() error { return djangoPath(&c, "/with%20escapes/?format=json") },
+		func() error { return headers(&c, "X-Tenant: a b\tc; Accept: */*") },
+		func() error { return tokens(&c, "web:a-b_c~1+/=, mobile:xyz") },
+	} {
+		if err := read(); err != nil {
+			t.Error(err)
+		}
+	}
+}
