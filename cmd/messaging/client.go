@@ -8,7 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
+	"os"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -18,15 +18,32 @@ import (
 // callTimeout bounds one call of the command line.
 const callTimeout = 90 * time.Second
 
+// complete finds out what no flag said.
+func (r *remote) complete() error {
+	given := make(map[string]string)
+	if r.URL != "" {
+		given["url"] = r.URL
+	}
+	if r.Token != "" {
+		given["token"] = r.Token
+	}
+	c, err := loadClient(given, os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	r.URL, r.Token = c.ServiceURL, c.ServiceToken
+	return nil
+}
+
 // call asks a running service and gives its answer; an error carries what the
 // service said.
 func (r *remote) call(method, path string, body []byte) (jsontext.Value, error) {
-	if !isAddress(r.URL) {
-		return nil, fmt.Errorf("%w: MESSAGING_URL or --url must be an address such as http://127.0.0.1:8765", errConfig)
+	if err := r.complete(); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(r.URL, "/")+path, bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, method, r.URL+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("%w: no request can be made of what was given", errConfig)
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,12 +31,8 @@ func load(flags map[string]string, configFile string, getenv func(string) (strin
 	if err != nil {
 		return c, nil, fmt.Errorf("%w: %w", errConfig, err)
 	}
-	for i := range settings {
-		s := &settings[i]
-		v := values[s.key]
-		if err := s.set(&c, v.text); err != nil {
-			return c, nil, fmt.Errorf("%w: %s (from %s) %w", errConfig, s.env(), v.source, err)
-		}
+	if err := c.read(values); err != nil {
+		return c, nil, err
 	}
 	if err := c.check(); err != nil {
 		return c, nil, fmt.Errorf("%w: %w", errConfig, err)
@@ -43,50 +41,62 @@ func load(flags map[string]string, configFile string, getenv func(string) (strin
 }
 
 func gather(flags map[string]string, configFile string, getenv func(string) (string, bool)) (map[string]value, error) {
-	if configFile == "" {
-		configFile, _ = getenv("MESSAGING_CONFIG")
-	}
-	fromFile, err := readFile(configFile)
+	from, err := newSources(flags, configFile, getenv)
 	if err != nil {
 		return nil, err
 	}
 	values := make(map[string]value)
-	for i := range settings {
-		s := &settings[i]
-		values[s.key] = value{s.fallback, "default"}
-		if text, ok := fromFile[s.key]; ok {
-			values[s.key] = value{text, "file " + configFile}
-		}
-		v, err := fromEnvironment(s, getenv)
-		if err != nil {
-			return nil, err
-		}
-		if v.source != "" {
-			values[s.key] = v
-		}
-		if text, ok := flags[s.flag()]; ok {
-			values[s.key] = value{text, "flag --" + s.flag()}
-		}
+	if err := from.add(values, func(*setting) bool { return true }); err != nil {
+		return nil, err
 	}
-	return values, nil
+	return values, from.addURL(values)
 }
 
-// fromEnvironment looks a setting up under all of its names. The longer name
-// wins: the short one may be somebody else's (Kubernetes sets HTTP_PORT in
-// every container beside a service named http). An empty variable is not set.
-func fromEnvironment(s *setting, getenv func(string) (string, bool)) (value, error) {
-	names := []string{"MESSAGING_" + s.env(), s.env()}
-	if s.also != "" {
-		names = append(names, s.also)
+// fromDefault is the source of a value that nobody set.
+const fromDefault = "default"
+
+// sources are all the places that a setting may come from.
+type sources struct {
+	flags  map[string]string
+	getenv func(string) (string, bool)
+	path   string // of the file, which may be none
+	file   map[string]string
+}
+
+func newSources(flags map[string]string, path string, getenv func(string) (string, bool)) (*sources, error) {
+	if path == "" {
+		path, _ = getenv("MESSAGING_CONFIG")
 	}
-	for _, name := range names {
-		if text, ok := getenv(name); ok && text != "" {
+	file, err := readFile(path)
+	return &sources{flags: flags, getenv: getenv, path: path, file: file}, err
+}
+
+// value looks a setting up, in the order of precedence.
+func (from *sources) value(s *setting) (value, error) {
+	if text, ok := from.flags[s.flag()]; ok {
+		return value{text, "flag --" + s.flag()}, nil
+	}
+	v, err := from.environment(s)
+	if err != nil || v.source != "" {
+		return v, err
+	}
+	if text, ok := from.file[s.key]; ok {
+		return value{text, "file " + from.path}, nil
+	}
+	return value{s.fallback, fromDefault}, nil
+}
+
+// environment looks a setting up under all of its names. An empty variable is
+// not set.
+func (from *sources) environment(s *setting) (value, error) {
+	for _, name := range s.environment() {
+		if text, ok := from.getenv(name); ok && text != "" {
 			return value{text, "environment " + name}, nil
 		}
 		if !s.secret {
 			continue
 		}
-		if path, ok := getenv(name + "_FILE"); ok && path != "" {
+		if path, ok := from.getenv(name + "_FILE"); ok && path != "" {
 			text, err := os.ReadFile(path)
 			if err != nil {
 				return value{}, fmt.Errorf("%s_FILE cannot be read: %w", name, err)
@@ -95,6 +105,71 @@ func fromEnvironment(s *setting, getenv func(string) (string, bool)) (value, err
 		}
 	}
 	return value{}, nil
+}
+
+// add looks up the settings that are wanted.
+func (from *sources) add(values map[string]value, wanted func(s *setting) bool) (err error) {
+	for i := range settings {
+		s := &settings[i]
+		if !wanted(s) {
+			continue
+		}
+		if values[s.key], err = from.value(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addURL makes the address of the service that of this machine's, by what it
+// listens on, where nothing else is set.
+func (from *sources) addURL(values map[string]value) error {
+	if values[keyURL].source != fromDefault {
+		return nil
+	}
+	err := from.add(values, func(s *setting) bool { return s.key == keyAddr || s.key == keyPort })
+	addr, port := values[keyAddr], values[keyPort]
+	if ip, err := netip.ParseAddr(addr.text); addr.text == "" || (err == nil && ip.IsUnspecified()) {
+		addr.text = "127.0.0.1"
+	}
+	v := value{"http://" + net.JoinHostPort(addr.text, port.text), fromDefault}
+	if addr.source != fromDefault || port.source != fromDefault {
+		v.source = "HTTP_ADDR and HTTP_PORT"
+	}
+	values[keyURL] = v
+	return err
+}
+
+// loadClient gathers what the command line needs to call a service, and nothing
+// else: it need not be able to read the service's own secrets.
+func loadClient(flags map[string]string, getenv func(string) (string, bool)) (c Config, err error) {
+	from, err := newSources(flags, "", getenv)
+	if err != nil {
+		return c, fmt.Errorf("%w: %w", errConfig, err)
+	}
+	values := make(map[string]value)
+	if err := from.add(values, func(s *setting) bool { return s.client }); err != nil {
+		return c, fmt.Errorf("%w: %w", errConfig, err)
+	}
+	if err := from.addURL(values); err != nil {
+		return c, fmt.Errorf("%w: %w", errConfig, err)
+	}
+	return c, c.read(values)
+}
+
+// read sets what there are values for.
+func (c *Config) read(values map[string]value) error {
+	for i := range settings {
+		s := &settings[i]
+		v, ok := values[s.key]
+		if !ok {
+			continue
+		}
+		if err := s.set(c, v.text); err != nil {
+			return fmt.Errorf("%w: %s (from %s) %w", errConfig, s.env(), v.source, err)
+		}
+	}
+	return nil
 }
 
 // readFile reads a configuration file, YAML or TOML, and refuses keys that are

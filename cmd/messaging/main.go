@@ -64,8 +64,8 @@ type deadLettersCmd struct {
 
 // remote is what the commands share that talk to a running service.
 type remote struct {
-	URL   string `env:"MESSAGING_URL" default:"http://127.0.0.1:8765" help:"Where the service is."`
-	Token string `env:"MESSAGING_TOKEN" help:"Token to call it with."`
+	URL   string `help:"Where the service is (also MESSAGING_URL; by default on this machine, at HTTP_PORT)."`
+	Token string `help:"Token to call it with (also MESSAGING_TOKEN, MESSAGING_TOKEN_FILE)."`
 	JSON  bool   `name:"json" help:"Print JSON instead of a table."`
 }
 
@@ -74,20 +74,25 @@ type remote struct {
 type settingFlags struct{ fields reflect.Value }
 
 func newSettingFlags() settingFlags {
-	fields := make([]reflect.StructField, len(settings))
+	fields := make([]reflect.StructField, 0, len(settings))
 	for i := range settings {
 		s := &settings[i]
+		if s.client {
+			continue
+		}
 		help := s.help
 		if s.fallback != "" {
 			help += " (default " + s.fallback + ")"
 		}
-		fields[i] = reflect.StructField{
-			Name: fmt.Sprintf("F%d", i), Type: reflect.TypeFor[*string](),
+		fields = append(fields, reflect.StructField{
+			Name: fieldName(i), Type: reflect.TypeFor[*string](),
 			Tag: reflect.StructTag(fmt.Sprintf("name:%q help:%q placeholder:%q", s.flag(), escapeTag(help), strings.ToUpper(lastWord(s.key)))),
-		}
+		})
 	}
 	return settingFlags{reflect.New(reflect.StructOf(fields))}
 }
+
+func fieldName(setting int) string { return fmt.Sprintf("F%d", setting) }
 
 // escapeTag keeps kong from interpolating what only looks like a variable.
 func escapeTag(text string) string { return strings.ReplaceAll(text, "$", "$$") }
@@ -98,7 +103,10 @@ func lastWord(key string) string { return key[strings.LastIndexByte(key, '_')+1:
 func (f settingFlags) given() map[string]string {
 	given := make(map[string]string)
 	for i := range settings {
-		if p, ok := reflect.TypeAssert[*string](f.fields.Elem().Field(i)); ok && p != nil {
+		if settings[i].client {
+			continue
+		}
+		if p, ok := reflect.TypeAssert[*string](f.fields.Elem().FieldByName(fieldName(i))); ok && p != nil {
 			given[settings[i].flag()] = *p
 		}
 	}

@@ -54,6 +54,9 @@ type Config struct {
 	MaxInflight                                  int64
 
 	LogLevel, LogFormat string
+
+	// What the command line calls.
+	ServiceURL, ServiceToken string
 }
 
 // setting is one row of the configuration table. Its key is the name in a
@@ -63,14 +66,37 @@ type setting struct {
 	fallback string
 	secret   bool
 	also     string // another name in the environment
+	client   bool   // for the commands that call a service: serve has no flag for it
 	help     string
 	set      func(c *Config, text string) error
 	// show gives the value for eyes and logs, where that is not the value itself.
 	show func(text string) string
 }
 
-func (s *setting) env() string  { return strings.ToUpper(s.key) }
-func (s *setting) flag() string { return strings.ReplaceAll(s.key, "_", "-") }
+// environment lists the names in the environment, the first that is set wins.
+// The longer name goes before the short one, which may be somebody else's:
+// Kubernetes sets HTTP_PORT in every container beside a service named http.
+func (s *setting) environment() []string {
+	names := []string{s.env()}
+	if s.also != "" {
+		names = append(names, s.also)
+	}
+	var all []string
+	for _, name := range names {
+		if !strings.HasPrefix(name, envPrefix) {
+			all = append(all, envPrefix+name)
+		}
+		all = append(all, name)
+	}
+	return all
+}
+
+const envPrefix = "MESSAGING_"
+
+func (s *setting) env() string { return strings.ToUpper(s.key) }
+func (s *setting) flag() string {
+	return strings.TrimPrefix(strings.ReplaceAll(s.key, "_", "-"), "messaging-")
+}
 
 // shown gives a value of the setting for eyes and logs.
 func (s *setting) shown(text string) string {
@@ -83,14 +109,22 @@ func (s *setting) shown(text string) string {
 	return text
 }
 
+// Keys that are read one by one.
+const (
+	keyAddr  = "http_addr"
+	keyPort  = "http_port"
+	keyURL   = "messaging_url"
+	keyToken = "messaging_token"
+)
+
 // settings is the configuration table, in the order in which it is shown.
 var settings = []setting{
 	{
-		key: "http_port", fallback: "8765", help: "port to listen on; 0 takes a free one",
+		key: keyPort, fallback: "8765", help: "port to listen on; 0 takes a free one",
 		set: integer(0, 65535, func(c *Config) *int { return &c.Port }),
 	},
 	{
-		key: "http_addr", fallback: "127.0.0.1", help: "address to listen on",
+		key: keyAddr, fallback: "127.0.0.1", help: "address to listen on",
 		set: text(func(c *Config) *string { return &c.Addr }),
 	},
 	{
@@ -232,6 +266,14 @@ var settings = []setting{
 	{
 		key: "log_format", help: "text or json; by default text on a terminal, else json",
 		set: oneOf(func(c *Config) *string { return &c.LogFormat }, "", "text", "json"),
+	},
+	{
+		key: keyURL, fallback: "http://127.0.0.1:8765", client: true, help: "where the command line finds the service; by default on this machine, at HTTP_PORT",
+		set: serviceURL, show: redacted,
+	},
+	{
+		key: keyToken, secret: true, client: true, help: "the command line's token",
+		set: secretText(func(c *Config) *string { return &c.ServiceToken }),
 	},
 }
 

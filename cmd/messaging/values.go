@@ -208,6 +208,14 @@ func djangoURL(c *Config, s string) error {
 	return nil
 }
 
+func serviceURL(c *Config, s string) error {
+	if !isAddress(s) {
+		return errors.New("must be an address such as http://127.0.0.1:8765")
+	}
+	c.ServiceURL = strings.TrimRight(s, "/")
+	return nil
+}
+
 // isAddress says whether a text is an address that requests can be sent to.
 func isAddress(s string) bool {
 	u, err := url.Parse(s)
