@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -37,7 +38,7 @@ func freeBuffer(b *[]byte) {
 // it. The bytes are valid during the call. weight says how much memory working
 // on a byte takes.
 func (s *Server) body(r *http.Request, limit, weight int64, use func(body []byte) error) error {
-	if err := checkContent(r.Header); err != nil {
+	if _, err := checkContent(r.Header, mediaJSON); err != nil {
 		return err
 	}
 	if r.ContentLength > limit {
@@ -124,35 +125,36 @@ func bodyError(err error) error {
 	return messaging.Errorf(messaging.CodeInvalidJSON, "Invalid JSON: the body ended early or its framing is broken")
 }
 
-// checkBatchContent refuses what is neither JSON nor lines of it; lines says
-// which it is.
-func checkBatchContent(h http.Header) (lines bool, err error) {
-	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
-	if !strings.EqualFold(strings.TrimSpace(kind), mediaLines) {
-		return false, checkMedia(h, mediaJSON)
-	}
-	return true, checkMedia(h, mediaLines)
-}
-
+// Media types of bodies.
 const (
 	mediaJSON  = "application/json"
 	mediaLines = "application/x-ndjson"
 )
 
-// checkContent refuses what is not plain JSON in UTF-8.
-func checkContent(h http.Header) error { return checkMedia(h, mediaJSON) }
-
-func checkMedia(h http.Header, want string) error {
-	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return messaging.Errorf(messaging.CodeUnsupportedMediaType, "compressed bodies are not taken")
+// checkContent refuses what is not of the media types that a call takes, is
+// compressed or not in UTF-8, or says two things. It says which type it is.
+func checkContent(h http.Header, taken ...string) (media string, err error) {
+	for _, encoding := range h["Content-Encoding"] {
+		if encoding != "" && !strings.EqualFold(encoding, "identity") {
+			return "", messaging.Errorf(messaging.CodeUnsupportedMediaType, "compressed bodies are not taken")
+		}
 	}
-	kind := h.Get("Content-Type")
-	if kind == want {
-		return nil
+	if kinds := h["Content-Type"]; len(kinds) == 1 {
+		if media = mediaOf(kinds[0]); slices.Contains(taken, media) {
+			return media, nil
+		}
+	}
+	return "", messaging.Errorf(messaging.CodeUnsupportedMediaType, "the body must be sent as Content-Type: %s, in UTF-8", strings.Join(taken, " or "))
+}
+
+// mediaOf gives a media type in UTF-8 without its parameters, or nothing.
+func mediaOf(kind string) string {
+	if kind == mediaJSON {
+		return kind
 	}
 	media, params, err := mime.ParseMediaType(kind)
-	if err != nil || media != want || (params["charset"] != "" && !strings.EqualFold(params["charset"], "utf-8")) {
-		return messaging.Errorf(messaging.CodeUnsupportedMediaType, "the body must be sent as Content-Type: %s, in UTF-8", want)
+	if err != nil || (params["charset"] != "" && !strings.EqualFold(params["charset"], "utf-8")) {
+		return ""
 	}
-	return nil
+	return media
 }

@@ -150,7 +150,7 @@ func (s *Server) batch(r *http.Request, _ httprouter.Params) (reply, error) {
 // readBatch reads the messages of a batch as they arrive. What it keeps of them
 // is all that it holds.
 func (s *Server) readBatch(r *http.Request, source *batchSource, held *held) ([]messaging.Draft, error) {
-	lines, err := checkBatchContent(r.Header)
+	media, err := checkContent(r.Header, mediaJSON, mediaLines)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +158,7 @@ func (s *Server) readBatch(r *http.Request, source *batchSource, held *held) ([]
 		return nil, tooLarge(maxMany)
 	}
 	reader := messaging.NewBatchReader(source)
-	if lines {
+	if media == mediaLines {
 		reader = messaging.NewLinesReader(source)
 	}
 	var drafts []messaging.Draft

@@ -29,7 +29,7 @@ func (m *Main) logStart(ctx context.Context, began time.Time) {
 		"version", version(), "address", m.listener.Addr().String(), "data_dir", c.DataDir, "backend", backend,
 		"recovered_sequence", meta.Last, "recovered_queued", meta.Queued, "generation", meta.Generation,
 		"took_ms", time.Since(began).Milliseconds())
-	if len(c.Tokens) == 0 && c.AllowAnonymous {
+	if len(c.Tokens) == 0 && !c.loopback() {
 		m.Logger.WarnContext(ctx, "ALLOW_ANONYMOUS is set: everyone who can reach the port can read and send")
 	}
 }

@@ -99,7 +99,7 @@ func (m *Main) listen(ctx context.Context) (<-chan error, error) {
 	c := &m.Config
 	m.server = rest.New(rest.Config{ //nolint:contextcheck // requests bring their own contexts
 		Tokens: c.Tokens, MetricsToken: c.MetricsToken, AllowedHosts: c.AllowedHosts,
-		LoopbackOnly:   len(c.Tokens) == 0 && !c.AllowAnonymous,
+		LoopbackOnly:   len(c.Tokens) == 0 && c.loopback(),
 		MaxConnections: connectionLimit(ctx, c.MaxConnections, m.Logger), MaxInflightBytes: c.MaxInflight,
 		RequestTimeout: c.RequestTimeout, Metrics: m.metrics, Logger: m.Logger,
 	})

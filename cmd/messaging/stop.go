@@ -20,7 +20,7 @@ type bounded struct {
 func (b bounded) Deliver(ctx context.Context, batch []messaging.Message) persist.Answer {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(b.over, cancel)()
+	defer context.AfterFunc(b.over, cancel)() //nolint:contextcheck // the other context is what this is for
 	return b.sink.Deliver(ctx, batch)
 }
 
