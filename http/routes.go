@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -78,10 +79,31 @@ func (s *Server) routes() *httprouter.Router {
 	router.NotFound = s.refusal("unknown", func(*http.Request) error {
 		return messaging.Errorf(messaging.CodeNotFound, "there is no such call")
 	})
-	router.MethodNotAllowed = s.refusal("unknown", func(*http.Request) error {
+	router.MethodNotAllowed = s.methodNotAllowed(router)
+	return router
+}
+
+// methodNotAllowed refuses a method, naming those that the path takes; the ones
+// of all calls for what is no path of ours. (The router's own list has OPTIONS.)
+func (s *Server) methodNotAllowed(router *httprouter.Router) http.Handler {
+	refusal := s.refusal("unknown", func(*http.Request) error {
 		return messaging.Errorf(messaging.CodeMethodNotAllowed, "this call does not take that method: see Allow")
 	})
-	return router
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var here, anywhere []string
+		for _, route := range s.table() {
+			anywhere = append(anywhere, route.method)
+			if handle, _, _ := router.Lookup(route.method, r.URL.Path); handle != nil {
+				here = append(here, route.method)
+			}
+		}
+		if len(here) == 0 {
+			here = anywhere
+		}
+		slices.Sort(here)
+		w.Header().Set("Allow", strings.Join(slices.Compact(here), ", "))
+		refusal.ServeHTTP(w, r)
+	})
 }
 
 // ServeHTTP takes every request. What the router must not see is refused here.
@@ -93,13 +115,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// connection leaves nothing behind it that could pass for a request.
 		w.Header().Set("Connection", "close")
 	}
+	server := r.URL.Path == "*" // the target of OPTIONS for the server as a whole
 	switch {
-	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
-		w.Header().Set("Allow", "GET, HEAD, POST, DELETE")
-		s.refusal("unknown", func(*http.Request) error {
-			return messaging.Errorf(messaging.CodeMethodNotAllowed, "%s is not taken here: see Allow", r.Method)
-		}).ServeHTTP(w, r)
-	case hidesSlash(r.URL.RawPath):
+	case r.Method == http.MethodConnect, r.Method == http.MethodTrace, server && r.Method == http.MethodOptions:
+		s.router.MethodNotAllowed.ServeHTTP(w, r)
+	case server, hidesSlash(r.URL.RawPath):
 		// The router matches the decoded path: an encoded slash would reach
 		// another call than the one that the path spells.
 		s.router.NotFound.ServeHTTP(w, r)

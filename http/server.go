@@ -125,15 +125,17 @@ func New(config Config) *Server {
 	s.router = s.routes()
 	s.gauges()
 	s.server = &http.Server{
-		Handler:           s,
-		ReadHeaderTimeout: min(10*time.Second, config.RequestTimeout),
-		ReadTimeout:       config.RequestTimeout,
-		WriteTimeout:      2 * config.RequestTimeout,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ConnState:         s.places.state,
-		ConnContext:       s.places.context,
-		ErrorLog:          slog.NewLogLogger(levelDown{config.Logger.Handler()}, slog.LevelDebug),
+		Handler: s,
+		// OPTIONS * is refused like OPTIONS for a call, in our own words.
+		DisableGeneralOptionsHandler: true,
+		ReadHeaderTimeout:            min(10*time.Second, config.RequestTimeout),
+		ReadTimeout:                  config.RequestTimeout,
+		WriteTimeout:                 2 * config.RequestTimeout,
+		IdleTimeout:                  2 * time.Minute,
+		MaxHeaderBytes:               64 << 10,
+		ConnState:                    s.places.state,
+		ConnContext:                  s.places.context,
+		ErrorLog:                     slog.NewLogLogger(levelDown{config.Logger.Handler()}, slog.LevelDebug),
 	}
 	return s
 }
