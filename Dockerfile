@@ -5,7 +5,8 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -o /out/messaging ./cmd/messaging \
+ARG VERSION=devel
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-X main.release=${VERSION}" -o /out/messaging ./cmd/messaging \
  && mkdir -p -m 0700 /out/data
 
 FROM scratch

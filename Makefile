@@ -2,7 +2,7 @@
 
 GO            ?= go
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-DATA_DIR      ?= ./data
+VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 FUZZTIME      ?= 30s
 IMAGE         ?= stayafrica-messaging
 BUILDER_IMAGE ?= docker.io/library/golang:1.26
@@ -13,14 +13,14 @@ export CGO_ENABLED ?= 0
 .PHONY: build run test race lint fmt fuzz bench bench-load docker clean help test-deps
 
 build: ## build bin/messaging
-	$(GO) build -trimpath -o bin/messaging ./cmd/messaging
+	$(GO) build -trimpath -ldflags '-X main.release=$(VERSION)' -o bin/messaging ./cmd/messaging
 
 run: build ## build, and serve on port 8765 with ./data
-	@if [ -z "$$DJANGO_API_URL" ] && [ -z "$$MESSAGING_DJANGO_API_URL" ]; then \
+	@if bin/messaging config 2>/dev/null | grep -Eq '^DJANGO_API_URL .* default *$$'; then \
 		echo "No Django given, so nothing is drained: DJANGO_API_URL=off (set DJANGO_API_URL to drain into one)"; \
 		export DJANGO_API_URL=off; \
 	fi; \
-	DATA_DIR=$(DATA_DIR) exec bin/messaging serve
+	exec bin/messaging serve
 
 test: test-deps ## run all tests, the end-to-end test with a real Django among them
 	MESSAGING_TEST_PYTHON="$$(sh testdata/python.sh)" $(GO) test -count=1 -timeout 10m ./...
@@ -51,7 +51,7 @@ bench-load: build ## compare sends over HTTP with an empty handler, in turn (nee
 	sh bench/load.sh
 
 docker: ## build the container image
-	docker build --build-arg BUILDER_IMAGE=$(BUILDER_IMAGE) -t $(IMAGE) .
+	docker build --build-arg BUILDER_IMAGE=$(BUILDER_IMAGE) --build-arg VERSION=$(VERSION) -t $(IMAGE) .
 
 clean: ## remove what was built (not ./data)
 	rm -rf bin .venv
