@@ -259,3 +259,59 @@ func TestMetricsNames(t *testing.T) {
 		}
 	}
 }
+
+func TestMetricsHaveTypes(t *testing.T) {
+	for _, env := range []string{"DJANGO_API_URL=off", "DJANGO_API_URL=http://127.0.0.1:1"} {
+		s := startService(t, env)
+		s.send(t, 1, "x")
+		response, err := http.Get(s.url + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkExposition(t, string(out))
+		for _, want := range []string{
+			"# TYPE messaging_messages_accepted_total counter", "# TYPE messaging_queue_messages gauge", "# TYPE messaging_dead_letters gauge",
+			"# TYPE messaging_commit_fsync_seconds histogram", "# TYPE messaging_http_request_seconds histogram", "# TYPE messaging_http_connections gauge",
+			`messaging_persist_failures_total{kind="rejected"} 0`, `messaging_dead_letters{kind="undeliverable"} 0`, "# TYPE process_resident_memory_bytes gauge",
+		} {
+			if !strings.Contains(string(out), "\n"+want) && !strings.HasPrefix(string(out), want) {
+				t.Errorf("%s: no %s", env, want)
+			}
+		}
+	}
+}
+
+// checkExposition looks at what Prometheus is strict about: the series of one
+// name stand together, behind one line that says their type.
+func checkExposition(t *testing.T, text string) {
+	t.Helper()
+	var family, kind string
+	seen := make(map[string]bool)
+	for line := range strings.Lines(text) {
+		if after, ok := strings.CutPrefix(line, "# TYPE "); ok {
+			family, kind, _ = strings.Cut(strings.TrimSpace(after), " ")
+			if seen[family] {
+				t.Errorf("%s has its type twice", family)
+			}
+			seen[family] = true
+			continue
+		}
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		name := line[:strings.IndexAny(line, "{ ")]
+		if kind == "histogram" || kind == "summary" {
+			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+				name = strings.TrimSuffix(name, suffix)
+			}
+		}
+		if name != family {
+			t.Errorf("%s stands behind the type of %s", name, family)
+		}
+	}
+}

@@ -33,68 +33,87 @@ func (c *commitMetrics) observe(changes, bytes int, took time.Duration) {
 	c.bytes.Add(bytes)
 }
 
+// exposition writes series in Prometheus' text format, the type of each name
+// once: the series of a name follow each other. (The library's own writers
+// repeat it for every series, which Prometheus refuses.)
+type exposition struct {
+	w    io.Writer
+	name string
+}
+
+func (e *exposition) counter(name, labels string, value uint64) {
+	e.write("counter", name, labels, float64(value))
+}
+
+func (e *exposition) gauge(name, labels string, value float64) { e.write("gauge", name, labels, value) }
+
+func (e *exposition) write(kind, name, labels string, value float64) {
+	if name != e.name {
+		metrics.WriteMetadataIfNeeded(e.w, name, kind)
+		e.name = name
+	}
+	fmt.Fprintf(e.w, "%s%s %s\n", name, labels, strconv.FormatFloat(value, 'f', -1, 64)) // into a buffer
+}
+
+// label writes the one label that a series has.
+func label(name, value string) string { return fmt.Sprintf("{%s=%q}", name, value) }
+
 // writeMetrics writes what other parts count already.
 func (m *Main) writeMetrics(w io.Writer) {
-	s := m.stats()
-	for _, c := range []struct {
-		name  string
-		value uint64
-	}{
-		{"messaging_messages_accepted_total", s.Accepted},
-		{"messaging_messages_taken_total", s.Taken},
-		{"messaging_messages_persisted_total", s.Persisted},
-		{"messaging_messages_leased_total", s.Leased},
-		{"messaging_messages_acknowledged_total", s.Acknowledged},
-		{"messaging_messages_redelivered_total", s.Redelivered},
-		{"messaging_messages_evicted_total", s.Evicted},
-		{"messaging_messages_expired_total", s.Expired},
-		{"messaging_messages_cleared_total", s.Cleared},
-		{"messaging_duplicates_total", s.Duplicates},
-		{"messaging_messages_replayed_total", m.jobs.Replayed()},
-		{"messaging_messages_redriven_total", m.jobs.Redriven()},
-		{"messaging_messages_retained_out_total", s.Retained},
-	} {
-		metrics.WriteCounterUint64(w, c.name, c.value)
-	}
-	m.writeDrainMetrics(w, s)
-	m.writeStoreMetrics(w, s)
+	s, e := m.stats(), &exposition{w: w}
+	e.counter("messaging_messages_accepted_total", "", s.Accepted)
+	e.counter("messaging_messages_taken_total", "", s.Taken)
+	e.counter("messaging_messages_persisted_total", "", s.Persisted)
+	e.counter("messaging_messages_leased_total", "", s.Leased)
+	e.counter("messaging_messages_acknowledged_total", "", s.Acknowledged)
+	e.counter("messaging_messages_redelivered_total", "", s.Redelivered)
+	e.counter("messaging_messages_evicted_total", "", s.Evicted)
+	e.counter("messaging_messages_expired_total", "", s.Expired)
+	e.counter("messaging_messages_cleared_total", "", s.Cleared)
+	e.counter("messaging_duplicates_total", "", s.Duplicates)
+	e.counter("messaging_messages_replayed_total", "", m.jobs.Replayed())
+	e.counter("messaging_messages_redriven_total", "", m.jobs.Redriven())
+	e.counter("messaging_messages_retained_out_total", "", s.Retained)
+	m.writeDrainMetrics(e, s)
+	m.writeStoreMetrics(e, s)
 }
 
-func (m *Main) writeDrainMetrics(w io.Writer, s messaging.Stats) {
-	metrics.WriteGaugeUint64(w, "messaging_drain_lag_messages", s.LagMessages)
-	metrics.WriteGaugeFloat64(w, "messaging_drain_lag_seconds", s.LagTime.Seconds())
+func (m *Main) writeDrainMetrics(e *exposition, s messaging.Stats) {
+	e.gauge("messaging_drain_lag_messages", "", float64(s.LagMessages))
+	e.gauge("messaging_drain_lag_seconds", "", s.LagTime.Seconds())
 	for _, kind := range []messaging.DeadLetterKind{messaging.Refused, messaging.Undeliverable} {
-		metrics.WriteGaugeUint64(w, fmt.Sprintf("messaging_dead_letters{kind=%q}", kind), m.store.Control().DeadLetters(kind))
+		e.gauge("messaging_dead_letters", label("kind", string(kind)), float64(m.store.Control().DeadLetters(kind)))
 	}
-	if m.drain == nil {
-		return
+	failures, waiting := func(persist.Verdict) uint64 { return 0 }, 0.0
+	if m.drain != nil {
+		failures = m.drain.Failures
+		if m.drain.Waiting() {
+			waiting = 1
+		}
 	}
 	for _, v := range persist.Verdicts() {
-		metrics.WriteCounterUint64(w, fmt.Sprintf("messaging_persist_failures_total{kind=%q}", v), m.drain.Failures(v))
+		e.counter("messaging_persist_failures_total", label("kind", v.String()), failures(v))
 	}
-	waiting := uint64(0)
-	if m.drain.Waiting() {
-		waiting = 1
-	}
-	metrics.WriteGaugeUint64(w, "messaging_drain_waiting", waiting)
+	e.gauge("messaging_drain_waiting", "", waiting)
 }
 
-func (m *Main) writeStoreMetrics(w io.Writer, s messaging.Stats) {
+func (m *Main) writeStoreMetrics(e *exposition, s messaging.Stats) {
 	free, _ := m.engine.Disk()
 	store := m.store.Stats()
-	metrics.WriteGaugeFloat64(w, "messaging_queue_messages", float64(s.Queued))
-	metrics.WriteGaugeFloat64(w, "messaging_leases", float64(s.Leases))
-	metrics.WriteGaugeFloat64(w, "messaging_waiting_readers", float64(s.Waiting))
-	metrics.WriteGaugeFloat64(w, "messaging_jobs_running", float64(m.jobs.Running()))
-	metrics.WriteGaugeUint64(w, "messaging_disk_free_bytes", free)
-	metrics.WriteGaugeUint64(w, "messaging_store_bytes", store.Bytes)
-	metrics.WriteGaugeUint64(w, "messaging_store_compaction_debt_bytes", store.CompactionDebt)
-	metrics.WriteGaugeUint64(w, "messaging_store_memtable_bytes", store.MemTableBytes)
-	metrics.WriteGaugeFloat64(w, "messaging_store_read_amplification", float64(store.ReadAmplification))
-	metrics.WriteCounterUint64(w, "messaging_store_written_bytes_total", store.WrittenBytes)
+	e.gauge("messaging_queue_messages", "", float64(s.Queued))
+	e.gauge("messaging_leases", "", float64(s.Leases))
+	e.gauge("messaging_waiting_readers", "", float64(s.Waiting))
+	e.gauge("messaging_jobs_running", "", float64(m.jobs.Running()))
+	e.gauge("messaging_disk_free_bytes", "", float64(free))
+	e.gauge("messaging_store_bytes", "", float64(store.Bytes))
+	e.gauge("messaging_store_compaction_debt_bytes", "", float64(store.CompactionDebt))
+	e.gauge("messaging_store_memtable_bytes", "", float64(store.MemTableBytes))
+	e.gauge("messaging_store_read_amplification", "", float64(store.ReadAmplification))
+	e.counter("messaging_store_written_bytes_total", "", store.WrittenBytes)
 	for i, level := range store.Levels {
-		label := strconv.Itoa(i)
-		metrics.WriteGaugeFloat64(w, fmt.Sprintf("messaging_store_level_bytes{level=%q}", label), float64(level.Bytes))
-		metrics.WriteGaugeFloat64(w, fmt.Sprintf("messaging_store_level_files{level=%q}", label), float64(level.Files))
+		e.gauge("messaging_store_level_bytes", label("level", strconv.Itoa(i)), float64(level.Bytes))
+	}
+	for i, level := range store.Levels {
+		e.gauge("messaging_store_level_files", label("level", strconv.Itoa(i)), float64(level.Files))
 	}
 }

@@ -58,6 +58,7 @@ func (m *Main) Run(ctx, hurry context.Context) error {
 	graceOver, endGrace := context.WithCancel(hurry)
 	defer endGrace()
 	m.graceOver = graceOver
+	metrics.ExposeMetadata(true) // the library has no such switch for one set
 	m.metrics = metrics.NewSet()
 	m.commits = newCommitMetrics(m.metrics)
 	serving, err := m.listen(ctx)
