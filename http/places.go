@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// healthPlaces are kept beyond the limit, so that health is answered when
+	// HealthPlaces are kept beyond the limit, so that health is answered when
 	// all others are taken.
-	healthPlaces = 64
+	HealthPlaces = 64
 	// placeWait is how long a request on a connection over the limit waits for
 	// an ordinary place.
 	placeWait = 5 * time.Second
@@ -39,7 +39,7 @@ type places struct {
 
 func newPlaces(limit int) *places {
 	return &places{
-		max: limit, slots: make(chan struct{}, limit+healthPlaces),
+		max: limit, slots: make(chan struct{}, limit+HealthPlaces),
 		idle: list.New(), where: make(map[net.Conn]*list.Element), freed: make(chan struct{}),
 	}
 }

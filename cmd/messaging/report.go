@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stayafrica/messaging"
+	rest "github.com/stayafrica/messaging/http"
 )
 
 // reportInterval is how often the log says how things go.
@@ -72,7 +73,7 @@ func connectionLimit(ctx context.Context, want int, logger *slog.Logger) int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return want
 	}
-	have := int(min(limit.Cur, 1<<30)) - storageFiles
+	have := int(min(limit.Cur, 1<<30)) - storageFiles - rest.HealthPlaces
 	if have >= want {
 		return want
 	}
