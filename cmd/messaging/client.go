@@ -38,18 +38,25 @@ func (r *remote) complete() error {
 // call asks a running service and gives its answer; an error carries what the
 // service said.
 func (r *remote) call(method, path string, body []byte) (jsontext.Value, error) {
+	header := make(http.Header)
+	if body != nil {
+		header.Set("Content-Type", "application/json")
+	}
+	return r.send(method, path, bytes.NewReader(body), header)
+}
+
+// send is call with headers.
+func (r *remote) send(method, path string, body io.Reader, header http.Header) (jsontext.Value, error) {
 	if err := r.complete(); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, method, r.URL+path, bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, method, r.URL+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("%w: no request can be made of what was given", errConfig)
 	}
-	if body != nil {
-		request.Header.Set("Content-Type", "application/json")
-	}
+	request.Header = header
 	if r.Token != "" {
 		request.Header.Set("Authorization", "Bearer "+r.Token)
 	}
@@ -82,21 +89,25 @@ func refusedError(response *http.Response, answer []byte) error {
 		Message string `json:"message"`
 		Code    string `json:"code"`
 		Field   string `json:"field"`
+		Index   *int   `json:"index"`
 	}
 	if json.Unmarshal(answer, &said) != nil || said.Message == "" {
 		return fmt.Errorf("%w: %s", errRefused, response.Status)
 	}
 	hint := ""
+	if said.Index != nil {
+		hint = fmt.Sprintf(" (message %d, counted from 0)", *said.Index)
+	}
 	if response.StatusCode == http.StatusUnauthorized {
 		hint = " (set MESSAGING_TOKEN or --token)"
 	}
 	return fmt.Errorf("%w: %s [%s]%s", errRefused, said.Message, said.Code, hint)
 }
 
-// get asks with GET and reads the answer into out.
+// get asks with GET and reads the answer into out, unless that is nil.
 func (r *remote) get(path string, out any) (jsontext.Value, error) {
 	answer, err := r.call(http.MethodGet, path, nil)
-	if err != nil {
+	if err != nil || out == nil {
 		return answer, err
 	}
 	if err := json.Unmarshal(answer, out); err != nil {

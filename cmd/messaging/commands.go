@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -75,6 +76,8 @@ func (c *statsCmd) Run(std *streams) error {
 
 type sendCmd struct {
 	remote       `embed:""`
+	safety       `embed:""`
+	timing       `embed:""`
 	Receiver     string `arg:"" optional:"" help:"Id of the receiver."`
 	Text         string `arg:"" optional:"" help:"The text."`
 	Conversation string `default:"0" help:"Id of the conversation."`
@@ -92,7 +95,9 @@ func (c *sendCmd) Run(std *streams) error {
 	if err != nil {
 		return err
 	}
-	answer, err := c.call(http.MethodPost, "/api/messages/send", body)
+	header := c.header()
+	header.Set("Content-Type", "application/json")
+	answer, err := c.send(http.MethodPost, "/api/messages/send", bytes.NewReader(body), header)
 	if err != nil {
 		return err
 	}
@@ -102,11 +107,12 @@ func (c *sendCmd) Run(std *streams) error {
 	var receipt struct {
 		ID       string `json:"id"`
 		Sequence uint64 `json:"sequence"`
+		Again    bool   `json:"duplicate"`
 	}
 	if err := json.Unmarshal(answer, &receipt); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(std.out, "queued %s at %d\n", receipt.ID, receipt.Sequence)
+	_, err = fmt.Fprintf(std.out, "queued %s at %d%s\n", receipt.ID, receipt.Sequence, again(receipt.Again))
 	return err
 }
 
@@ -132,7 +138,8 @@ func (c *sendCmd) body(std *streams) ([]byte, error) {
 	if c.NoPersist {
 		message["persist"] = false
 	}
-	body, err := json.Marshal(message)
+	c.add(message)
+	body, err := json.Marshal(message, json.Deterministic(true)) // the same call has the same body
 	if err != nil {
 		return nil, fmt.Errorf("%w: the message is not JSON: %w", errConfig, err)
 	}
@@ -169,10 +176,21 @@ func (c *peekCmd) Run(std *streams) error {
 type takeCmd struct {
 	remote     `embed:""`
 	queueFlags `embed:""`
+	Lease      int `placeholder:"SECONDS" help:"Take them under a lease of so many seconds, to be acknowledged with ack."`
+	Wait       int `placeholder:"SECONDS" help:"Wait so long for the first one, up to 60 seconds."`
 }
 
 // Run takes the next messages.
-func (c *takeCmd) Run(std *streams) error { return showQueue(std, &c.remote, c.queueFlags, "") }
+func (c *takeCmd) Run(std *streams) error {
+	more := ""
+	if c.Lease > 0 {
+		more += "&lease=" + strconv.Itoa(c.Lease)
+	}
+	if c.Wait > 0 {
+		more += "&wait=" + strconv.Itoa(c.Wait)
+	}
+	return showQueue(std, &c.remote, c.queueFlags, more)
+}
 
 // shown is the part of a message that a table shows.
 type shown struct {
@@ -182,6 +200,9 @@ type shown struct {
 	Priority  string         `json:"priority"`
 	Sender    jsontext.Value `json:"sender_id"`
 	Text      string         `json:"text"`
+	// Receipt and Deliveries are there under a lease.
+	Receipt    string `json:"receipt"`
+	Deliveries int    `json:"deliveries"`
 }
 
 func showQueue(std *streams, r *remote, q queueFlags, more string) error {
@@ -195,9 +216,21 @@ func showQueue(std *streams, r *remote, q queueFlags, more string) error {
 	if r.JSON {
 		return printJSON(std, answer)
 	}
+	if len(page.Messages) > 0 && page.Messages[0].Receipt != "" {
+		return showLeased(std, page.Messages)
+	}
 	t := newTable(std, "SEQUENCE", "CREATED", "PRIORITY", "SENDER", "TEXT")
 	for _, m := range page.Messages {
 		t.row(strconv.FormatUint(m.Sequence, 10), m.CreatedAt, m.Priority, string(m.Sender), shorten(m.Text, 60))
+	}
+	return t.flush()
+}
+
+// showLeased shows messages with the receipts that acknowledge them.
+func showLeased(std *streams, messages []shown) error {
+	t := newTable(std, "SEQUENCE", "PRIORITY", "SENDER", "DELIVERIES", "RECEIPT", "TEXT")
+	for _, m := range messages {
+		t.row(strconv.FormatUint(m.Sequence, 10), m.Priority, string(m.Sender), strconv.Itoa(m.Deliveries), m.Receipt, shorten(m.Text, 60))
 	}
 	return t.flush()
 }

@@ -52,14 +52,25 @@ type cli struct {
 	Ping        pingCmd        `cmd:"" help:"Ask a running service whether it is ready; exit status 0 if so."`
 	Stats       statsCmd       `cmd:"" help:"Show the statistics of a running service."`
 	Send        sendCmd        `cmd:"" help:"Send a message."`
+	Batch       batchCmd       `cmd:"" help:"Send many messages at once: all of them, or none."`
+	Broadcast   broadcastCmd   `cmd:"" help:"Send one message to many users."`
 	Peek        peekCmd        `cmd:"" help:"Show the next messages of a queue and leave them there."`
-	Take        takeCmd        `cmd:"" help:"Take the next messages of a queue."`
-	DeadLetters deadLettersCmd `cmd:"" name:"dead-letters" help:"Look at messages that were given up."`
+	Take        takeCmd        `cmd:"" help:"Take the next messages of a queue, for good or under a lease."`
+	Ack         ackCmd         `cmd:"" help:"Acknowledge messages that were taken under a lease."`
+	Nack        nackCmd        `cmd:"" help:"Give messages back that were taken under a lease."`
+	Extend      extendCmd      `cmd:"" help:"Let leases last longer."`
+	Size        sizeCmd        `cmd:"" help:"Count a queue."`
+	Clear       clearCmd       `cmd:"" help:"Empty a queue."`
+	DeadLetters deadLettersCmd `cmd:"" name:"dead-letters" help:"Look at messages that were given up, send them again or drop them."`
+	Replay      replayCmd      `cmd:"" help:"Send a part of the log to the backend again."`
+	Jobs        jobsCmd        `cmd:"" help:"Look at redrives and replays, or cancel them."`
 }
 
 type deadLettersCmd struct {
-	List deadListCmd `cmd:"" help:"List dead letters."`
-	Show deadShowCmd `cmd:"" help:"Show one dead letter."`
+	List    deadListCmd    `cmd:"" help:"List dead letters."`
+	Show    deadShowCmd    `cmd:"" help:"Show one dead letter."`
+	Redrive deadRedriveCmd `cmd:"" help:"Send dead letters where they failed to go."`
+	Drop    deadDropCmd    `cmd:"" help:"Remove dead letters for good."`
 }
 
 // remote is what the commands share that talk to a running service.
