@@ -78,6 +78,7 @@ type budget struct {
 	reader io.Reader
 	read   int64 // all so far
 	limit  int64 // how far reading may go
+	err    error // what it failed with, other than its end
 }
 
 var errBudget = errors.New("no end in sight")
@@ -85,10 +86,14 @@ var errBudget = errors.New("no end in sight")
 // Read implements [io.Reader].
 func (b *budget) Read(p []byte) (int, error) {
 	if b.read >= b.limit {
-		return 0, errBudget
+		b.err = errBudget
+		return 0, b.err
 	}
 	n, err := b.reader.Read(p[:min(int64(len(p)), b.limit-b.read)])
 	b.read += int64(n)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.err = err
+	}
 	return n, err
 }
 
@@ -180,20 +185,19 @@ func (a *arrayReader) leave() error {
 
 // classify tells what the client sent from what the source failed with.
 func (a *arrayReader) classify(err error) error {
-	var syntactic *jsontext.SyntacticError
 	switch {
-	case errors.Is(err, errBudget):
+	case errors.Is(a.source.err, errBudget):
 		return errBatchMessage()
+	case a.source.err != nil:
+		return a.source.err
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		if a.source.read == 0 {
 			return Errorf(CodeInvalidJSON, "Invalid JSON: the body is empty")
 		}
 		return Errorf(CodeInvalidJSON, "Invalid JSON: the body ends in the middle of the document")
-	case errors.As(err, &syntactic):
-		d := decoder{json: a.json}
-		return d.classify(err)
 	}
-	return err
+	d := decoder{json: a.json}
+	return d.classify(err)
 }
 
 // lineReader reads lines.
