@@ -17,7 +17,7 @@ func (e *Engine) Acknowledge(user messaging.UserID, receipts []string) ([]messag
 		if err := e.log.Commit(c); err != nil {
 			return err
 		}
-		e.counters.acknowledged.Add(uint64(c.done))
+		e.counters.acknowledged.Add(c.done)
 		return nil
 	})
 }
@@ -131,7 +131,7 @@ type ackChange struct {
 	engine *Engine
 	queue  *queue
 	held   []held
-	done   int
+	done   uint64
 }
 
 // Records implements [wal.Change]: there are none.

@@ -73,7 +73,7 @@ func (c *batchChange) Records() []wal.Record { return c.records }
 func (c *batchChange) Stage(tx *wal.Tx) {
 	c.receipt.Sequence = tx.Sequence
 	for i := range c.records {
-		c.engine.enter(tx, c.queues[i], c.records[i].Message.Priority, tx.Sequence+uint64(i), c.entries[i], true) //nolint:gosec // not negative
+		c.engine.enter(tx, c.queues[i], c.records[i].Message.Priority, tx.Sequence+uint64(i), c.entries[i], true)
 	}
 	c.once.put(tx, c.receipt)
 }

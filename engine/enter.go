@@ -133,7 +133,7 @@ func (e *Engine) finish(tx *wal.Tx) (published func()) {
 // is being handed out is on its way out already and is passed over.
 func (e *Engine) evictLocked(tx *wal.Tx, q *queue) {
 	for p := messaging.Low; q.state.Total() > e.config.QueueMax; p-- {
-		oldest, err := e.oldestLocked(q, p, int(min(q.state.Total()-e.config.QueueMax, math.MaxInt32))) //nolint:gosec // bounded
+		oldest, err := e.oldestLocked(q, p, int(min(q.state.Total()-e.config.QueueMax, math.MaxInt32)))
 		if err != nil {
 			e.logger.Error("a full queue could not be read to make room in it", "error", err)
 			return

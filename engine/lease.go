@@ -117,11 +117,17 @@ func (l *leases) ended(now time.Time) (over []*lease, next time.Time) {
 // leaseHeap implements [heap.Interface].
 type leaseHeap []*lease
 
-func (h leaseHeap) Len() int           { return len(h) }
-func (h leaseHeap) Less(i, j int) bool { return h[i].until.Before(h[j].until) }
-func (h leaseHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
+// Len implements [heap.Interface].
+func (h *leaseHeap) Len() int { return len(*h) }
+
+// Less implements [heap.Interface].
+func (h *leaseHeap) Less(i, j int) bool { return (*h)[i].until.Before((*h)[j].until) }
+
+// Swap implements [heap.Interface].
+func (h *leaseHeap) Swap(i, j int) {
+	s := *h
+	s[i], s[j] = s[j], s[i]
+	s[i].index, s[j].index = i, j
 }
 
 // Push implements [heap.Interface].

@@ -85,7 +85,7 @@ func (q *queue) beginRead(end uint64, limit int) *reading {
 	defer q.mu.Unlock()
 	r := &reading{epoch: q.epoch, news: q.news, end: end, cursor: q.cursor, turns: q.turns}
 	for p := range r.any {
-		r.any[p] = q.availableLocked(messaging.Priority(p)) > 0 //nolint:gosec // one of three
+		r.any[p] = q.availableLocked(messaging.Priority(p)) > 0
 		r.returned[p] = append(sequences(nil), q.returned[p][:min(len(q.returned[p]), limit)]...)
 	}
 	q.reader = r

@@ -58,11 +58,11 @@ func decodeReceipt(text string) (r receipt, ok bool) {
 	rest := src[receiptFixed:]
 	var deliveries uint64
 	for _, field := range []*uint64{&r.sequence, &deliveries, &r.lease} {
-		n := 0
-		if *field, n = binary.Uvarint(rest); n <= 0 {
+		v, n := binary.Uvarint(rest)
+		if n <= 0 {
 			return receipt{}, false
 		}
-		rest = rest[n:]
+		*field, rest = v, rest[n:]
 	}
 	if len(rest) > 0 || deliveries > math.MaxUint32 {
 		return receipt{}, false

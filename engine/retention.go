@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/stayafrica/messaging"
@@ -235,11 +236,8 @@ func (c *trimChange) Records() []wal.Record { return nil }
 
 // Stage implements [wal.Change].
 func (c *trimChange) Stage(tx *wal.Tx) {
-	for _, d := range c.drops {
-		if c.engine.isDelayed(d) {
-			c.delayed = true
-			return
-		}
+	if c.delayed = slices.ContainsFunc(c.drops, c.engine.isDelayed); c.delayed {
+		return
 	}
 	for _, d := range c.drops {
 		c.engine.drop(tx, d)

@@ -31,9 +31,9 @@ func (s *sequences) remove(seq uint64) {
 }
 
 // orMin gives the lowest member, or otherwise where that is lower.
-func (s sequences) orMin(otherwise uint64) uint64 {
-	if len(s) == 0 {
+func (s *sequences) orMin(otherwise uint64) uint64 {
+	if len(*s) == 0 {
 		return otherwise
 	}
-	return min(s[0], otherwise)
+	return min((*s)[0], otherwise)
 }

@@ -222,7 +222,7 @@ func appendBatchReceipt(dst []byte, receipt messaging.Receipt) []byte {
 		dst = append(dst, `{"id":"`...)
 		dst = messaging.AppendID(dst, messaging.NthID(receipt.ID, i))
 		dst = append(dst, `","sequence":`...)
-		dst = strconv.AppendUint(dst, receipt.Sequence+uint64(i), 10) //nolint:gosec // not negative
+		dst = strconv.AppendUint(dst, receipt.Sequence+uint64(i), 10)
 		dst = append(dst, '}')
 	}
 	dst = append(dst, ']')

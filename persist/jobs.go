@@ -195,20 +195,20 @@ func (j *Jobs) work(ctx context.Context, x *job) {
 		return // the service stops
 	default:
 		r.State, r.Error = messaging.JobFailed, err.Error()
-		j.logger.Error("a job failed", "job", r.ID, "kind", r.Kind, "error", err)
+		j.logger.ErrorContext(ctx, "a job failed", "job", r.ID, "kind", r.Kind, "error", err)
 	}
 	r.FinishedAt = time.Now()
 	if err := j.save(r); err != nil {
-		j.logger.Error("the end of a job could not be saved; after a restart it goes on where it was", "job", r.ID, "error", err)
+		j.logger.ErrorContext(ctx, "the end of a job could not be saved; after a restart it goes on where it was", "job", r.ID, "error", err)
 	}
-	j.logger.Info("a job ended", "job", r.ID, "kind", r.Kind, "state", r.State, "done", r.Done, "total", r.Total, "failed", r.Failed)
+	j.logger.InfoContext(ctx, "a job ended", "job", r.ID, "kind", r.Kind, "state", r.State, "done", r.Done, "total", r.Total, "failed", r.Failed)
 }
 
 // protected turns a panic into the failure of the one job.
 func (j *Jobs) protected(ctx context.Context, x *job) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			j.logger.Error("a job panicked", "job", x.record.ID, "panic", p, "stack", string(debug.Stack()))
+			j.logger.ErrorContext(ctx, "a job panicked", "job", x.record.ID, "panic", p, "stack", string(debug.Stack()))
 			err = errJobPanic
 		}
 	}()

@@ -206,7 +206,7 @@ func decodeUser(src []byte) (User, error) {
 	}
 	src = src[1:]
 	var ok bool
-	if src, ok = u.Tally.decode(src); !ok {
+	if src, ok = u.decode(src); !ok {
 		return User{}, errValue
 	}
 	if len(src) > 0 {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -221,9 +222,7 @@ func (c *extendCmd) Run(std *streams) error {
 // says whether all are what was asked for.
 func settle(std *streams, r *remote, call string, flags receiptsFlags, more map[string]any) error {
 	request := map[string]any{"user_id": id(flags.User), "receipts": flags.Receipts}
-	for name, value := range more {
-		request[name] = value
-	}
+	maps.Copy(request, more)
 	body, err := json.Marshal(request)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errConfig, err)

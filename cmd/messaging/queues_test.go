@@ -313,8 +313,20 @@ func TestVerbsOfQueues(t *testing.T) {
 	run(1, "no such job", "jobs", "cancel", "x")
 	run(1, "not_found", "dead-letters", "drop", "refused-01a20b02-36c5-74aa-b0e6-49477247185c")
 	for _, verb := range [][]string{
-		{"batch"}, {"broadcast"}, {"ack"}, {"nack"}, {"extend"}, {"size"}, {"clear"}, {"replay"}, {"jobs"},
-		{"jobs", "list"}, {"jobs", "show"}, {"jobs", "cancel"}, {"dead-letters", "redrive"}, {"dead-letters", "drop"},
+		{"batch"},
+		{"broadcast"},
+		{"ack"},
+		{"nack"},
+		{"extend"},
+		{"size"},
+		{"clear"},
+		{"replay"},
+		{"jobs"},
+		{"jobs", "list"},
+		{"jobs", "show"},
+		{"jobs", "cancel"},
+		{"dead-letters", "redrive"},
+		{"dead-letters", "drop"},
 	} {
 		run(0, "Usage: messaging "+verb[0], append(verb, "--help")...)
 	}

@@ -190,7 +190,7 @@ var cases = []testCase{
 		if err != nil || len(h.Messages) != 0 || time.Since(began) != 20*time.Second {
 			r.Fatalf("%d messages after %s (%v)", len(h.Messages), time.Since(began), err)
 		}
-		got := r.waiter(r.Context(), "a", 0)
+		got := r.waiter(r.Context(), 0)
 		pass(5 * time.Second)
 		r.send("a", "1", messaging.Normal)
 		r.wantTexts("waited for", <-got, "1")
@@ -199,7 +199,7 @@ var cases = []testCase{
 		const n = 50
 		var waiters [n]<-chan []messaging.Message
 		for i := range waiters {
-			waiters[i] = r.waiter(r.Context(), "a", 0)
+			waiters[i] = r.waiter(r.Context(), 0)
 			synctest.Wait()
 		}
 		for i := range waiters {
@@ -215,9 +215,9 @@ var cases = []testCase{
 	}},
 	{name: "a waiter that has left loses nothing", test: func(r *run) {
 		ctx, cancel := context.WithCancel(r.Context())
-		gone := r.waiter(ctx, "a", 0)
+		gone := r.waiter(ctx, 0)
 		synctest.Wait()
-		next := r.waiter(r.Context(), "a", 0)
+		next := r.waiter(r.Context(), 0)
 		synctest.Wait()
 		cancel()
 		r.send("a", "1", messaging.Normal)
@@ -229,10 +229,10 @@ var cases = []testCase{
 	}},
 	{name: "waiters are woken by what becomes due, runs out or is given back", test: func(r *run) {
 		r.send("a", "due", messaging.Normal, `"delay_seconds":5`)
-		r.wantTexts("due", <-r.waiter(r.Context(), "a", 10*time.Second), "due")
-		r.wantTexts("run out", <-r.waiter(r.Context(), "a", time.Hour), "due")
+		r.wantTexts("due", <-r.waiter(r.Context(), 10*time.Second), "due")
+		r.wantTexts("run out", <-r.waiter(r.Context(), time.Hour), "due")
 		held := r.takeAgain("a")
-		got := r.waiter(r.Context(), "a", 0)
+		got := r.waiter(r.Context(), 0)
 		synctest.Wait()
 		if _, err := r.engine().Reject("a", held, 0); err != nil {
 			r.Fatal(err)
@@ -240,7 +240,7 @@ var cases = []testCase{
 		r.wantTexts("given back", <-got, "due")
 	}},
 	{name: "waiting ends when the service stops", test: func(r *run) {
-		got := r.waiter(r.Context(), "a", 0)
+		got := r.waiter(r.Context(), 0)
 		synctest.Wait()
 		r.engine().StopWaiting()
 		r.wantTexts("waited for", <-got)
@@ -468,13 +468,13 @@ func (r *run) broadcast(text, fields string, users ...string) messaging.Receipt 
 	return receipt
 }
 
-// waiter waits for one message in a goroutine of its own, under a lease if one
-// is given.
-func (r *run) waiter(ctx context.Context, user messaging.UserID, lease time.Duration) <-chan []messaging.Message {
+// waiter waits for one message of user a in a goroutine of its own, under a
+// lease if one is given.
+func (r *run) waiter(ctx context.Context, lease time.Duration) <-chan []messaging.Message {
 	got := make(chan []messaging.Message, 1)
 	e := r.engine()
 	go func() {
-		h, err := e.Take(ctx, user, messaging.TakeOptions{Limit: 1, Lease: lease, Wait: time.Minute})
+		h, err := e.Take(ctx, "a", messaging.TakeOptions{Limit: 1, Lease: lease, Wait: time.Minute})
 		if err != nil {
 			r.Errorf("wait: %v", err)
 		} else {

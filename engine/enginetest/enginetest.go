@@ -9,6 +9,7 @@ package enginetest
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,11 +101,10 @@ func message(tb fatal, user, text string, p messaging.Priority, fields string) m
 
 func (r *run) send(user, text string, p messaging.Priority, fields ...string) messaging.Receipt {
 	r.Helper()
-	more := ""
-	for _, f := range fields {
-		more += "," + f
+	if len(fields) > 0 {
+		fields = append([]string{""}, fields...) // a comma before the first, too
 	}
-	receipt, err := r.engine().Send(message(r, user, text, p, more), messaging.Once{})
+	receipt, err := r.engine().Send(message(r, user, text, p, strings.Join(fields, ",")), messaging.Once{})
 	if err != nil {
 		r.Fatalf("send %s: %v", text, err)
 	}

@@ -94,9 +94,8 @@ type modelReceipt struct {
 }
 
 type deadEntry struct {
-	user    messaging.UserID
-	entry   *modelEntry
-	message messaging.Message
+	user  messaging.UserID
+	entry *modelEntry
 }
 
 func (e *modelEntry) expired(now time.Time) bool {
@@ -155,7 +154,7 @@ func (m *machine) enter(user messaging.UserID, seq uint64, p messaging.Priority,
 // insert puts an entry at the place of its sequence, and evicts what is then
 // too much.
 func (m *machine) insert(user messaging.UserID, e *modelEntry) {
-	queue := append(m.queues[user], e)
+	queue := append(slices.Clone(m.queues[user]), e)
 	slices.SortFunc(queue, func(a, b *modelEntry) int { return cmp.Compare(a.sequence, b.sequence) })
 	m.queues[user] = queue
 	m.evict(user)
@@ -215,7 +214,7 @@ func (m *machine) batch(*rapid.T) {
 		m.Fatalf("batch: %v", err)
 	}
 	for i := range enter {
-		enter[i](receipt.Sequence + uint64(i)) //nolint:gosec // not negative
+		enter[i](receipt.Sequence + uint64(i))
 	}
 	for user := range m.queues {
 		m.evict(user)
@@ -441,8 +440,8 @@ func (m *machine) clear(*rapid.T) {
 	if err != nil {
 		m.Fatalf("clear: %v", err)
 	}
-	m.settleLingering(user, int(n)) //nolint:gosec // few
-	if int(n) != len(m.queues[user]) {
+	m.settleLingering(user, n)
+	if n != uint64(len(m.queues[user])) {
 		m.Fatalf("cleared %d, want %d", n, len(m.queues[user]))
 	}
 	m.queues[user] = nil
@@ -524,7 +523,7 @@ func (m *machine) check(*rapid.T) {
 		if err != nil {
 			m.Fatalf("size: %v", err)
 		}
-		m.settleLingering(user, int(size.Total())) //nolint:gosec // few
+		m.settleLingering(user, size.Total())
 		var want messaging.Counts
 		var names []string
 		for p := messaging.High; p <= messaging.Low; p++ {
@@ -558,9 +557,9 @@ func (m *machine) check(*rapid.T) {
 
 // settleLingering lets those expired entries go of which it is left open when
 // they do, if the engine has let them go.
-func (m *machine) settleLingering(user messaging.UserID, total int) {
+func (m *machine) settleLingering(user messaging.UserID, total uint64) {
 	for _, e := range slices.Clone(m.queues[user]) {
-		if len(m.queues[user]) > total && e.lingers && !e.leased() {
+		if uint64(len(m.queues[user])) > total && e.lingers && !e.leased() {
 			m.remove(user, e)
 		}
 	}
