@@ -10,7 +10,7 @@ BUILDER_IMAGE ?= docker.io/library/golang:1.26
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: build run test race lint fmt fuzz bench bench-load docker clean help test-deps
+.PHONY: build run test race lint fmt fuzz bench bench-load bench-queues docker clean help test-deps
 
 build: ## build bin/messaging
 	$(GO) build -trimpath -ldflags '-X main.release=$(VERSION)' -o bin/messaging ./cmd/messaging
@@ -49,6 +49,9 @@ bench: ## run the Go benchmarks
 
 bench-load: build ## compare sends over HTTP with an empty handler, in turn (needs wrk)
 	sh bench/load.sh
+
+bench-queues: build ## measure leases, batches, broadcasts, takes and long polls over HTTP
+	$(GO) run ./bench/queues
 
 docker: ## build the container image
 	docker build --build-arg BUILDER_IMAGE=$(BUILDER_IMAGE) --build-arg VERSION=$(VERSION) -t $(IMAGE) .

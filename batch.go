@@ -50,6 +50,9 @@ func (b *BatchReader) Next() (Draft, error) {
 		}
 		return Draft{}, io.EOF
 	}
+	if frame, ok := errors.AsType[*frameError](err); ok {
+		return Draft{}, frame.err // it is about no message
+	}
 	b.count++
 	if err == nil && b.count > MaxBatch {
 		return Draft{}, FieldErrorf(CodeTooLarge, "messages", "a batch has at most %d messages", MaxBatch)
@@ -66,6 +69,11 @@ func (b *BatchReader) Next() (Draft, error) {
 	}
 	return d, err
 }
+
+// frameError is an error in what stands around the messages.
+type frameError struct{ err error }
+
+func (e *frameError) Error() string { return e.err.Error() }
 
 // errBatchMessage says that one message is too large.
 func errBatchMessage() error {
@@ -113,13 +121,17 @@ func (a *arrayReader) next() ([]byte, error) {
 	}
 	if !a.inside {
 		if err := a.enter(); err != nil {
-			return nil, err
+			return nil, &frameError{err}
 		}
 		a.inside = true
 	}
 	if a.json.PeekKind() == ']' {
 		a.ended = true
-		return nil, a.leave()
+		err := a.leave()
+		if !errors.Is(err, io.EOF) {
+			err = &frameError{err}
+		}
+		return nil, err
 	}
 	raw, err := a.json.ReadValue()
 	if err != nil {

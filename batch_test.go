@@ -81,7 +81,7 @@ func TestBadBatchesAreRefusedWithIndexAndField(t *testing.T) {
 		field      string
 		item       int
 	}{
-		{name: "nothing", body: "", code: messaging.CodeInvalidJSON, item: 1},
+		{name: "nothing", body: "", code: messaging.CodeInvalidJSON},
 		{name: "no lines", body: "\n", lines: true, code: messaging.CodeInvalidField, field: "messages"},
 		{name: "null", body: "null", code: messaging.CodeInvalidJSON},
 		{name: "an array", body: "[" + whole + "]", code: messaging.CodeInvalidJSON},
@@ -93,7 +93,8 @@ func TestBadBatchesAreRefusedWithIndexAndField(t *testing.T) {
 		{name: "messages twice", body: `{"messages":[` + whole + `],"messages":[]}`, code: messaging.CodeInvalidField},
 		{name: "two documents", body: batchOf(whole) + "{}", code: messaging.CodeInvalidJSON},
 		{name: "cut off", body: batchOf(whole)[:60], code: messaging.CodeInvalidJSON, item: 1},
-		{name: "cut off behind a message", body: batchOf(whole)[:len(batchOf(whole))-2], code: messaging.CodeInvalidJSON},
+		{name: "cut off behind a message", body: batchOf(whole)[:len(batchOf(whole))-2], code: messaging.CodeInvalidJSON, item: 2},
+		{name: "cut off behind the messages", body: batchOf(whole)[:len(batchOf(whole))-1], code: messaging.CodeInvalidJSON},
 		{name: "a message is null", body: batchOf(whole, "null"), code: messaging.CodeInvalidJSON, item: 2},
 		{name: "a message is bad", body: batchOf(whole, whole, noText), code: messaging.CodeMissingField, field: "text", item: 3},
 		{name: "a line is bad", body: whole + "\n\n" + noText + "\n" + whole, lines: true, code: messaging.CodeMissingField, field: "text", item: 2},
@@ -116,7 +117,7 @@ func TestBadBatchesAreRefusedWithIndexAndField(t *testing.T) {
 			}
 			_, err := readAll(b)
 			e, ok := errors.AsType[*messaging.Error](err)
-			if !ok || e.Code != c.code || e.Field != c.field || (c.item != 0 && e.Item != c.item) {
+			if !ok || e.Code != c.code || e.Field != c.field || e.Item != c.item {
 				t.Fatalf("got %v (%+v), want %s %s of %d", err, e, c.code, c.field, c.item)
 			}
 		})

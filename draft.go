@@ -99,7 +99,7 @@ func cutOut(whole []byte, from, to int64, cuts []member) []byte {
 		start = cut.to
 	}
 	kept = append(kept, whole[start:to]...)
-	return dropFirstComma(kept)
+	return bytes.Clone(dropFirstComma(kept)) // what was cut out may have been much
 }
 
 // dropFirstComma mends an object whose first member was cut out.

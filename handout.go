@@ -88,11 +88,13 @@ type Stats struct {
 	Persisted    uint64
 	// Refused counts failures in which the backend answered, Unreached those in
 	// which it did not.
-	Refused     uint64
-	Unreached   uint64
-	Queued      int64
-	Leases      int
-	Waiting     int
+	Refused   uint64
+	Unreached uint64
+	Queued    int64
+	Leases    int
+	Waiting   int
+	// Fanouts is how many large broadcasts are not in all queues yet.
+	Fanouts     int
 	LagMessages uint64
 	LagTime     time.Duration
 }

@@ -17,7 +17,7 @@ func (e *Engine) SendAll(drafts []messaging.Draft, o messaging.Once) (messaging.
 		if err != nil {
 			return messaging.Receipt{}, err
 		}
-		defer e.unpinAll(c.queues)
+		defer e.queues.unpinAll(c.queues)
 		if err := e.log.Commit(c); err != nil {
 			return messaging.Receipt{}, err
 		}
@@ -34,26 +34,18 @@ func (e *Engine) batchOf(drafts []messaging.Draft, once *onceStage) (*batchChang
 		return nil, err
 	}
 	c := &batchChange{engine: e, once: once, records: make([]wal.Record, len(drafts)), entries: make([]storage.Entry, len(drafts))}
+	users := make([]messaging.UserID, len(drafts))
 	for i := range drafts {
 		if c.records[i].Message, c.entries[i], err = e.prepare(drafts[i], messaging.NthID(id, i), now); err != nil {
-			e.unpinAll(c.queues)
 			return nil, itemError(err, i)
 		}
-		q, err := e.queues.pin(drafts[i].Receiver)
-		if err != nil {
-			e.unpinAll(c.queues)
-			return nil, internal(err)
-		}
-		c.queues = append(c.queues, q)
+		users[i] = drafts[i].Receiver
+	}
+	if c.queues, err = e.queues.pinAll(users); err != nil {
+		return nil, internal(err)
 	}
 	c.receipt = messaging.Receipt{ID: id, Recipients: len(drafts), Count: len(drafts)}
 	return c, nil
-}
-
-func (e *Engine) unpinAll(queues []*queue) {
-	for _, q := range queues {
-		e.queues.unpin(q)
-	}
 }
 
 // batchChange is messages entering their queues, one behind the other.

@@ -70,14 +70,17 @@ type receiverPlace struct {
 }
 
 func (e *Engine) pinAll(receivers []messaging.Receiver) ([]receiverPlace, error) {
-	places := make([]receiverPlace, 0, len(receivers))
-	for _, r := range receivers {
-		q, err := e.queues.pin(r.User)
-		if err != nil {
-			e.unpinPlaces(places)
-			return nil, internal(err)
-		}
-		places = append(places, receiverPlace{queue: q, quoted: r.Quoted})
+	users := make([]messaging.UserID, len(receivers))
+	for i, r := range receivers {
+		users[i] = r.User
+	}
+	queues, err := e.queues.pinAll(users)
+	if err != nil {
+		return nil, internal(err)
+	}
+	places := make([]receiverPlace, len(receivers))
+	for i, r := range receivers {
+		places[i] = receiverPlace{queue: queues[i], quoted: r.Quoted}
 	}
 	return places, nil
 }

@@ -78,23 +78,32 @@ func (e *Engine) Bury(ctx context.Context) error {
 	}
 }
 
+// burialBytes bounds the messages that are made dead letters of in one
+// transaction.
+const burialBytes = 4 << 20
+
 func (e *Engine) buryOne(b burial) error {
-	letters := make([]messaging.DeadLetter, 0, len(b.doomed))
+	var letters []messaging.DeadLetter
+	bytes := 0
 	for _, h := range b.doomed {
-		seq := h.message.Position.Sequence
-		m, err := e.message(b.queue.user, place{h.out.priority, seq, h.out.entry})
-		if errors.Is(err, storage.ErrNotFound) {
-			continue // retention takes it
-		}
+		m, ok, err := e.doomedMessage(b.queue, h)
 		if err != nil {
 			return err
 		}
-		m.Receiver.User = b.queue.user
+		if !ok {
+			continue
+		}
 		letters = append(letters, messaging.DeadLetter{
 			ID: messaging.DeadLetterID(messaging.Undeliverable, m.ID), Kind: messaging.Undeliverable,
 			Reason:   fmt.Sprintf("nobody acknowledged it in %d deliveries", h.out.entry.Deliveries),
 			Attempts: int(h.out.entry.Deliveries), FailedAt: e.config.Now(), Message: m,
 		})
+		if bytes += len(m.Body); bytes >= burialBytes {
+			if err := e.store.Control().AddDeadLetters(letters); err != nil {
+				return err
+			}
+			letters, bytes = nil, 0
+		}
 	}
 	if err := e.store.Control().AddDeadLetters(letters); err != nil {
 		return err
@@ -106,22 +115,48 @@ func (e *Engine) buryOne(b burial) error {
 	return nil
 }
 
-// Requeue puts a message back into a user's queue, at the place of its
-// sequence, with no deliveries counted. done is false where the log does not
-// have the message any more. A message that stands in the queue is left as it
-// is.
-func (e *Engine) Requeue(m *messaging.Message) (done bool, err error) {
-	user, seq := m.Receiver.User, m.Position.Sequence
-	q, err := e.queues.pin(user)
+// doomedMessage reads a message that is to be buried; ok is false where someone
+// has cleared or evicted it since, or retention takes it.
+func (e *Engine) doomedMessage(q *queue, h handed) (m messaging.Message, ok bool, err error) {
+	seq := h.message.Position.Sequence
+	q.mu.Lock()
+	ok = q.out[seq] == h.out
+	q.mu.Unlock()
+	if !ok {
+		return m, false, nil
+	}
+	m, err = e.message(q.user, place{h.out.priority, seq, h.out.entry})
+	if errors.Is(err, storage.ErrNotFound) {
+		return m, false, nil
+	}
+	m.Receiver.User = q.user
+	return m, err == nil, err
+}
+
+// Requeue puts a message back into its receiver's queue, at the place of its
+// sequence, with no deliveries counted. Where that cannot be, refusal says why:
+// the log does not have it any more, or it has expired. A message that stands in
+// the queue is left as it is.
+func (e *Engine) Requeue(m *messaging.Message) (refusal string, err error) {
+	now := e.now()
+	if !m.ExpiresAt.IsZero() && !m.ExpiresAt.After(now) {
+		return "it has expired (expires_at): it is not handed out any more", nil
+	}
+	q, err := e.queues.pin(m.Receiver.User)
 	if err != nil {
-		return false, internal(err)
+		return "", internal(err)
 	}
 	defer e.queues.unpin(q)
-	c := &requeueChange{engine: e, queue: q, sequence: seq, priority: m.Priority, entry: storage.Entry{Quoted: m.Copy && m.Receiver.Quoted}}
+	entry := entryOf(m, now)
+	entry.Due, entry.Quoted = 0, m.Copy && m.Receiver.Quoted
+	c := &requeueChange{engine: e, queue: q, sequence: m.Position.Sequence, priority: m.Priority, entry: entry}
 	if err := e.log.Commit(c); err != nil {
-		return false, err
+		return "", err
 	}
-	return c.done, internal(c.err)
+	if c.err == nil && !c.done {
+		refusal = "the log does not have it any more (MESSAGE_RETENTION_DAYS): send it anew, or delete it"
+	}
+	return refusal, internal(c.err)
 }
 
 // requeueChange is a message coming back into its queue.
@@ -138,22 +173,28 @@ type requeueChange struct {
 // Records implements [wal.Change]: there are none.
 func (c *requeueChange) Records() []wal.Record { return nil }
 
-// Stage implements [wal.Change].
+// Stage implements [wal.Change]. An entry that is about to go, because its dead
+// letter was just written, is let in anew.
 func (c *requeueChange) Stage(tx *wal.Tx) {
 	if c.sequence < tx.Floor() {
 		return
 	}
-	c.queue.mu.Lock()
-	defer c.queue.mu.Unlock()
-	_, _, stands, err := c.engine.whereLocked(c.queue, c.priority, c.sequence)
+	q, e := c.queue, c.engine
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	shelf, before, stands, err := e.whereLocked(q, c.priority, c.sequence)
 	if err != nil {
 		c.err = err
 		return
 	}
-	if !stands {
-		c.engine.enterLocked(tx, c.queue, c.priority, c.sequence, c.entry, false)
-	}
 	c.done = true
+	o := q.out[c.sequence]
+	switch {
+	case !stands:
+		e.enterLocked(tx, q, c.priority, c.sequence, c.entry, false)
+	case o != nil && o.doomed:
+		e.moveLocked(tx, q, shelf, c.priority, c.sequence, before, c.entry)
+	}
 }
 
 // Published implements [wal.Change].

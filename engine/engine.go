@@ -232,6 +232,7 @@ func (e *Engine) Stats() messaging.Stats {
 		Queued:       e.log.Queued(),
 		Leases:       e.leases.count(),
 		Waiting:      int(e.waiting.Load()),
+		Fanouts:      e.unfanned.count(),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/storage"
@@ -66,33 +67,58 @@ func (e *Engine) fanoutAll(ctx context.Context) error {
 	return nil
 }
 
+// fanoutStep is how many receivers are entered in one commit: few enough that
+// whoever sends meanwhile hardly notices.
+const fanoutStep = 256
+
 func (e *Engine) fanout(ctx context.Context, job storage.Fanout) error {
 	record, err := e.log.Record(job.Sequence)
 	if err != nil {
 		return err
 	}
 	for job.Next < record.Recipients && ctx.Err() == nil {
-		receivers, err := e.log.Receivers(&record, job.Next/messaging.ReceiversPerChunk)
+		chunk, err := e.log.Receivers(&record, job.Next/messaging.ReceiversPerChunk)
 		if err != nil {
 			return err
 		}
-		job.Next += uint32(len(receivers)) //nolint:gosec // at most a chunk
-		places, err := e.pinAll(receivers)
-		if err != nil {
-			return err
-		}
-		c := &fanoutChange{
-			engine: e, priority: record.Message.Priority, entry: entryOf(&record.Message, e.now()),
-			places: places, job: job, last: job.Next >= record.Recipients,
-		}
-		err = e.log.Commit(c)
-		e.unpinPlaces(places)
-		if err != nil {
-			return err
+		rest := chunk[job.Next%messaging.ReceiversPerChunk:]
+		for len(rest) > 0 && ctx.Err() == nil {
+			n := min(len(rest), fanoutStep)
+			if job, err = e.fanoutOne(ctx, &record, job, rest[:n]); err != nil {
+				return err
+			}
+			rest = rest[n:]
 		}
 	}
 	return nil
 }
+
+// fanoutOne enters the next receivers in one commit. Where others send
+// meanwhile, it then leaves them the processors for as long as that took.
+func (e *Engine) fanoutOne(ctx context.Context, record *wal.Record, job storage.Fanout, receivers []messaging.Receiver) (storage.Fanout, error) {
+	began, accepted := time.Now(), e.counters.accepted.Load()
+	places, err := e.pinAll(receivers)
+	if err != nil {
+		return job, err
+	}
+	defer e.unpinPlaces(places)
+	job.Next += uint32(len(receivers)) //nolint:gosec // at most a step
+	c := &fanoutChange{
+		engine: e, priority: record.Message.Priority, entry: entryOf(&record.Message, e.now()),
+		places: places, job: job, last: job.Next >= record.Recipients,
+	}
+	if err := e.log.Insist(c); err != nil {
+		return job, err
+	}
+	if e.counters.accepted.Load() != accepted {
+		sleepUntil(ctx, time.Now().Add(min(time.Since(began), longestYield)), nil)
+	}
+	return job, nil
+}
+
+// longestYield bounds how long a fan-out makes way: a slow disk makes it slow
+// enough.
+const longestYield = 20 * time.Millisecond
 
 // fanoutChange is one chunk of a broadcast's receivers finding it in their
 // queues.
@@ -145,6 +171,12 @@ func (u *unfinished) remove(seq uint64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.sequences, seq)
+}
+
+func (u *unfinished) count() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.sequences)
 }
 
 // lowest gives the first of them, or end where there is none before it.

@@ -32,21 +32,29 @@ type leases struct {
 
 	mu     sync.Mutex
 	heap   leaseHeap
+	making int // reserved, and not there yet
 	sooner chan struct{}
 }
 
 func newLeases(limit int) *leases { return &leases{max: limit, sooner: make(chan struct{}, 1)} }
 
-// admit says whether there may be n more.
-func (l *leases) admit(n int) error {
+// reserve makes room for n more, which release gives back.
+func (l *leases) reserve(n int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.heap)+n <= l.max {
+	if len(l.heap)+l.making+n <= l.max {
+		l.making += n
 		return nil
 	}
 	err := messaging.Errorf(messaging.CodeTooManyRequests, "%d messages are under a lease, which is as many as there may be: acknowledge some, or let their leases run out", len(l.heap))
 	err.RetryAfter = time.Second
 	return err
+}
+
+func (l *leases) release(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.making -= n
 }
 
 func (l *leases) count() int {
@@ -151,6 +159,11 @@ func (h *leaseHeap) Pop() any {
 // grant counts messages as delivered once more, durably, and makes the leases
 // under which they are handed out.
 func (e *Engine) grant(q *queue, found []handed, term time.Duration) ([]handed, error) {
+	if err := e.leases.reserve(len(found)); err != nil {
+		q.putBack(found)
+		return nil, err
+	}
+	defer e.leases.release(len(found))
 	c := &deliveryChange{queue: q, found: found, by: 1}
 	if err := e.log.Commit(c); err != nil {
 		q.putBack(found)

@@ -3,10 +3,12 @@ package engine
 import (
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/storage"
+	"github.com/stayafrica/messaging/wal"
 )
 
 // maxHandout bounds the bodies of one answer, in bytes; there is always at
@@ -69,7 +71,7 @@ func (e *Engine) look(q *queue, limit int, take bool) (found []handed, seen uint
 	q.reading.Lock()
 	defer q.reading.Unlock()
 	for {
-		r := q.beginRead(e.log.Durable()+1, limit)
+		r := q.beginRead(e.log)
 		e.looks <- struct{}{} // what is read at a time is bounded
 		page, err := e.readPage(q, r, limit)
 		<-e.looks
@@ -80,13 +82,15 @@ func (e *Engine) look(q *queue, limit int, take bool) (found []handed, seen uint
 	}
 }
 
-func (q *queue) beginRead(end uint64, limit int) *reading {
+// beginRead notes where to begin. The durable end is read behind the news: what
+// is published later is news that the reader has not seen.
+func (q *queue) beginRead(log *wal.Log) *reading {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	r := &reading{epoch: q.epoch, news: q.news, end: end, cursor: q.cursor, turns: q.turns}
+	r := &reading{epoch: q.epoch, news: q.news, end: log.Durable() + 1, cursor: q.cursor, turns: q.turns}
 	for p := range r.any {
 		r.any[p] = q.availableLocked(messaging.Priority(p)) > 0
-		r.returned[p] = append(sequences(nil), q.returned[p][:min(len(q.returned[p]), limit)]...)
+		r.returned[p] = slices.Clone(q.returned[p])
 	}
 	q.reader = r
 	return r
@@ -245,11 +249,7 @@ func (e *Engine) endRead(q *queue, r *reading, pg *page, ok, take bool) (found [
 	for p := messaging.High; p <= messaging.Low; p++ {
 		q.foldLocked(p)
 	}
-	for seq, rec := range q.recent {
-		if rec.durable {
-			delete(q.recent, seq)
-		}
-	}
+	q.sweepLocked()
 	return found, void || (ok && take && pg.cut && len(found) == 0)
 }
 

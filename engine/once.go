@@ -131,7 +131,7 @@ func (e *Engine) sweep(ctx context.Context, from *int64, now int64) error {
 			return err
 		}
 		c := &sweepChange{engine: e, ends: ends}
-		if err := e.log.Commit(c); err != nil {
+		if err := e.log.Insist(c); err != nil {
 			if messaging.CodeOf(err) == messaging.CodeShuttingDown {
 				return nil
 			}

@@ -44,6 +44,8 @@ type queue struct {
 	recent   map[uint64]recent
 	// entering has the entries of recent that are on their way to the queue.
 	entering [messaging.Priorities]sequences
+	// cleared is the last clear while what is on disk may be older than it.
+	cleared clearing
 	// epoch counts how often the queue was cleared: what a reader read before
 	// is void.
 	epoch uint64
@@ -82,12 +84,26 @@ type recent struct {
 	durable  bool // the commit is; a reader's page may be older
 }
 
+// clearing is a clear that is not yet durable, or that a reader's page may be
+// older than: what stands on disk up to its sequence is gone, unless recent says
+// otherwise.
+type clearing struct {
+	commit, upTo uint64
+	durable      bool
+}
+
 // arrival is an entry that the commit that is being made brings.
 type arrival struct {
 	shelf    storage.Shelf
 	priority messaging.Priority
 	sequence uint64
 	entry    storage.Entry
+}
+
+func (q *queue) isLoaded() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.loaded
 }
 
 // load reads the queue's state when it is not in memory.
@@ -101,8 +117,15 @@ func (q *queue) load(store *storage.Store) error {
 	if err != nil {
 		return err
 	}
-	q.state, q.cursor, q.loaded = state, state.Heads, true
+	q.becomeLocked(state)
 	return nil
+}
+
+// becomeLocked takes over what was read from disk, unless somebody was faster.
+func (q *queue) becomeLocked(state storage.User) {
+	if !q.loaded {
+		q.state, q.cursor, q.loaded = state, state.Heads, true
+	}
 }
 
 // arriveLocked counts an entry in. fresh says that its sequence is the commit's
@@ -193,7 +216,14 @@ func (q *queue) hiddenLocked(seq uint64) bool {
 		return true
 	}
 	_, hidden := q.recent[seq]
-	return hidden
+	return hidden || q.voidLocked(seq)
+}
+
+// voidLocked says whether an entry that was found on disk was cleared. What came
+// back since is in recent, and what was sent since is above.
+func (q *queue) voidLocked(seq uint64) bool {
+	_, moved := q.recent[seq]
+	return seq <= q.cleared.upTo && !moved
 }
 
 // settleHeadsLocked finds the heads that are written: below everything that may
@@ -231,21 +261,38 @@ func (q *queue) anyLocked() bool {
 func (q *queue) published(commit uint64, arrived bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.cleared.commit <= commit {
+		q.cleared.durable = true
+	}
 	for seq, r := range q.recent {
 		if r.commit > commit {
 			continue
 		}
 		if r.shelf == storage.Queued {
 			q.enteredLocked(r.priority, seq)
-		} else if q.reader != nil {
-			r.durable = true
-			q.recent[seq] = r
+			delete(q.recent, seq)
 			continue
 		}
-		delete(q.recent, seq)
+		r.durable = true
+		q.recent[seq] = r
+	}
+	if q.reader == nil {
+		q.sweepLocked()
 	}
 	if arrived {
 		q.newsLocked()
+	}
+}
+
+// sweepLocked forgets what a reader's page could have been older than.
+func (q *queue) sweepLocked() {
+	for seq, r := range q.recent {
+		if r.durable {
+			delete(q.recent, seq)
+		}
+	}
+	if q.cleared.durable {
+		q.cleared = clearing{}
 	}
 }
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"hash/maphash"
+	"slices"
 	"sync"
 
 	"github.com/stayafrica/messaging"
@@ -47,6 +48,62 @@ func (r *registry) shard(user messaging.UserID) *shard {
 func (r *registry) pin(user messaging.UserID) (*queue, error) {
 	q := r.shard(user).pin(user)
 	if err := q.load(r.store); err != nil {
+		r.unpin(q)
+		return nil, err
+	}
+	return q, nil
+}
+
+// pinAll gives several users' queues, in their order.
+func (r *registry) pinAll(users []messaging.UserID) ([]*queue, error) {
+	queues := make([]*queue, len(users))
+	var cold []*queue
+	for i, user := range users {
+		queues[i] = r.shard(user).pin(user)
+		if !queues[i].isLoaded() {
+			cold = append(cold, queues[i])
+		}
+	}
+	if err := r.loadAll(cold); err != nil {
+		r.unpinAll(queues)
+		return nil, err
+	}
+	return queues, nil
+}
+
+// loadAll loads queues in one walk over the disk. They are pinned: one that
+// somebody else loads meanwhile stays as that has made it.
+func (r *registry) loadAll(cold []*queue) error {
+	slices.SortFunc(cold, func(a, b *queue) int { return storage.CompareUsers(a.user, b.user) })
+	users := make([]messaging.UserID, len(cold))
+	for i, q := range cold {
+		users[i] = q.user
+	}
+	return r.store.Users(users, func(i int, state storage.User) {
+		cold[i].mu.Lock()
+		defer cold[i].mu.Unlock()
+		cold[i].becomeLocked(state)
+	})
+}
+
+func (r *registry) unpinAll(queues []*queue) {
+	for _, q := range queues {
+		r.unpin(q)
+	}
+}
+
+// pinToWait is pin for who may wait for long. Reading the disk takes a deep
+// stack, which a goroutine keeps: it is done on one that ends, or ten thousand
+// who wait would hold that memory.
+func (r *registry) pinToWait(user messaging.UserID) (q *queue, err error) {
+	q = r.shard(user).pin(user)
+	if q.isLoaded() {
+		return q, nil
+	}
+	var loading sync.WaitGroup
+	loading.Go(func() { err = q.load(r.store) })
+	loading.Wait()
+	if err != nil {
 		r.unpin(q)
 		return nil, err
 	}

@@ -145,7 +145,7 @@ type trimmer struct {
 
 // commit makes the change durable and begins a new one.
 func (t *trimmer) commit() error {
-	err := t.engine.log.Commit(t.change)
+	err := t.engine.log.Insist(t.change)
 	if err == nil && t.change.delayed {
 		err = errDueLater
 	}

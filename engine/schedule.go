@@ -192,7 +192,11 @@ func (e *Engine) commitEvents(kind int, found []event, now int64) (err error) {
 		}
 		pinned++
 	}
-	return e.log.Commit(&eventChange{engine: e, what: events[kind], events: found, now: now})
+	c := &eventChange{engine: e, what: events[kind], events: found, now: now}
+	if err := e.log.Insist(c); err != nil {
+		return err
+	}
+	return c.err
 }
 
 // eventChange is entries becoming due, or expiring.
@@ -201,18 +205,20 @@ type eventChange struct {
 	what   storage.Event
 	events []event
 	now    int64
+	err    error
 }
 
 // Records implements [wal.Change]: there are none.
 func (c *eventChange) Records() []wal.Record { return nil }
 
 // Stage implements [wal.Change]. An event whose entry is not there any more, or
-// has another time by now, only goes.
+// has another time by now, only goes; one whose entry cannot be read stays.
 func (c *eventChange) Stage(tx *wal.Tx) {
 	for _, ev := range c.events {
-		tx.DeleteTimer(c.what, ev.timer)
 		ev.queue.mu.Lock()
-		c.engine.happenLocked(tx, ev, c.what, c.now)
+		if err := c.engine.happenLocked(tx, ev, c.what, c.now); err != nil {
+			c.err = err
+		}
 		ev.queue.mu.Unlock()
 	}
 }
@@ -220,13 +226,13 @@ func (c *eventChange) Stage(tx *wal.Tx) {
 // Published implements [wal.Change].
 func (c *eventChange) Published() {}
 
-func (e *Engine) happenLocked(tx *wal.Tx, ev event, what storage.Event, now int64) {
+func (e *Engine) happenLocked(tx *wal.Tx, ev event, what storage.Event, now int64) error {
 	q, p, seq := ev.queue, ev.priority, ev.timer.Sequence
 	shelf, entry, ok, err := e.whereLocked(q, p, seq)
 	if err != nil {
-		e.logger.Error("an entry could not be read at its time; it stays where it is", "error", err)
-		return
+		return err
 	}
+	tx.DeleteTimer(what, ev.timer)
 	expired := entry.Expires != 0 && entry.Expires <= now
 	switch {
 	case !ok:
@@ -243,4 +249,5 @@ func (e *Engine) happenLocked(tx *wal.Tx, ev event, what storage.Event, now int6
 		ready.Due = 0
 		e.moveLocked(tx, q, shelf, p, seq, entry, ready)
 	}
+	return nil
 }

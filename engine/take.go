@@ -16,12 +16,10 @@ import (
 // With one they are durably counted as delivered once more when Take returns.
 func (e *Engine) Take(ctx context.Context, user messaging.UserID, o messaging.TakeOptions) (messaging.Handout, error) {
 	none := messaging.Handout{Settle: func(bool) {}}
-	if o.Lease > 0 {
-		if err := e.leases.admit(o.Limit); err != nil {
-			return none, err
-		}
+	if err := e.log.Crowded(); err != nil {
+		return none, err // what is handed out has to be committed as gone
 	}
-	q, err := e.queues.pin(user)
+	q, err := e.queues.pinToWait(user)
 	if err != nil {
 		return none, internal(err)
 	}
@@ -78,6 +76,7 @@ func (e *Engine) Size(user messaging.UserID) (messaging.Counts, error) {
 func (e *Engine) settle(q *queue, found []handed, delivered bool) {
 	if delivered {
 		q.doom(found)
+		forgetBodies(found) // they may wait for the disk
 		err := e.log.Enqueue(&takeChange{engine: e, queue: q, found: found})
 		if err == nil {
 			e.counters.taken.Add(uint64(len(found)))
@@ -87,6 +86,13 @@ func (e *Engine) settle(q *queue, found []handed, delivered bool) {
 	}
 	q.putBack(found)
 	e.queues.unpin(q)
+}
+
+// forgetBodies keeps only what it takes to remove messages.
+func forgetBodies(found []handed) {
+	for i := range found {
+		found[i].message = messaging.Message{Position: found[i].message.Position}
+	}
 }
 
 // doom notes that messages are about to be removed.
@@ -194,6 +200,7 @@ func (c *clearChange) Stage(tx *wal.Tx) {
 	q.out, q.recent, q.arrivals = nil, nil, nil
 	q.outBy, q.returned, q.entering = [messaging.Priorities]sequences{}, [messaging.Priorities]sequences{}, [messaging.Priorities]sequences{}
 	q.epoch++
+	q.cleared = clearing{commit: tx.Commit, upTo: tx.Last}
 	c.engine.touchLocked(q)
 }
 

@@ -84,6 +84,8 @@ func (s *Server) stats(*http.Request, httprouter.Params) (reply, error) {
 	body = strconv.AppendInt(body, int64(st.Leases), 10)
 	body = append(body, `,"waiting_readers":`...)
 	body = strconv.AppendInt(body, int64(st.Waiting), 10)
+	body = append(body, `,"fanouts":`...)
+	body = strconv.AppendInt(body, int64(st.Fanouts), 10)
 	body = append(body, `,"drain_lag_messages":`...)
 	body = strconv.AppendUint(body, st.LagMessages, 10)
 	body = append(body, `,"drain_lag_seconds":`...)

@@ -138,7 +138,7 @@ func (s *Server) serve(route route) httprouter.Handle {
 	return func(w http.ResponseWriter, r *http.Request, params httprouter.Params) {
 		began := time.Now()
 		if route.waits && r.URL.RawQuery != "" {
-			s.letWait(w, r)
+			s.letWait(w)
 		}
 		rep, err := s.call(route, r, params)
 		if err != nil {
@@ -150,10 +150,8 @@ func (s *Server) serve(route route) httprouter.Handle {
 
 // letWait lets a request wait for longer than it may take to arrive: the server
 // would take the end of that time for the end of the client.
-func (s *Server) letWait(w http.ResponseWriter, r *http.Request) {
-	if strings.Contains(r.URL.RawQuery, "wait=") {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(maxWait + s.config.RequestTimeout)) // else it waits for less
-	}
+func (s *Server) letWait(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(maxWait + s.config.RequestTimeout)) // else it waits for less
 }
 
 // call checks who asks and calls the handler. A panic is one request's.

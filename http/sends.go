@@ -128,11 +128,11 @@ func (s *Server) batch(r *http.Request, _ httprouter.Params) (reply, error) {
 	}
 	held := s.inflight.hold()
 	defer held.release()
-	source := &batchSource{body: http.MaxBytesReader(nil, r.Body, maxMany)}
+	source := &batchSource{body: http.MaxBytesReader(nil, r.Body, maxMany), held: held}
 	if _, ok := r.Header["Idempotency-Key"]; ok {
 		source.hash = sha256.New()
 	}
-	drafts, err := s.readBatch(r, source, held)
+	drafts, err := s.readBatch(r, source)
 	if err != nil {
 		return reply{}, err
 	}
@@ -149,7 +149,7 @@ func (s *Server) batch(r *http.Request, _ httprouter.Params) (reply, error) {
 
 // readBatch reads the messages of a batch as they arrive. What it keeps of them
 // is all that it holds.
-func (s *Server) readBatch(r *http.Request, source *batchSource, held *held) ([]messaging.Draft, error) {
+func (s *Server) readBatch(r *http.Request, source *batchSource) ([]messaging.Draft, error) {
 	media, err := checkContent(r.Header, mediaJSON, mediaLines)
 	if err != nil {
 		return nil, err
@@ -170,10 +170,10 @@ func (s *Server) readBatch(r *http.Request, source *batchSource, held *held) ([]
 		if err != nil {
 			return nil, batchError(err)
 		}
-		if err := held.grow(int64(len(d.Body)+batchOverhead) * batchWeight); err != nil {
+		d.Raw = nil // it may alias more than is kept
+		if err := source.keep(int64(cap(d.Body)+batchOverhead) * batchWeight); err != nil {
 			return nil, err
 		}
-		d.Raw = nil
 		drafts = append(drafts, d)
 	}
 }
@@ -192,10 +192,15 @@ func batchError(err error) error {
 	return bodyError(err)
 }
 
-// batchSource is the body of a batch; it takes its hash where one is wanted.
+// batchSource is the body of a batch; it takes its hash where one is wanted, and
+// accounts for what is in memory of it: the messages that are kept, and what has
+// arrived of the next one.
 type batchSource struct {
-	body io.Reader
-	hash hash.Hash
+	body    io.Reader
+	hash    hash.Hash
+	held    *held
+	kept    int64
+	arrived int64
 }
 
 // Read implements [io.Reader].
@@ -204,7 +209,25 @@ func (b *batchSource) Read(p []byte) (int, error) {
 	if b.hash != nil {
 		_, _ = b.hash.Write(p[:n]) // a hash does not fail
 	}
+	b.arrived += int64(n) * batchWeight
+	if e := b.account(); e != nil {
+		return 0, e
+	}
 	return n, err
+}
+
+// keep accounts for a message that was read.
+func (b *batchSource) keep(bytes int64) error {
+	b.kept += bytes
+	b.arrived = 0
+	return b.account()
+}
+
+func (b *batchSource) account() error {
+	if need := b.kept + b.arrived - b.held.bytes; need > 0 {
+		return b.held.grow(need)
+	}
+	return nil
 }
 
 func (b *batchSource) sum() [sha256.Size]byte { return [sha256.Size]byte(b.hash.Sum(nil)) }

@@ -31,6 +31,9 @@ type Config struct {
 	MaxAttempts int
 	// MaxBackoff (30 s) bounds the pause between tries.
 	MaxBackoff time.Duration
+	// Evidence is what is known of the backend; nil begins with nothing. What
+	// sends to the same backend shares it.
+	Evidence *Evidence
 	// Until ends a run when all up to and including this sequence is settled; 0
 	// is never.
 	Until uint64
@@ -65,6 +68,9 @@ func New(config Config) (*Drain, error) {
 	config.Grace = cmp.Or(config.Grace, 20*time.Second)
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	if config.Evidence == nil {
+		config.Evidence = new(Evidence)
 	}
 	d := &Drain{config: config, logger: config.Logger}
 	position, err := config.Ledger.Position()
@@ -125,7 +131,7 @@ type run struct {
 	window   window
 	lanes    *lanes
 	limits   limits
-	evidence evidence
+	evidence *Evidence
 	flying   int
 	results  chan *flight
 	tail     chan error // a Wait for more of the log ended
@@ -146,7 +152,7 @@ type run struct {
 // and saves the position. It may be called again, not twice at a time.
 func (d *Drain) Run(ctx context.Context) error {
 	r := &run{
-		Drain: d, lanes: newLanes(), limits: newLimits(d.config.BatchSize, d.config.Concurrency),
+		Drain: d, lanes: newLanes(), evidence: d.config.Evidence, limits: newLimits(d.config.BatchSize, d.config.Concurrency),
 		results: make(chan *flight, d.config.Concurrency), tail: make(chan error, 1), saved: d.Position(),
 	}
 	r.window.next = r.saved
@@ -165,7 +171,8 @@ func (r *run) loop(ctx context.Context) error {
 	for {
 		now := time.Now()
 		sickUntil := r.lanes.recover(now)
-		if err := r.read(now); err != nil {
+		more, err := r.read(now)
+		if err != nil {
 			return errors.Join(err, r.land(flights, cancel))
 		}
 		wake := r.dispatch(flights, now)
@@ -173,7 +180,11 @@ func (r *run) loop(ctx context.Context) error {
 		if r.config.Until > 0 && r.Position().Sequence > r.config.Until {
 			return r.land(flights, cancel)
 		}
-		if err := r.await(ctx, tails, flights, earliest(wake, sickUntil, r.nextSave())); err != nil {
+		soon := time.Time{}
+		if more {
+			soon = now // what there is to do comes first, a stop above all
+		}
+		if err := r.await(ctx, tails, flights, earliest(wake, sickUntil, r.nextSave(), soon)); err != nil {
 			if ctx.Err() != nil {
 				return r.land(flights, cancel)
 			}
@@ -240,23 +251,24 @@ func (r *run) land(ctx context.Context, cancel context.CancelFunc) error {
 	return errors.Join(errs...)
 }
 
-// read reads the log ahead as far as there is room.
-func (r *run) read(now time.Time) error {
+// read reads the log ahead as far as there is room, or until a page has nothing
+// for the backend; more says that there is something behind that.
+func (r *run) read(now time.Time) (more bool, err error) {
 	for r.hasRoom() {
 		page, next, err := r.config.Source.Read(r.window.next, min(readPage, maxWindow-r.window.len()), readBytes)
 		if err != nil {
-			return fmt.Errorf("read the log at %d: %w", r.window.next.Sequence, err)
+			return false, fmt.Errorf("read the log at %d: %w", r.window.next.Sequence, err)
 		}
 		for i := range page {
 			r.take(&page[i], now)
 		}
-		ended := len(page) == 0 && next == r.window.next
+		moved := next != r.window.next
 		r.window.next = next
-		if ended {
-			return nil
+		if len(page) == 0 {
+			return moved, nil
 		}
 	}
-	return nil
+	return false, nil
 }
 
 // hasRoom says whether more of the log may be read ahead.

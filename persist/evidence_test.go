@@ -19,7 +19,7 @@ func TestEvidence(t *testing.T) {
 		"after":                 {stored: time.Second, poisoned: true},
 		"then all were refused": {stored: -time.Second, voided: true},
 	} {
-		var e evidence
+		var e Evidence
 		if !c.never {
 			e.sawStored(now.Add(c.stored))
 		}

@@ -71,12 +71,13 @@ type JobsConfig struct {
 	Store       JobStore
 	History     History
 	DeadLetters DeadLetters
+	// Evidence is what the drain has seen of the backend; nil is none.
+	Evidence *Evidence
 	// Sink is the backend; nil where there is none, and then what would go to it
 	// fails.
 	Sink Sink
-	// Requeue puts a message back into its receiver's queue; false says that the
-	// log does not have it any more.
-	Requeue func(m *messaging.Message) (bool, error)
+	// Requeue puts a message back into its receiver's queue, or says why not.
+	Requeue func(m *messaging.Message) (refusal string, err error)
 	// BatchSize (500), BatchBytes (1 MiB), MaxAttempts (5) and MaxBackoff (30 s)
 	// are as those of the drain.
 	BatchSize, BatchBytes, MaxAttempts int
@@ -181,6 +182,7 @@ func (j *Jobs) startable(ctx context.Context) (list []startable) {
 // at the next start.
 func (j *Jobs) work(ctx context.Context, x *job) {
 	err := j.protected(ctx, x)
+	stopping := ctx.Err() != nil
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	x.cancel()
@@ -191,13 +193,16 @@ func (j *Jobs) work(ctx context.Context, x *job) {
 		r.State = messaging.JobCancelled
 	case err == nil:
 		r.State = messaging.JobDone
-	case ctx.Err() != nil:
-		return // the service stops
+	case stopping:
+		return // with the service; it goes on at the next start
 	default:
 		r.State, r.Error = messaging.JobFailed, err.Error()
 		j.logger.ErrorContext(ctx, "a job failed", "job", r.ID, "kind", r.Kind, "error", err)
 	}
 	r.FinishedAt = time.Now()
+	if j.jobs[r.ID] != x {
+		return // it was forgotten meanwhile
+	}
 	if err := j.save(r); err != nil {
 		j.logger.ErrorContext(ctx, "the end of a job could not be saved; after a restart it goes on where it was", "job", r.ID, "error", err)
 	}
@@ -249,8 +254,8 @@ func (j *Jobs) start(r record) (messaging.Job, error) {
 
 func (j *Jobs) runningLocked() (n int) {
 	for _, x := range j.jobs {
-		if x.record.State == messaging.JobRunning {
-			n++
+		if x.record.State == messaging.JobRunning || x.cancel != nil {
+			n++ // one that was cancelled counts until it has ended
 		}
 	}
 	return n

@@ -69,11 +69,12 @@ func (w *working) start() {
 	w.Helper()
 	jobs, err := persist.NewJobs(persist.JobsConfig{
 		Store: w.control, History: w.log, DeadLetters: w.control, Sink: w.backend, BatchSize: 10,
-		Requeue: func(m *messaging.Message) (bool, error) {
-			if !w.gone {
-				w.requeued = append(w.requeued, fmt.Sprint(m.Receiver.User, ":", name(m.Body), "@", m.Position.Sequence))
+		Requeue: func(m *messaging.Message) (string, error) {
+			if w.gone {
+				return "the log does not have it", nil
 			}
-			return !w.gone, nil
+			w.requeued = append(w.requeued, fmt.Sprint(m.Receiver.User, ":", name(m.Body), "@", m.Position.Sequence))
+			return "", nil
 		},
 	})
 	if err != nil {
@@ -362,7 +363,7 @@ func TestRedriveOfUndeliverableOnesGoesToTheirQueues(t *testing.T) {
 		w.gone = true
 		j = w.redrive(messaging.RedriveRequest{All: true, Kind: messaging.Undeliverable})
 		after(time.Second)
-		if shown := w.wantJob(j.ID, messaging.JobDone, 1, 1, 1); !strings.Contains(shown.Error, "MESSAGE_RETENTION_DAYS") {
+		if shown := w.wantJob(j.ID, messaging.JobDone, 1, 1, 1); !strings.Contains(shown.Error, "the log does not have it") {
 			w.Errorf("the job says %q", shown.Error)
 		}
 		if u, r := w.control.DeadLetters(messaging.Undeliverable), w.control.DeadLetters(messaging.Refused); u != 1 || r != 1 {

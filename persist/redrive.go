@@ -175,12 +175,12 @@ func (r *redriver) one(ctx context.Context, kind messaging.DeadLetterKind, c mes
 // requeue puts a message back into its queue. The entry is durable before the
 // dead letter goes; a crash in between leaves both.
 func (r *redriver) requeue(c messaging.DeadCopy) error {
-	done, err := r.config.Requeue(&c.Message)
+	refusal, err := r.config.Requeue(&c.Message)
 	if err != nil {
 		return err
 	}
-	if !done {
-		return r.failed("the log does not have it any more (MESSAGE_RETENTION_DAYS): send it anew, or delete it")
+	if refusal != "" {
+		return r.failed(refusal)
 	}
 	r.redriven.Add(1)
 	return r.config.DeadLetters.SettleDead([]messaging.DeadCopy{c})

@@ -71,7 +71,7 @@ func (j *Jobs) replay(ctx context.Context, x *job) error {
 	slice := &slicedLog{History: j.config.History, request: request}
 	sink := newPacedSink(j.config.Sink, request.Rate, j.config.BatchSize)
 	drain, err := New(Config{
-		Source: slice, Ledger: &jobLedger{jobs: j, job: x}, Sink: sink, Until: request.ToSequence,
+		Source: slice, Ledger: &jobLedger{jobs: j, job: x}, Sink: sink, Evidence: j.config.Evidence, Until: request.ToSequence,
 		BatchSize: sink.batch, BatchBytes: j.config.BatchBytes, Concurrency: 1, MaxAttempts: j.config.MaxAttempts,
 		MaxBackoff: j.config.MaxBackoff, Linger: time.Millisecond, Grace: time.Millisecond, Logger: j.logger.With("job", x.record.ID),
 	})

@@ -132,13 +132,13 @@ func (tx *deadTx) add(d *messaging.DeadLetter) error {
 	id := string(tx.Get(bucketDeadGroups, group))
 	if id == "" {
 		id = d.ID
-		if err := tx.Put(bucketDeadGroups, group, []byte(id)); err != nil {
-			return err
-		}
 	}
 	receiver := receiverKey(id, d.Message.Receiver.User)
 	if tx.Get(bucketDeadReceivers, receiver) != nil {
 		return nil
+	}
+	if err := tx.Put(bucketDeadGroups, group, []byte(id)); err != nil {
+		return err
 	}
 	value := binary.BigEndian.AppendUint32(nil, d.Message.Position.Receiver)
 	if d.Message.Receiver.Quoted {
@@ -156,10 +156,11 @@ func (tx *deadTx) add(d *messaging.DeadLetter) error {
 	if record == nil {
 		record = new(deadLetterRecord)
 		*record = deadLetterRecord(*d)
-		record.Recipients = 0
+		record.ID, record.Recipients = id, 0
 		tx.more[d.Kind]++
 	}
 	record.Recipients++
+	record.Attempts = max(record.Attempts, d.Attempts)
 	return tx.write(record)
 }
 
@@ -350,22 +351,15 @@ func (c *Control) RefuseAgain(dead messaging.DeadCopy, reason string, status int
 		if err != nil || before == nil {
 			return err
 		}
-		left, err := tx.removeCopy(dead)
-		if err != nil {
+		if _, err := tx.removeCopy(dead); err != nil {
 			return err
 		}
+		// It becomes a letter of its own, or joins those that failed for the same
+		// reason; what is left of its old one is as it was.
 		again := before.letter()
+		again.ID = messaging.DeadLetterID(before.Kind, dead.Message.ID)
 		again.Attempts, again.FailedAt, again.StatusCode = before.Attempts+1, at, status
-		if left == nil {
-			again.Reason, again.Message = reason, dead.Message
-			return tx.add(&again)
-		}
-		// It shares its letter with others, and stays with them.
-		left.Attempts, left.FailedAt = again.Attempts, at
-		if err := tx.write(left); err != nil {
-			return err
-		}
-		again.Message = dead.Message
+		again.Reason, again.Message = reason, dead.Message
 		return tx.add(&again)
 	})
 }

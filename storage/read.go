@@ -1,6 +1,8 @@
 package storage
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -67,6 +69,46 @@ func (s *Store) User(user messaging.UserID) (u User, err error) {
 		return User{}, nil
 	}
 	return u, err
+}
+
+// Users gives what several users' queues amount to. In the order of their keys
+// it reads the store once, so sort them by [CompareUsers].
+func (s *Store) Users(users []messaging.UserID, each func(i int, u User)) (err error) {
+	iter, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{tableUser}, UpperBound: []byte{tableUser + 1}})
+	if err != nil {
+		return s.readError(err)
+	}
+	defer func() {
+		if e := iter.Close(); e != nil && err == nil {
+			err = s.readError(e)
+		}
+	}()
+	var key [2 + messaging.MaxIDLength]byte
+	for i, user := range users {
+		k := appendUser(key[:0], tableUser, user)
+		if !iter.SeekGE(k) || !bytes.Equal(iter.Key(), k) {
+			if err := iter.Error(); err != nil {
+				return s.readError(err)
+			}
+			each(i, User{})
+			continue
+		}
+		value, err := iter.ValueAndErr()
+		if err != nil {
+			return s.readError(err)
+		}
+		u, err := decodeUser(value)
+		if err != nil {
+			return damagedKey("u", err)
+		}
+		each(i, u)
+	}
+	return nil
+}
+
+// CompareUsers orders users as their keys are.
+func CompareUsers(a, b messaging.UserID) int {
+	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }
 
 // Entry gives a message's entry on one shelf of a user's queue; ok is false

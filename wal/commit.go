@@ -53,14 +53,14 @@ func (l *Log) next() *group {
 // has, and recovery finds one or the other.
 func (l *Log) apply(g *group) {
 	g.batch = l.store.NewBatch()
-	g.sequences = make([]uint64, len(g.changes))
+	g.spans = make([]span, len(g.changes))
 	l.commits++
 	// Records come first, then all the rest: keys in order are cheaper to insert.
 	for i, c := range g.changes {
-		g.sequences[i] = l.append(g.batch, c.Records())
+		g.spans[i] = l.append(g.batch, c.Records())
 	}
 	for i, c := range g.changes {
-		c.Stage(&Tx{Batch: g.batch, Sequence: g.sequences[i], Commit: l.commits, log: l})
+		c.Stage(&Tx{Batch: g.batch, Sequence: g.spans[i].first, Last: g.spans[i].last, Commit: l.commits, log: l})
 	}
 	g.published = l.finish(&Tx{Batch: g.batch, Commit: l.commits, log: l})
 	g.batch.PutMeta(l.meta)
@@ -82,13 +82,11 @@ func (l *Log) Stalled() (longest time.Duration) {
 	return longest
 }
 
-// append gives records their sequences and adds them to the batch. It gives
-// the first one's.
-func (l *Log) append(batch *storage.Batch, records []Record) uint64 {
-	if len(records) == 0 {
-		return 0
+// append gives records their sequences and adds them to the batch.
+func (l *Log) append(batch *storage.Batch, records []Record) (s span) {
+	if len(records) > 0 {
+		s.first = l.meta.Last + 1
 	}
-	first := l.meta.Last + 1
 	for i := range records {
 		record := &records[i]
 		l.meta.Last++
@@ -97,7 +95,8 @@ func (l *Log) append(batch *storage.Batch, records []Record) uint64 {
 			batch.PutTime(ms, l.meta.Last)
 		}
 	}
-	return first
+	s.last = l.meta.Last
+	return s
 }
 
 func (l *Log) publish(g *group) {

@@ -29,6 +29,9 @@ type Tx struct {
 	*storage.Batch
 	// Sequence is the sequence of the change's first record, or 0.
 	Sequence uint64
+	// Last is the last sequence of the change and of those before it: what comes
+	// after it in the same commit is above.
+	Last uint64
 	// Commit is the number of the commit: what was staged in it is durable when
 	// a change of it, or of a later one, is published.
 	Commit uint64
@@ -92,13 +95,17 @@ type Log struct {
 // group is the changes that become durable together.
 type group struct {
 	changes   []Change
-	sequences []uint64      // of their first records
+	spans     []span
 	published func()        // what finish wants to be called
 	done      chan struct{} // closed when the group is durable
 	batch     *storage.Batch
 	meta      storage.Meta // as of this group
 	began     time.Time
 }
+
+// span is the sequences of a change's records: the first, 0 where it has none,
+// and the last one given out so far.
+type span struct{ first, last uint64 }
 
 func newGroup() *group { return &group{done: make(chan struct{})} }
 
@@ -151,6 +158,28 @@ func (l *Log) Commit(c Change) error {
 		return err
 	}
 	<-done
+	return nil
+}
+
+// Insist is Commit without its bound, for the few changes that the service makes
+// by itself: they wait for the disk instead of failing when clients keep it busy.
+func (l *Log) Insist(c Change) error {
+	done, err := l.enqueue(c, math.MaxInt)
+	if err != nil {
+		return err
+	}
+	<-done
+	return nil
+}
+
+// Crowded says, with an error of the contract, that so many changes wait for
+// the disk that nothing may be added which is followed by one.
+func (l *Log) Crowded() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.pending.changes) >= l.config.MaxPending {
+		return overloaded("too many requests wait for the disk")
+	}
 	return nil
 }
 

@@ -176,18 +176,18 @@ func (c *peekCmd) Run(std *streams) error {
 type takeCmd struct {
 	remote     `embed:""`
 	queueFlags `embed:""`
-	Lease      int `placeholder:"SECONDS" help:"Take them under a lease of so many seconds, to be acknowledged with ack."`
-	Wait       int `placeholder:"SECONDS" help:"Wait so long for the first one, up to 60 seconds."`
+	Lease      *int `placeholder:"SECONDS" help:"Take them under a lease of so many seconds, to be acknowledged with ack."`
+	Wait       *int `placeholder:"SECONDS" help:"Wait so long for the first one, up to 60 seconds."`
 }
 
 // Run takes the next messages.
 func (c *takeCmd) Run(std *streams) error {
 	more := ""
-	if c.Lease > 0 {
-		more += "&lease=" + strconv.Itoa(c.Lease)
+	if c.Lease != nil { // a lease of 0 is a mistake, and not none
+		more += "&lease=" + strconv.Itoa(*c.Lease)
 	}
-	if c.Wait > 0 {
-		more += "&wait=" + strconv.Itoa(c.Wait)
+	if c.Wait != nil {
+		more += "&wait=" + strconv.Itoa(*c.Wait)
 	}
 	return showQueue(std, &c.remote, c.queueFlags, more)
 }

@@ -144,21 +144,21 @@ func bar(j *jobShown) string {
 type replayCmd struct {
 	remote       `embed:""`
 	following    `embed:""`
-	FromSequence uint64 `help:"First sequence; 1 is the beginning of the log."`
-	ToSequence   uint64 `help:"Last sequence (default: the end of the log)."`
+	FromSequence *int64 `help:"First sequence; 1 is the beginning of the log."`
+	ToSequence   *int64 `help:"Last sequence (default: the end of the log)."`
 	FromTime     string `placeholder:"TIME" help:"From messages created then on (RFC 3339)."`
 	ToTime       string `placeholder:"TIME" help:"Up to messages created then (RFC 3339)."`
 	Conversation string `help:"Only this conversation."`
 	User         string `help:"Only this receiver."`
-	Rate         int    `help:"Messages a second at the most (default 1000)."`
+	Rate         *int64 `help:"Messages a second at the most (default 1000)."`
 }
 
 // Run sends a part of the log to the backend again.
 func (c *replayCmd) Run(std *streams) error {
 	request := make(map[string]any)
-	for name, n := range map[string]uint64{"from_sequence": c.FromSequence, "to_sequence": c.ToSequence, "rate": uint64(max(0, c.Rate))} {
-		if n > 0 {
-			request[name] = n
+	for name, n := range map[string]*int64{"from_sequence": c.FromSequence, "to_sequence": c.ToSequence, "rate": c.Rate} {
+		if n != nil {
+			request[name] = *n
 		}
 	}
 	for name, text := range map[string]string{"from_time": c.FromTime, "to_time": c.ToTime} {

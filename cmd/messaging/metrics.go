@@ -103,6 +103,7 @@ func (m *Main) writeStoreMetrics(e *exposition, s messaging.Stats) {
 	e.gauge("messaging_queue_messages", "", float64(s.Queued))
 	e.gauge("messaging_leases", "", float64(s.Leases))
 	e.gauge("messaging_waiting_readers", "", float64(s.Waiting))
+	e.gauge("messaging_fanouts", "", float64(s.Fanouts))
 	e.gauge("messaging_jobs_running", "", float64(m.jobs.Running()))
 	e.gauge("messaging_disk_free_bytes", "", float64(free))
 	e.gauge("messaging_store_bytes", "", float64(store.Bytes))

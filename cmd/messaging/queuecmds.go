@@ -26,10 +26,10 @@ type timing struct {
 
 // add puts the times into a message.
 func (t *timing) add(message map[string]any) {
-	if t.Delay > 0 {
+	if t.Delay != 0 {
 		message["delay_seconds"] = t.Delay.Seconds()
 	}
-	if t.TTL > 0 {
+	if t.TTL != 0 {
 		message["ttl_seconds"] = t.TTL.Seconds()
 	}
 	if t.DeliverAt != "" {

@@ -46,6 +46,7 @@ type Main struct {
 	drain    *persist.Drain // nil when nothing drains
 	django   *persist.Django
 	jobs     *persist.Jobs
+	evidence persist.Evidence // of the backend, as the drain and replays see it
 	// graceOver ends when the time for stopping is over, and the requests to the
 	// backend with it.
 	graceOver context.Context
@@ -188,7 +189,7 @@ func (m *Main) kept() messaging.Position {
 func (m *Main) openJobs() (err error) {
 	c := &m.Config
 	config := persist.JobsConfig{
-		Store: m.store.Control(), History: m.log, DeadLetters: m.store.Control(), Requeue: m.engine.Requeue,
+		Store: m.store.Control(), History: m.log, Evidence: &m.evidence, DeadLetters: m.store.Control(), Requeue: m.engine.Requeue,
 		BatchSize: c.BatchSize, BatchBytes: int(c.BatchBytes), MaxAttempts: c.MaxAttempts, MaxBackoff: c.MaxBackoff, Logger: m.Logger,
 	}
 	if m.django != nil {
@@ -219,7 +220,8 @@ func (m *Main) openDrain() (err error) {
 		Duplicate: c.DuplicatePattern, Permanent: c.PermanentPattern, Trust2xx: c.Trust2xx,
 	})
 	m.drain, err = persist.New(persist.Config{
-		Source: m.log, Ledger: m.store.Control(), Sink: bounded{m.django, m.graceOver}, BatchSize: c.BatchSize, BatchBytes: int(c.BatchBytes),
+		Evidence: &m.evidence,
+		Source:   m.log, Ledger: m.store.Control(), Sink: bounded{m.django, m.graceOver}, BatchSize: c.BatchSize, BatchBytes: int(c.BatchBytes),
 		Linger: c.Linger, Concurrency: c.Concurrency, MaxAttempts: c.MaxAttempts, MaxBackoff: c.MaxBackoff,
 		Grace: c.ShutdownGrace, Logger: m.Logger,
 	})

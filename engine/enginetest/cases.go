@@ -163,8 +163,8 @@ var cases = []testCase{
 		if len(letters) != 1 || textOf(&letters[0].Message) != "1" || letters[0].Attempts != 2 {
 			r.Fatalf("dead letters %+v", letters)
 		}
-		if done, err := r.engine().Requeue(&letters[0].Message); err != nil || !done {
-			r.Fatalf("requeue: %t %v", done, err)
+		if refusal, err := r.engine().Requeue(&letters[0].Message); err != nil || refusal != "" {
+			r.Fatalf("requeue: %s %v", refusal, err)
 		}
 		again := r.wantTake("a", 2, time.Second, "1", "2")
 		if again[0].ID != letters[0].Message.ID || again[0].Deliveries != 1 {

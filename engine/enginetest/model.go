@@ -457,11 +457,15 @@ func (m *machine) redrive(*rapid.T) {
 			continue // it was redriven before
 		}
 		d := m.dead[at]
-		if done, err := m.rig.Engine().Requeue(&letter.Message); err != nil || !done {
-			m.Fatalf("requeue: %t %v", done, err)
+		refusal, err := m.rig.Engine().Requeue(&letter.Message)
+		if err != nil || (refusal != "") != d.entry.expired(time.Now()) {
+			m.Fatalf("requeue: %q %v", refusal, err)
+		}
+		if refusal != "" {
+			continue
 		}
 		m.dead = slices.Delete(m.dead, at, at+1)
-		back := &modelEntry{sequence: d.entry.sequence, priority: d.entry.priority, text: d.entry.text}
+		back := &modelEntry{sequence: d.entry.sequence, priority: d.entry.priority, text: d.entry.text, expires: d.entry.expires}
 		m.insert(d.user, back)
 		return
 	}
