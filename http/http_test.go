@@ -29,11 +29,22 @@ type served struct {
 	t      *testing.T
 	addr   string
 	server *rest.Server
-	log    *wal.Log
-	full   bool
+	// token is sent where a request brings no Authorization of its own.
+	token   string
+	store   *storage.Store
+	log     *wal.Log
+	engine  *engine.Engine
+	backend rest.Backend
+	full    bool
 }
 
 func serve(t *testing.T, config rest.Config) *served {
+	t.Helper()
+	return serveEngine(t, config, engine.Config{})
+}
+
+// serveEngine is serve with an engine that is set up otherwise.
+func serveEngine(t *testing.T, config rest.Config, engineConfig engine.Config) *served {
 	t.Helper()
 	store, err := storage.Open(storage.Config{Dir: "/data", FS: vfs.NewMem(), Control: storage.NewMemoryControl().Open, MemTableBytes: 1 << 20})
 	if err != nil {
@@ -43,11 +54,15 @@ func serve(t *testing.T, config rest.Config) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := engine.Open(engine.Config{Store: store, Log: log})
+	engineConfig.Store, engineConfig.Log = store, log
+	e, err := engine.Open(engineConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &served{t: t, server: rest.New(config), log: log}
+	s := &served{t: t, server: rest.New(config), store: store, log: log, engine: e}
+	if len(config.Tokens) > 0 {
+		s.token = config.Tokens[0].Secret
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -58,10 +73,11 @@ func serve(t *testing.T, config rest.Config) *served {
 	if status, answer := s.do("GET", "/api/stats", ""); status != 503 || answer["code"] != "not_ready" {
 		t.Errorf("before it is open: %d %v", status, answer)
 	}
-	s.server.Open(rest.Backend{
+	s.backend = rest.Backend{
 		Queue: e, DeadLetters: store.Control(), DiskOK: func() bool { return !s.full },
 		Stats: func() messaging.Stats { return e.Stats() },
-	})
+	}
+	s.server.Open(s.backend)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
@@ -96,20 +112,7 @@ type answer struct {
 
 func (s *served) raw(method, path, body string, header map[string]string) answer {
 	s.t.Helper()
-	request, err := http.NewRequest(method, "http://"+s.addr+path, strings.NewReader(body))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if body != "" {
-		request.Header.Set("Content-Type", "application/json")
-	}
-	for name, value := range header {
-		request.Header.Set(name, value)
-		if name == "Host" {
-			request.Host = value
-		}
-	}
-	response, err := client.Do(request)
+	response, err := client.Do(s.request(method, path, body, header))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -119,6 +122,28 @@ func (s *served) raw(method, path, body string, header map[string]string) answer
 		s.t.Fatal(err)
 	}
 	return answer{response.StatusCode, response.Header, string(text)}
+}
+
+// request makes a request of JSON, unless the header says otherwise.
+func (s *served) request(method, path, body string, header map[string]string) *http.Request {
+	s.t.Helper()
+	request, err := http.NewRequest(method, "http://"+s.addr+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if s.token != "" {
+		request.Header.Set("Authorization", "Bearer "+s.token)
+	}
+	for name, value := range header {
+		request.Header.Set(name, value)
+		if name == "Host" {
+			request.Host = value
+		}
+	}
+	return request
 }
 
 const message = `{"conversation_id":1,"sender_id":2,"receiver_id":789,"text":"Hello!"}`
@@ -270,6 +295,14 @@ func TestTokens(t *testing.T) {
 // serve2 is serve for a server that needs a token from the start.
 func serve2(t *testing.T, config rest.Config) *served {
 	t.Helper()
+	s := starting(t, config)
+	s.server.Open(rest.Backend{DiskOK: func() bool { return true }, Stats: func() messaging.Stats { return messaging.Stats{} }})
+	return s
+}
+
+// starting is a server that is not open yet.
+func starting(t *testing.T, config rest.Config) *served {
+	t.Helper()
 	s := &served{t: t, server: rest.New(config)}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -277,7 +310,6 @@ func serve2(t *testing.T, config rest.Config) *served {
 	}
 	s.addr = l.Addr().String()
 	go func() { _ = s.server.Serve(l) }()
-	s.server.Open(rest.Backend{DiskOK: func() bool { return true }, Stats: func() messaging.Stats { return messaging.Stats{} }})
 	t.Cleanup(func() { _ = s.server.Close() })
 	return s
 }

@@ -1,0 +1,306 @@
+package http_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/engine"
+	rest "github.com/stayafrica/messaging/http"
+	"github.com/stayafrica/messaging/persist"
+)
+
+// backend stores all but what the user "unlucky" receives.
+type backend struct{}
+
+func (backend) Deliver(_ context.Context, batch []messaging.Message) persist.Answer {
+	a := persist.Answer{Verdict: persist.Accounted, Status: http.StatusOK, Results: make([]persist.Result, len(batch))}
+	for i := range batch {
+		if a.Results[i].Stored = batch[i].Receiver.User != "unlucky"; !a.Results[i].Stored {
+			a.Results[i].Error = "there is no such user"
+		}
+	}
+	return a
+}
+
+func TestEveryRouteAnswersAsDescribed(t *testing.T) {
+	d := describe(t)
+	room := new(atomic.Uint64)
+	room.Store(2)
+	s := serveEngine(t, rest.Config{Tokens: []rest.Token{{Name: "a", Secret: "secret"}}, AllowedHosts: []string{"127.0.0.1"}},
+		engine.Config{MinFree: 1, Free: func() (uint64, error) { return room.Load(), nil }, MaxLeases: 3})
+	jobs, err := persist.NewJobs(persist.JobsConfig{
+		Store: s.store.Control(), History: s.log, DeadLetters: s.store.Control(), Sink: backend{}, Requeue: s.engine.Requeue,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.backend.Jobs = jobs
+	s.server.Open(s.backend)
+
+	d.operation(s)
+	d.refusedToAll(s)
+	d.refusedBodies(s)
+	d.sends(s, room)
+	d.queues(s)
+	d.leases(s)
+	d.deadLetters(s)
+	d.jobs(s, jobs)
+	d.wantAll()
+}
+
+func (d *described) get(s *served, path string) map[string]any {
+	d.t.Helper()
+	return d.call(s, call{method: "GET", path: path, status: 200})
+}
+
+func (d *described) post(s *served, path, body string) map[string]any {
+	d.t.Helper()
+	return d.call(s, call{method: "POST", path: path, body: body, status: 200})
+}
+
+func (d *described) operation(s *served) {
+	d.t.Helper()
+	for _, path := range []string{"/health", "/health/ready", "/metrics", "/openapi.json", "/api/stats"} {
+		d.get(s, path)
+	}
+	s.full = true
+	for _, method := range []string{"GET", "HEAD"} {
+		d.call(s, call{method: method, path: "/health", status: 200})
+		d.call(s, call{method: method, path: "/health/ready", status: 503})
+	}
+	s.full = false
+	d.call(s, call{method: "HEAD", path: "/health/ready", status: 200})
+}
+
+// refusedToAll is what every call has in common.
+func (d *described) refusedToAll(s *served) {
+	d.t.Helper()
+	early := starting(d.t, rest.Config{LoopbackOnly: true})
+	d.call(early, call{method: "GET", path: "/health/ready", status: 503})
+	for operation, o := range d.operations() {
+		method, path, _ := strings.Cut(operation, " ")
+		path = concrete(path)
+		body := ""
+		if media, ok := members(members(o["requestBody"])["content"])["application/json"]; ok {
+			body = d.example(operation, media)
+		}
+		if method != "HEAD" {
+			d.call(s, call{method: "PATCH", path: path, status: 405, code: "method_not_allowed", as: method})
+		}
+		if strings.HasPrefix(path, "/health") {
+			continue
+		}
+		refused := func(s *served, status int, code, name, value string) {
+			d.call(s, call{method: method, path: path, body: body, header: map[string]string{name: value}, status: status, code: code})
+		}
+		refused(s, 401, "unauthorized", "Authorization", "Bearer wrong")
+		refused(s, 421, "misdirected_request", "Host", "messages.example")
+		refused(early, 403, "forbidden", "Sec-Fetch-Site", "cross-site")
+		if !unseen(operation, "503") {
+			refused(early, 503, "not_ready", "Accept", "*/*")
+		}
+	}
+}
+
+// refusedBodies is what the calls that read a body have in common.
+func (d *described) refusedBodies(s *served) {
+	d.t.Helper()
+	large := message[:len(message)-1] + `,"message_type":"` + strings.Repeat("x", 65) + `"}`
+	many := `["x"` + strings.Repeat(`,"x"`, 10_000) + `]`
+	for path, tooMuch := range map[string]string{
+		"/api/messages/send":        large,
+		"/api/messages/batch":       `{"messages":[` + message + "," + large + `]}`,
+		"/api/messages/broadcast":   `{"user_ids":[1],"message":` + large + `}`,
+		"/api/messages/ack":         `{"user_id":1,"receipts":` + many + `}`,
+		"/api/messages/nack":        `{"user_id":1,"receipts":` + many + `}`,
+		"/api/messages/extend":      `{"user_id":1,"lease":1,"receipts":` + many + `}`,
+		"/api/dead-letters/redrive": `{"ids":` + many + `}`,
+		"/api/replay":               `{"from_sequence":1}` + strings.Repeat(" ", messaging.MaxBody),
+	} {
+		d.call(s, call{method: "POST", path: path, body: "{", status: 400, code: "invalid_json"})
+		d.call(s, call{method: "POST", path: path, body: "{}", status: 400, code: missing(path)})
+		d.call(s, call{method: "POST", path: path, body: "{}", header: map[string]string{"Content-Type": "text/plain"}, status: 415, code: "unsupported_media_type"})
+		d.call(s, call{method: "POST", path: path, body: tooMuch, status: 413, code: "too_large"})
+	}
+}
+
+// missing is what an empty object is refused with.
+func missing(path string) string {
+	if path == "/api/dead-letters/redrive" {
+		return "invalid_field"
+	}
+	return "missing_field"
+}
+
+func (d *described) sends(s *served, room *atomic.Uint64) {
+	d.t.Helper()
+	const rich = `{"conversation_id":"c","sender_id":"s","receiver_id":789,"text":"","message_type":"image","priority":"high","metadata":{"n":1e300},"own":[1.50],` +
+		`"persist":false,"deliver_at":"2001-01-01T00:00:00+02:00","ttl_seconds":3600.5}`
+	for path, body := range map[string]string{
+		"/api/messages/send":      message,
+		"/api/messages/batch":     `{"messages":[` + message + `,{"conversation_id":1,"sender_id":2,"receiver_id":"later","text":"x","delay_seconds":600}]}`,
+		"/api/messages/broadcast": `{"message":{"sender_id":1,"text":"all","priority":"low"},"user_ids":[123,"unlucky","unfortunate",789]}`,
+	} {
+		d.post(s, path, body)
+		once := func(body string, status int, code string) map[string]any {
+			return d.call(s, call{method: "POST", path: path, body: body, header: map[string]string{"Idempotency-Key": "k"}, status: status, code: code})
+		}
+		once(body, 200, "")
+		if twin := once(body, 200, ""); twin["duplicate"] != true {
+			d.t.Errorf("%s again: %v", path, twin)
+		}
+		once(strings.Replace(body, "text", "Text\":1,\"text", 1), 409, "idempotency_conflict")
+		room.Store(0)
+		_ = s.engine.MeasureDisk()
+		d.call(s, call{method: "POST", path: path, body: body, status: 507, code: "disk_full"})
+		room.Store(2)
+		_ = s.engine.MeasureDisk()
+	}
+	d.post(s, "/api/messages/send", `{"idempotency_key":"k1",`+rich[1:])
+	d.call(s, call{
+		method: "POST", path: "/api/messages/batch", body: message + "\n\n" + rich + "\n",
+		header: map[string]string{"Content-Type": "application/x-ndjson"}, status: 200,
+	})
+	for _, c := range []struct{ body, code string }{
+		{`{"messages":[` + message + `,{"id":1}]}`, "reserved_field"},
+		{`{"messages":[` + message + `,{"a":1,"a":2}]}`, "duplicate_key"},
+		{`{"messages":[` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + `]}`, "invalid_json"},
+	} {
+		if got := d.call(s, call{method: "POST", path: "/api/messages/batch", body: c.body, status: 400, code: c.code}); got["index"] == nil {
+			d.t.Errorf("no index: %v", got)
+		}
+	}
+	d.call(s, call{method: "POST", path: "/api/messages/send", body: `{"text":"` + "\x01" + `"}`, status: 400, code: "invalid_text"})
+	d.call(s, call{method: "POST", path: "/api/messages/send", body: `{"a":` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + `}`, status: 400, code: "too_deep"})
+}
+
+func (d *described) queues(s *served) {
+	d.t.Helper()
+	const path = "/api/messages/queue/"
+	d.get(s, path+"789?peek=true&max_count=1000")
+	d.get(s, path+"nobody?wait=1")
+	for _, user := range []string{"789", "later"} {
+		d.get(s, path+user+"/size")
+	}
+	if got := d.get(s, path+"789?max_count=1&wait=60"); got["count"] != 1.0 {
+		d.t.Errorf("took %v", got)
+	}
+	d.call(s, call{method: "DELETE", path: path + "later", status: 200})
+	for _, c := range []call{
+		{method: "GET", path: path + "789?max_count=0"},
+		{method: "GET", path: path + "789?follow=1"},
+		{method: "GET", path: path + "a%20b"},
+		{method: "DELETE", path: path + "a%20b"},
+		{method: "GET", path: path + "a%20b/size"},
+	} {
+		c.status, c.code = 400, "invalid_field"
+		d.call(s, c)
+	}
+}
+
+func (d *described) leases(s *served) {
+	d.t.Helper()
+	taken := d.get(s, "/api/messages/queue/789?lease=600&max_count=3")
+	d.call(s, call{method: "GET", path: "/api/messages/queue/789?lease=600", status: 429, code: "too_many_requests"})
+	var receipts []string
+	list, _ := taken["messages"].([]any)
+	for _, m := range list {
+		receipt, _ := members(m)["receipt"].(string)
+		receipts = append(receipts, receipt)
+	}
+	if len(receipts) != 3 {
+		d.t.Fatalf("leased %v", taken)
+	}
+	d.get(s, "/api/messages/queue/789/size")
+	d.post(s, "/api/messages/extend", fmt.Sprintf(`{"user_id":789,"receipts":[%q,"x"],"lease":0.1e2}`, receipts[0]))
+	d.post(s, "/api/messages/nack", fmt.Sprintf(`{"user_id":"789","receipts":[%q],"delay_seconds":0.5}`, receipts[0]))
+	d.post(s, "/api/messages/nack", fmt.Sprintf(`{"user_id":"789","receipts":[%q,%q]}`, receipts[0], receipts[1]))
+	d.post(s, "/api/messages/ack", fmt.Sprintf(`{"user_id":789,"receipts":[%q,%q,"x"]}`, receipts[2], receipts[1]))
+}
+
+func (d *described) deadLetters(s *served) {
+	d.t.Helper()
+	const path = "/api/dead-letters"
+	d.get(s, path)
+	log, _, err := s.log.Read(messaging.Position{Sequence: 1}, 1000, 1<<20)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	var letters []messaging.DeadLetter
+	for i := range log {
+		l := messaging.DeadLetter{
+			ID: messaging.DeadLetterID(messaging.Refused, log[i].ID), Kind: messaging.Refused, Reason: "there is no such user",
+			StatusCode: 400, Attempts: 5, FailedAt: time.Now(), Message: log[i],
+		}
+		if !log[i].Copy {
+			l.ID, l.Kind = messaging.DeadLetterID(messaging.Undeliverable, log[i].ID), messaging.Undeliverable
+			l.Reason, l.StatusCode = "nobody acknowledged it in 5 deliveries", 0
+		}
+		letters = append(letters, l)
+	}
+	if err := s.store.Control().AddDeadLetters(letters); err != nil {
+		d.t.Fatal(err)
+	}
+	d.get(s, path+"?kind=refused&reason=there+is+no+such+user")
+	page := d.get(s, path+"?limit=1")
+	next, _ := page["next"].(string)
+	if shown := d.get(s, path+"/"+next); members(shown["dead_letter"])["id"] != next {
+		d.t.Errorf("%s: %v", next, shown)
+	}
+	d.get(s, path+"?limit=1000&after="+next)
+	d.call(s, call{method: "DELETE", path: path + "/" + next, status: 200})
+	for _, method := range []string{"GET", "DELETE"} {
+		d.call(s, call{method: method, path: path + "/" + next, status: 404, code: "not_found"})
+		d.call(s, call{method: method, path: path + "/refused-1", status: 400, code: "invalid_field"})
+	}
+	d.call(s, call{method: "GET", path: path + "?kind=x", status: 400, code: "invalid_field"})
+	d.call(s, call{method: "POST", path: path + "/redrive", body: `{"ids":["` + next + `"]}`, status: 404, code: "not_found"})
+}
+
+func (d *described) jobs(s *served, jobs *persist.Jobs) {
+	d.t.Helper()
+	const redrive, replay = "/api/dead-letters/redrive", "/api/replay"
+	d.get(s, "/api/jobs")
+	first := members(d.post(s, replay, `{"from_sequence":1,"rate":5,"conversation_id":1}`)["job"])
+	path := fmt.Sprint("/api/jobs/", first["id"])
+	d.post(s, replay, `{"from_time":"2001-01-01T00:00:00Z","to_sequence":2,"user_id":"789"}`)
+	d.post(s, redrive, `{"all":true,"kind":"undeliverable"}`)
+	for range 5 {
+		d.post(s, redrive, `{"reason":"there is no such user"}`)
+	}
+	d.call(s, call{method: "POST", path: replay, body: `{"from_sequence":1}`, status: 429, code: "too_many_requests"})
+	d.call(s, call{method: "POST", path: redrive, body: `{"all":true}`, status: 429, code: "too_many_requests"})
+	d.get(s, path)
+
+	ctx, stop := context.WithCancel(d.t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- jobs.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			d.t.Error(err)
+		}
+	}()
+	eventually(d.t, func() bool { return members(d.get(s, path)["job"])["eta_seconds"] != nil })
+	eventually(d.t, func() bool { return jobs.Running() == 1 })
+	for range 2 { // it is cancelled, and then forgotten
+		if got := members(d.call(s, call{method: "DELETE", path: path, status: 200})["job"]); got["state"] != "cancelled" {
+			d.t.Errorf("%v", got)
+		}
+	}
+	for _, method := range []string{"GET", "DELETE"} {
+		d.call(s, call{method: method, path: path, status: 404, code: "not_found"})
+	}
+	list, _ := d.get(s, "/api/jobs")["jobs"].([]any)
+	if !slices.ContainsFunc(list, func(j any) bool { return members(j)["error"] != nil }) {
+		d.t.Errorf("no job says what failed: %v", list)
+	}
+	d.get(s, "/api/dead-letters")
+}
