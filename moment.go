@@ -43,7 +43,7 @@ func parseMoment(field string, raw jsontext.Value) (Moment, error) {
 		if raw.Kind() == '"' {
 			if s, err := unquote(raw); err == nil {
 				at, err := time.Parse(time.RFC3339Nano, string(s))
-				if err == nil && at.Year() >= 1970 {
+				if year := at.UTC().Year(); err == nil && year >= 1970 && year <= 9999 {
 					return Moment{At: at, given: true}, nil
 				}
 			}

@@ -131,7 +131,7 @@ func ParseReplay(body []byte) (q ReplayRequest, err error) {
 			if err != nil {
 				return err
 			}
-			if *into, err = time.Parse(time.RFC3339Nano, at); err != nil || into.Year() < 1970 {
+			if *into, err = time.Parse(time.RFC3339Nano, at); err != nil || into.UTC().Year() < 1970 || into.UTC().Year() > 9999 {
 				return FieldErrorf(CodeInvalidField, name, "%s must be a time such as 2026-12-31T23:59:59Z (RFC 3339), not before 1970", name)
 			}
 			return nil

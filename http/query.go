@@ -39,11 +39,11 @@ func (q query) number(name string, otherwise, low, high int) (int, error) {
 	if !ok {
 		return otherwise, nil
 	}
-	n, err := strconv.Atoi(given[0])
-	if err != nil || n < low || n > high {
+	n, err := strconv.ParseUint(given[0], 10, 31) // no sign
+	if err != nil || int(n) < low || int(n) > high {
 		return 0, messaging.FieldErrorf(messaging.CodeInvalidField, name, "%s must be a number from %d to %d", name, low, high)
 	}
-	return n, nil
+	return int(n), nil
 }
 
 // seconds reads a whole number of seconds; 0 where none is given.

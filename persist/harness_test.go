@@ -24,6 +24,8 @@ type memoryLog struct {
 	deadFail error
 	reads    int
 	saving   func() // called while a position is saved
+	page     int    // how many messages a read gives at the most; 0 is as many as asked for
+	perRead  time.Duration
 }
 
 func newLog() *memoryLog {
@@ -47,9 +49,13 @@ func (l *memoryLog) add(names ...string) {
 }
 
 func (l *memoryLog) Read(from messaging.Position, limit, _ int) ([]messaging.Message, messaging.Position, error) {
+	time.Sleep(l.perRead)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.reads++
+	if l.page > 0 {
+		limit = min(limit, l.page)
+	}
 	first := min(int(from.Sequence)-1, len(l.messages))
 	page := slices.Clone(l.messages[first:min(len(l.messages), first+limit)])
 	return page, messaging.Position{Sequence: uint64(first + len(page) + 1)}, nil

@@ -427,3 +427,108 @@ func (r *recording) Deliver(ctx context.Context, batch []messaging.Message) pers
 	}
 	return r.Sink.Deliver(ctx, batch)
 }
+
+func TestJobWithoutABackendFails(t *testing.T) {
+	work(t, func(w *working) {
+		w.dead(messaging.Refused, "r", "u/a")
+		w.numbered(3)
+		w.backend.set(always(persist.Answer{Verdict: persist.Unreached}))
+		after(time.Second)
+		replay := w.replay(messaging.ReplayRequest{FromSequence: 1})
+		redrive := w.redrive(messaging.RedriveRequest{All: true})
+		after(time.Second)
+		w.halt()
+		jobs, err := persist.NewJobs(persist.JobsConfig{Store: w.control, History: w.log, DeadLetters: w.control}) // DJANGO_API_URL=off
+		if err != nil {
+			w.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(w.Context())
+		done := make(chan error, 1)
+		go func() { done <- jobs.Run(ctx) }()
+		w.jobs, w.halt = jobs, func() { cancel(); <-done }
+		after(time.Second)
+		for _, id := range []string{replay.ID, redrive.ID} {
+			if j, _, _ := jobs.FindJob(id); j.State != messaging.JobFailed || !strings.Contains(j.Error, "DJANGO_API_URL") {
+				w.Errorf("%+v", j)
+			}
+		}
+		if jobs.Running() != 0 || jobs.Keep(1000) != 1000 {
+			w.Error("they still run, or keep retention")
+		}
+	})
+}
+
+func TestReplayOfLittleIsSavedAndCancelledOnItsWay(t *testing.T) {
+	work(t, func(w *working) {
+		w.log.page = 10
+		w.numbered(5000) // none of which is asked for
+		w.log.perRead = 10 * time.Millisecond
+		j := w.replay(messaging.ReplayRequest{FromSequence: 1, User: "nobody"})
+		after(time.Second)
+		if shown, _, _ := w.jobs.FindJob(j.ID); shown.Done == 0 || shown.Done > 2000 {
+			w.Errorf("%d of %d are looked at after 1 s", shown.Done, shown.Total)
+		}
+		if _, ok, err := w.jobs.CancelJob(j.ID); !ok || err != nil {
+			w.Fatal(ok, err)
+		}
+		after(100 * time.Millisecond)
+		if n := w.jobs.Running(); n != 0 {
+			w.Errorf("it still looks: %d", n)
+		}
+	})
+}
+
+func TestForgottenJobDoesNotComeBack(t *testing.T) {
+	work(t, func(w *working) {
+		w.numbered(3)
+		w.backend.delay = 10 * time.Second // a request is on its way
+		j := w.replay(messaging.ReplayRequest{FromSequence: 1})
+		after(time.Second)
+		for range 2 {
+			if _, ok, err := w.jobs.CancelJob(j.ID); !ok || err != nil {
+				w.Fatal(ok, err)
+			}
+		}
+		after(time.Minute)
+		w.restart()
+		if _, ok, _ := w.jobs.FindJob(j.ID); ok {
+			w.Error("it came back")
+		}
+	})
+}
+
+// TestReplayTakesTheDrainsEvidence has a poison that the drain has buried
+// replayed alone: what the drain stores meanwhile is evidence against it.
+func TestReplayTakesTheDrainsEvidence(t *testing.T) {
+	work(t, func(w *working) {
+		w.halt()
+		evidence := new(persist.Evidence)
+		jobs, err := persist.NewJobs(persist.JobsConfig{Store: w.control, History: w.log, DeadLetters: w.control, Sink: w.backend, Evidence: evidence})
+		if err != nil {
+			w.Fatal(err)
+		}
+		drain, err := persist.New(persist.Config{Source: w.log, Ledger: w.log, Sink: w.backend, Evidence: evidence, Linger: time.Millisecond, Grace: time.Second})
+		if err != nil {
+			w.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(w.Context())
+		done := make(chan error, 2)
+		go func() { done <- jobs.Run(ctx) }()
+		go func() { done <- drain.Run(ctx) }()
+		w.jobs, w.halt = jobs, func() { cancel(); <-done; <-done }
+		w.backend.set(func(batch []string) persist.Answer {
+			if slices.Contains(batch, "c/poison") {
+				return persist.Answer{Verdict: persist.Rejected, Status: 400, Reason: "bad"}
+			}
+			return stored(batch)
+		})
+		w.log.add("c/1", "c/poison", "c/3")
+		after(time.Minute)
+		j := w.replay(messaging.ReplayRequest{FromSequence: 2, ToSequence: 2})
+		for range 30 { // the drain goes on storing
+			w.log.add("d/more")
+			after(5 * time.Second)
+		}
+		w.wantJob(j.ID, messaging.JobDone, 1, 1, 1)
+	})
+}

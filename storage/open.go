@@ -28,7 +28,7 @@ var (
 	// know. Nothing was changed.
 	ErrFormat = errors.New("store has an unknown format")
 	// ErrDiskFull says that there is no room to open, or to write.
-	ErrDiskFull = errors.New("disk is full")
+	ErrDiskFull error = &messaging.Error{Code: messaging.CodeDiskFull, Message: "the disk is full: nothing was stored; free some space"}
 )
 
 // Format is the version of everything that is on disk.

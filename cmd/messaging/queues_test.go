@@ -304,6 +304,12 @@ func TestVerbsOfQueues(t *testing.T) {
 	}
 	run(0, `"total": 7`, "size", "7", "--json")
 	run(0, "cleared 7", "clear", "7")
+	run(1, "lease", "take", "7", "--lease=-5")
+	run(1, "lease", "take", "7", "--lease=0")
+	run(1, "wait", "take", "7", "--wait=61")
+	run(1, "delay_seconds", "send", "7", "x", "--delay=-5s")
+	run(1, "ttl_seconds", "send", "7", "x", "--ttl=-5s")
+	run(1, "rate", "replay", "--from-sequence", "1", "--rate=-1")
 	run(1, "DJANGO_API_URL is off", "replay", "--from-sequence", "1")
 	run(1, "from_sequence", "replay")
 	run(1, "one of ids, reason and all", "dead-letters", "redrive")

@@ -1,0 +1,64 @@
+package http_test
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	rest "github.com/stayafrica/messaging/http"
+)
+
+// TestUnfinishedBatchesAndSlowReadersAreAccountedFor lets clients hold memory by
+// what they do not finish: it counts, and past MAX_INFLIGHT_BYTES others are told
+// to come back.
+func TestUnfinishedBatchesAndSlowReadersAreAccountedFor(t *testing.T) {
+	const limit = 1 << 20
+	t.Run("an unfinished message of a batch", func(t *testing.T) {
+		s := serve(t, rest.Config{LoopbackOnly: true, MaxInflightBytes: limit})
+		conn := s.dial()
+		defer conn.Close()
+		fmt.Fprintf(conn, "POST /api/messages/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 5000000\r\n\r\n")
+		fmt.Fprintf(conn, `{"messages":[{"x":"%s`, strings.Repeat("x", 500_000))
+		s.wantOverloadedSoon()
+	})
+	t.Run("an answer that nobody reads", func(t *testing.T) {
+		s := serve(t, rest.Config{LoopbackOnly: true, MaxInflightBytes: limit})
+		body := fmt.Sprintf(`{"conversation_id":1,"sender_id":2,"receiver_id":1,"text":"x","y":"%s"}`, strings.Repeat("y", 900_000))
+		for range 8 {
+			if status, answer := s.do("POST", "/api/messages/send", body); status != 200 {
+				t.Fatal(answer)
+			}
+		}
+		conn := s.dial()
+		defer conn.Close()
+		// The answer is far more than the budget: one is let in, and only one.
+		fmt.Fprintf(conn, "GET /api/messages/queue/1?peek=true HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		s.wantOverloadedSoon()
+	})
+}
+
+func (s *served) dial() net.Conn {
+	s.t.Helper()
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+		s.t.Fatal(err)
+	}
+	return conn
+}
+
+// wantOverloadedSoon waits until a send finds no memory left.
+func (s *served) wantOverloadedSoon() {
+	s.t.Helper()
+	body := fmt.Sprintf(`{"conversation_id":1,"sender_id":2,"receiver_id":2,"text":"x","y":"%s"}`, strings.Repeat("y", 400_000))
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if status, answer := s.do("POST", "/api/messages/send", body); status == 503 && answer["code"] == "overloaded" {
+			return
+		}
+	}
+	s.t.Error("the memory is not accounted for")
+}
