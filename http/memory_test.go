@@ -2,6 +2,7 @@ package http_test
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -35,6 +36,10 @@ func TestUnfinishedBatchesAndSlowReadersAreAccountedFor(t *testing.T) {
 		defer conn.Close()
 		// The answer is far more than the budget: one is let in, and only one.
 		fmt.Fprintf(conn, "GET /api/messages/queue/1?peek=true HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		begins := make([]byte, len("HTTP/1.1 200"))
+		if _, err := io.ReadFull(conn, begins); err != nil || string(begins) != "HTTP/1.1 200" {
+			t.Fatalf("%q %v", begins, err)
+		}
 		s.wantOverloadedSoon()
 	})
 }

@@ -51,6 +51,7 @@ func TestEveryRouteAnswersAsDescribed(t *testing.T) {
 	d.queues(s)
 	d.leases(s)
 	d.deadLetters(s)
+	d.fullDisk(s)
 	d.jobs(s, jobs)
 	d.wantAll()
 }
@@ -262,6 +263,27 @@ func (d *described) deadLetters(s *served) {
 	}
 	d.call(s, call{method: "GET", path: path + "?kind=x", status: 400, code: "invalid_field"})
 	d.call(s, call{method: "POST", path: path + "/redrive", body: `{"ids":["` + next + `"]}`, status: 404, code: "not_found"})
+}
+
+// fullDisk is what the calls answer that write down what operators want.
+func (d *described) fullDisk(s *served) {
+	d.t.Helper()
+	job := members(d.post(s, "/api/replay", `{"from_sequence":1}`)["job"])
+	letters, _ := d.get(s, "/api/dead-letters?limit=1")["dead_letters"].([]any)
+	s.control.full.Store(true)
+	for _, c := range []call{
+		{method: "POST", path: "/api/replay", body: `{"from_sequence":1}`},
+		{method: "POST", path: "/api/dead-letters/redrive", body: `{"all":true}`},
+		{method: "DELETE", path: fmt.Sprint("/api/dead-letters/", members(letters[0])["id"])},
+		{method: "DELETE", path: fmt.Sprint("/api/jobs/", job["id"])},
+	} {
+		c.status, c.code = 507, "disk_full"
+		d.call(s, c)
+	}
+	s.control.full.Store(false)
+	for range 2 { // it is cancelled, and then forgotten
+		d.call(s, call{method: "DELETE", path: fmt.Sprint("/api/jobs/", job["id"]), status: 200})
+	}
 }
 
 func (d *described) jobs(s *served, jobs *persist.Jobs) {

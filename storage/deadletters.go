@@ -173,23 +173,23 @@ func (tx *deadTx) write(record *deadLetterRecord) error {
 }
 
 // removeCopy takes one recipient out of a dead letter, and the letter with the
-// last one. left is the letter if there are others, nil if not.
-func (tx *deadTx) removeCopy(c messaging.DeadCopy) (left *deadLetterRecord, err error) {
+// last one.
+func (tx *deadTx) removeCopy(c messaging.DeadCopy) error {
 	record, err := getDeadLetter(tx, c.Letter)
 	if err != nil || record == nil {
-		return nil, err
+		return err
 	}
 	receiver := receiverKey(c.Letter, c.Message.Receiver.User)
 	if tx.Get(bucketDeadReceivers, receiver) == nil {
-		return record, nil
+		return nil
 	}
 	if err := tx.Delete(bucketDeadReceivers, receiver); err != nil {
-		return nil, err
+		return err
 	}
 	if record.Recipients--; record.Recipients > 0 {
-		return record, tx.write(record)
+		return tx.write(record)
 	}
-	return nil, tx.removeLetter(record)
+	return tx.removeLetter(record)
 }
 
 // removeLetter removes a dead letter whose recipients are gone.
@@ -335,7 +335,7 @@ func deadMessage(m *messaging.Message, user messaging.UserID, value []byte) mess
 func (c *Control) SettleDead(copies []messaging.DeadCopy) error {
 	return c.changeDead("settle dead letters", func(tx *deadTx) error {
 		for _, dead := range copies {
-			if _, err := tx.removeCopy(dead); err != nil {
+			if err := tx.removeCopy(dead); err != nil {
 				return err
 			}
 		}
@@ -351,7 +351,7 @@ func (c *Control) RefuseAgain(dead messaging.DeadCopy, reason string, status int
 		if err != nil || before == nil {
 			return err
 		}
-		if _, err := tx.removeCopy(dead); err != nil {
+		if err := tx.removeCopy(dead); err != nil {
 			return err
 		}
 		// It becomes a letter of its own, or joins those that failed for the same

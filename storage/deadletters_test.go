@@ -8,6 +8,8 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
+const unprocessable = 422 // a status of the backend
+
 // copies gives the recipients of a dead letter that there are.
 func copies(t *testing.T, c *Control, id string) (users []messaging.UserID) {
 	t.Helper()
@@ -99,7 +101,7 @@ func TestCopyRefusedForAnotherReasonLeavesItsGroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.RefuseAgain(page[0], "second", 422, time.Unix(200, 0)); err != nil {
+	if err := c.RefuseAgain(page[0], "second", unprocessable, time.Unix(200, 0)); err != nil {
 		t.Fatal(err)
 	}
 	rest, _, err := c.FindDeadLetter(shared.ID)
@@ -110,7 +112,7 @@ func TestCopyRefusedForAnotherReasonLeavesItsGroup(t *testing.T) {
 		t.Errorf("left in the group are %v", got)
 	}
 	own, ok, err := c.FindDeadLetter(messaging.DeadLetterID(messaging.Refused, page[0].Message.ID))
-	if err != nil || !ok || own.Reason != "second" || own.StatusCode != 422 || own.Attempts != 2 || !own.FailedAt.Equal(time.Unix(200, 0)) {
+	if err != nil || !ok || own.Reason != "second" || own.StatusCode != unprocessable || own.Attempts != 2 || !own.FailedAt.Equal(time.Unix(200, 0)) {
 		t.Errorf("its own letter is %+v (%t %v)", own, ok, err)
 	}
 	if n := len(listed(t, c)); n != 2 {

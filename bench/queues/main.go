@@ -6,6 +6,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -75,7 +76,7 @@ func with(run func(s *service) error) (err error) {
 	s.client = &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{
 		MaxIdleConnsPerHost: *connections + *waiters, DisableCompression: true,
 	}}
-	s.cmd = exec.Command(*program, "serve")
+	s.cmd = exec.CommandContext(context.Background(), *program, "serve") //nolint:gosec // who runs this names the program
 	s.cmd.Env = append(os.Environ(), "HTTP_PORT="+strconv.Itoa(*port), "DATA_DIR="+data+"/data", "DJANGO_API_URL=off", "LOG_LEVEL=warn",
 		"MAX_CONNECTIONS="+strconv.Itoa(*waiters+*connections+1000), "MESSAGE_QUEUE_MAX_SIZE=1000000")
 	s.cmd.Stderr = os.Stderr
@@ -97,7 +98,7 @@ func with(run func(s *service) error) (err error) {
 
 // call calls the service and reads the answer; anything but 200 is an error.
 func (s *service) call(method, path, kind string, body []byte) ([]byte, error) {
-	request, err := http.NewRequest(method, s.url+path, bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(context.Background(), method, s.url+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

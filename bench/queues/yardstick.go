@@ -39,7 +39,8 @@ func (y *yardstick) close() error { return y.db.Close() }
 // commit is one batch.
 func (y *yardstick) commit(worker, n int) (int, error) {
 	batch := y.db.NewBatch()
-	first := y.seq.Add(uint64(y.size)) - uint64(y.size)
+	size := uint64(y.size) //nolint:gosec // a batch's size
+	first := y.seq.Add(size) - size
 	value := make([]byte, 0, 300)
 	for i := range y.size {
 		user := (worker*31 + n*7919*y.size + i*7919) % users
@@ -51,7 +52,7 @@ func (y *yardstick) commit(worker, n int) (int, error) {
 	}
 	for i := range y.size {
 		name := fmt.Sprint((worker*31 + n*7919*y.size + i*7919) % users)
-		prefix := append([]byte{byte(len(name))}, name...)
+		prefix := append([]byte{byte(len(name))}, name...) //nolint:gosec // a few digits
 		entry := binary.BigEndian.AppendUint64(append(append([]byte{'q'}, prefix...), 1), first+uint64(i))
 		err := errors.Join(batch.Set(entry, []byte{1, 0}, nil), batch.Set(append([]byte{'u'}, prefix...), make([]byte, 10), nil))
 		if err != nil {
