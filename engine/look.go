@@ -123,20 +123,25 @@ func (e *Engine) readPage(q *queue, r *reading, limit int) (*page, error) {
 
 // fill reads the messages of a page, in the order in which priorities have
 // their turns.
-func (e *Engine) fill(q *queue, pg *page, lists *[messaging.Priorities][]place, limit int) error {
-	bytes := 0
-	for len(pg.places) < limit {
-		turns := pg.turns
-		p, ok := nextTurn(e.config.Weights, &turns, lists)
-		if !ok {
-			return nil
-		}
+func (e *Engine) fill(q *queue, pg *page, lists *[messaging.Priorities][]place, limit int) (err error) {
+	turns := pg.turns
+	p, ok := nextTurn(e.config.Weights, &turns, lists)
+	if !ok {
+		return nil
+	}
+	records, err := e.log.RecordReader()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, records.Close()) }()
+	for bytes := 0; ok && len(pg.places) < limit; p, ok = nextTurn(e.config.Weights, &turns, lists) {
 		at := lists[p][0]
-		m, err := e.message(q.user, at)
+		m, err := messageAt(records.Record, q.user, at)
 		if errors.Is(err, storage.ErrNotFound) {
 			// Retention took it, or is about to.
 			lists[p] = lists[p][1:]
 			pg.expired = append(pg.expired, at)
+			turns = pg.turns
 			continue
 		}
 		if err != nil {
@@ -216,7 +221,11 @@ func (e *Engine) places(q *queue, r *reading, p messaging.Priority, limit int, n
 
 // message reads the message that an entry stands for.
 func (e *Engine) message(user messaging.UserID, at place) (messaging.Message, error) {
-	record, err := e.log.Record(at.sequence)
+	return messageAt(e.log.Record, user, at)
+}
+
+func messageAt(read func(seq uint64) (wal.Record, error), user messaging.UserID, at place) (messaging.Message, error) {
+	record, err := read(at.sequence)
 	if err != nil {
 		return messaging.Message{}, err
 	}

@@ -12,6 +12,8 @@ type Stats struct {
 	CompactionDebt     uint64
 	MemTableBytes      uint64
 	CacheBytes         int64
+	CacheHits          uint64
+	CacheMisses        uint64
 	WALBytes           uint64
 	ReadAmplification  int
 	Levels             []LevelStats
@@ -30,6 +32,8 @@ func (s *Store) Stats() Stats {
 		CompactionsRunning: m.Compact.NumInProgress,
 		MemTableBytes:      m.MemTable.Size,
 		CacheBytes:         m.BlockCache.Size,
+		CacheHits:          uint64(m.BlockCache.Hits),   //nolint:gosec // a count
+		CacheMisses:        uint64(m.BlockCache.Misses), //nolint:gosec // same
 		WALBytes:           m.WAL.PhysicalSize,
 		ReadAmplification:  m.ReadAmp(),
 		WrittenBytes:       m.WAL.BytesWritten,

@@ -47,8 +47,10 @@ type Config struct {
 	FS vfs.FS
 	// Control opens the control file when FS is not the real file system.
 	Control func() (ControlFile, error)
-	// CacheBytes bounds the block cache (default 32 MiB), MemTableBytes one
-	// memtable (default 32 MiB).
+	// CacheBytes bounds the block cache and the memtables together (default 128
+	// MiB): Pebble takes the memtables out of the cache, so a cache that is no
+	// larger than they are caches nothing. MemTableBytes bounds one memtable
+	// (default 32 MiB).
 	CacheBytes    int64
 	MemTableBytes uint64
 	// Fatal is called when the disk failed in a way after which nothing may be

@@ -24,6 +24,29 @@ func (l *Log) Record(seq uint64) (Record, error) {
 	return decode(seq, raw)
 }
 
+// RecordReader reads several records, best in the order of their sequences. Close
+// it after a page.
+type RecordReader struct{ reader *storage.RecordReader }
+
+// RecordReader begins to read records.
+func (l *Log) RecordReader() (RecordReader, error) {
+	reader, err := l.store.RecordReader()
+	return RecordReader{reader}, err
+}
+
+// Record gives the record of a sequence, or [storage.ErrNotFound] when retention
+// has taken it.
+func (r RecordReader) Record(seq uint64) (Record, error) {
+	raw, err := r.reader.Record(seq)
+	if err != nil {
+		return Record{}, err
+	}
+	return decode(seq, raw)
+}
+
+// Close ends the reading.
+func (r RecordReader) Close() error { return r.reader.Close() }
+
 func decode(seq uint64, raw []byte) (Record, error) {
 	r, err := DecodeRecord(raw)
 	if err != nil {

@@ -32,6 +32,7 @@ var (
 	rounds      = flag.Int("rounds", 5, "how often each side is measured, in turn")
 	each        = flag.Duration("each", 3*time.Second, "how long one measurement takes")
 	connections = flag.Int("connections", 64, "connections at once")
+	perSecond   = flag.Int("backlog", 60_000, "messages that are queued for each second of leasing")
 	waiters     = flag.Int("waiters", 10_000, "readers that wait at once")
 )
 
@@ -183,14 +184,28 @@ func (s *service) send(worker, n int) (int, error) {
 // sends.
 func lease(s *service) error {
 	return compare("lease 10 and acknowledge", "single sends", func() (float64, error) {
-		// Every worker has users of its own, filled for this round.
-		const perUser = 300
-		if err := s.fill(*connections*perUser*10, func(i int) int { return users + i%(*connections*10) }); err != nil {
+		// Every worker has users of its own, whose queues are filled for this round
+		// with more than it can take.
+		for user := range *connections * 10 {
+			if _, err := s.call(http.MethodDelete, "/api/messages/queue/"+strconv.Itoa(users+user), "", nil); err != nil {
+				return 0, err
+			}
+		}
+		backlog := *perSecond * int(*each/time.Millisecond) / 1000
+		if err := s.fill(backlog, func(i int) int { return users + i%(*connections*10) }); err != nil {
 			return 0, err
 		}
+		time.Sleep(settle)
 		return load(*connections, *each, s.leaseTen)
-	}, func() (float64, error) { return load(*connections, *each, s.send) })
+	}, func() (float64, error) {
+		time.Sleep(settle)
+		return load(*connections, *each, s.send)
+	})
 }
+
+// settle is how long the store has to write down what came before, so that a
+// measurement has only its own work.
+const settle = 3 * time.Second
 
 func (s *service) leaseTen(worker, n int) (int, error) {
 	user := strconv.Itoa(users + worker + (n%10)**connections)

@@ -108,6 +108,8 @@ func (m *Main) writeStoreMetrics(e *exposition, s messaging.Stats) {
 	e.gauge("messaging_disk_free_bytes", "", float64(free))
 	e.gauge("messaging_store_bytes", "", float64(store.Bytes))
 	e.gauge("messaging_store_compaction_debt_bytes", "", float64(store.CompactionDebt))
+	e.counter("messaging_store_cache_hits_total", "", store.CacheHits)
+	e.counter("messaging_store_cache_misses_total", "", store.CacheMisses)
 	e.gauge("messaging_store_memtable_bytes", "", float64(store.MemTableBytes))
 	e.gauge("messaging_store_read_amplification", "", float64(store.ReadAmplification))
 	e.counter("messaging_store_written_bytes_total", "", store.WrittenBytes)
