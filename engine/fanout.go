@@ -69,7 +69,7 @@ func (e *Engine) fanoutAll(ctx context.Context) error {
 
 // fanoutStep is how many receivers are entered in one commit: few enough that
 // whoever sends meanwhile hardly notices.
-const fanoutStep = 256
+const fanoutStep = 128
 
 func (e *Engine) fanout(ctx context.Context, job storage.Fanout) error {
 	record, err := e.log.Record(job.Sequence)
@@ -94,7 +94,7 @@ func (e *Engine) fanout(ctx context.Context, job storage.Fanout) error {
 }
 
 // fanoutOne enters the next receivers in one commit. Where others send
-// meanwhile, it then leaves them the processors for as long as that took.
+// meanwhile, it then leaves them the processors for twice as long as that took.
 func (e *Engine) fanoutOne(ctx context.Context, record *wal.Record, job storage.Fanout, receivers []messaging.Receiver) (storage.Fanout, error) {
 	began, accepted := time.Now(), e.counters.accepted.Load()
 	places, err := e.pinAll(receivers)
@@ -111,7 +111,7 @@ func (e *Engine) fanoutOne(ctx context.Context, record *wal.Record, job storage.
 		return job, err
 	}
 	if e.counters.accepted.Load() != accepted {
-		sleepUntil(ctx, time.Now().Add(min(time.Since(began), longestYield)), nil)
+		sleepUntil(ctx, time.Now().Add(min(2*time.Since(began), longestYield)), nil)
 	}
 	return job, nil
 }

@@ -47,7 +47,7 @@ type Config struct {
 	FS vfs.FS
 	// Control opens the control file when FS is not the real file system.
 	Control func() (ControlFile, error)
-	// CacheBytes bounds the block cache and the memtables together (default 128
+	// CacheBytes bounds the block cache and the memtables together (default 96
 	// MiB): Pebble takes the memtables out of the cache, so a cache that is no
 	// larger than they are caches nothing. MemTableBytes bounds one memtable
 	// (default 32 MiB).

@@ -22,7 +22,7 @@ func (s *Store) memTableBytes() uint64 { return cmp.Or(s.config.MemTableBytes, 3
 // openPebble opens one database; mustExist refuses to make an empty one where
 // there should be one, which Pebble does when its manifest is gone.
 func (s *Store) openPebble(dir string, mustExist bool) (*pebble.DB, error) {
-	cache := pebble.NewCache(cmp.Or(s.config.CacheBytes, 128<<20))
+	cache := pebble.NewCache(cmp.Or(s.config.CacheBytes, 96<<20))
 	defer cache.Unref()
 	options := &pebble.Options{
 		FS:                          s.pebbleFS(),
