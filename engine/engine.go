@@ -2,7 +2,6 @@ package engine
 
 import (
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"log/slog"
 	"runtime"
@@ -114,11 +113,7 @@ func Open(config Config) (*Engine, error) {
 	}
 	e.burials.news = make(chan struct{}, 1)
 	e.stopWaiting = sync.OnceFunc(func() { close(e.closing) })
-	nonce, err := uuid.NewV4()
-	if err != nil {
-		return nil, err
-	}
-	e.nonce = binary.BigEndian.Uint64(nonce[:])
+	e.nonce = newNonce()
 	e.log.OnFinish(e.finish)
 	e.clock.reset(config.Now(), time.Now())
 	if err := e.dropStages(); err != nil {

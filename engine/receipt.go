@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"math"
+	"math/rand/v2"
 
 	"github.com/stayafrica/messaging"
 )
@@ -27,6 +28,17 @@ type receipt struct {
 }
 
 const receiptFixed = 8 + 4 + 1
+
+// newNonce draws what tells this run's receipts from others'. No receipt may
+// begin with a hyphen: a command line would take it for a flag.
+func newNonce() uint64 {
+	const hyphen = 62 // in the alphabet
+	for {
+		if nonce := rand.Uint64(); nonce>>(64-6) != hyphen { //nolint:gosec // it is no secret
+			return nonce
+		}
+	}
+}
 
 func userTag(user messaging.UserID) uint32 {
 	sum := sha256.Sum256([]byte(user))

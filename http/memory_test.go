@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ func TestUnfinishedBatchesAndSlowReadersAreAccountedFor(t *testing.T) {
 		defer conn.Close()
 		fmt.Fprintf(conn, "POST /api/messages/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 5000000\r\n\r\n")
 		fmt.Fprintf(conn, `{"messages":[{"x":"%s`, strings.Repeat("x", 500_000))
+		s.waitInflight(900_000)
 		s.wantOverloadedSoon()
 	})
 	t.Run("an answer that nobody reads", func(t *testing.T) {
@@ -54,6 +56,19 @@ func (s *served) dial() net.Conn {
 		s.t.Fatal(err)
 	}
 	return conn
+}
+
+// waitInflight waits until so many bytes are being worked on.
+func (s *served) waitInflight(least float64) {
+	s.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		_, rest, _ := strings.Cut(s.raw("GET", "/metrics", "", nil).text, "\nmessaging_inflight_bytes ")
+		value, _, _ := strings.Cut(rest, "\n")
+		if n, err := strconv.ParseFloat(value, 64); err == nil && n >= least {
+			return
+		}
+	}
+	s.t.Error("what has arrived is not accounted for")
 }
 
 // wantOverloadedSoon waits until a send finds no memory left.
