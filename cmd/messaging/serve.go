@@ -15,8 +15,8 @@ import (
 )
 
 // gcPercent lets the heap grow to some times what is alive before it is
-// collected. What is alive is small (the store's caches are bounded), so this
-// costs a few tens of MiB and saves a twentieth of the time under load.
+// collected. What is alive is bounded (above all by the store's caches), so this
+// costs memory while it is busy and saves a twentieth of the time under load.
 const gcPercent = 300
 
 type serveCmd struct {

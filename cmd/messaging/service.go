@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -72,6 +73,7 @@ func (m *Main) Run(ctx, hurry context.Context) error {
 		return errors.Join(err, m.server.Close(), <-serving, m.close())
 	}
 	m.logStart(ctx, began)
+	debug.FreeOSMemory() // what recovery read is not needed again, and collecting is seldom (gcPercent)
 
 	// The services outlive ctx: they stop after the listener.
 	services, stopServices := context.WithCancel(context.WithoutCancel(ctx))
