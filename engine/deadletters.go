@@ -16,18 +16,7 @@ func (e *Engine) SweepDeadLetters(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	ticker := time.NewTicker(min(time.Hour, max(time.Second, e.config.DeadLetterRetention/20)))
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		now, steady, _ := e.clock.read(e.config.Now(), time.Now())
-		if !steady {
-			continue
-		}
+	return e.everySteady(ctx, min(time.Hour, max(time.Second, e.config.DeadLetterRetention/20)), func(now time.Time) error {
 		n, err := e.store.Control().ExpireDeadLetters(now.Add(-e.config.DeadLetterRetention))
 		if err != nil && !errors.Is(err, storage.ErrDiskFull) {
 			return fmt.Errorf("remove old dead letters: %w", err)
@@ -35,5 +24,6 @@ func (e *Engine) SweepDeadLetters(ctx context.Context) error {
 		if n > 0 {
 			e.logger.InfoContext(ctx, "dead letters were removed, which had been kept for DEAD_LETTER_RETENTION_DAYS", "dead_letters", n)
 		}
-	}
+		return nil
+	})
 }

@@ -102,22 +102,32 @@ const sweepPage = 1024
 // Sweep forgets the idempotency keys whose window is over, until the context
 // ends.
 func (e *Engine) Sweep(ctx context.Context) error {
-	ticker := time.NewTicker(min(time.Minute, max(time.Second, e.config.IdempotencyWindow/20)))
-	defer ticker.Stop()
 	from := int64(0)
+	return e.everySteady(ctx, min(time.Minute, max(time.Second, e.config.IdempotencyWindow/20)), func(now time.Time) error {
+		if err := e.sweep(ctx, &from, now.UnixMilli()); err != nil {
+			return fmt.Errorf("sweep idempotency keys: %w", err)
+		}
+		return nil
+	})
+}
+
+// everySteady does something now and then until the context ends or it fails,
+// but not while the clock was set: things are kept for longer rather than less.
+func (e *Engine) everySteady(ctx context.Context, interval time.Duration, do func(now time.Time) error) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 		}
-		// While the clock was set, keys are kept for longer rather than less.
 		now, steady, _ := e.clock.read(e.config.Now(), time.Now())
 		if !steady {
 			continue
 		}
-		if err := e.sweep(ctx, &from, now.UnixMilli()); err != nil {
-			return fmt.Errorf("sweep idempotency keys: %w", err)
+		if err := do(now); err != nil {
+			return err
 		}
 	}
 }

@@ -283,3 +283,27 @@ func TestLeasesAreBounded(t *testing.T) {
 		w.want(w.take(messaging.TakeOptions{Limit: 5}), "x", "x")
 	})
 }
+
+func TestDeadLettersAreKeptForTheirTime(t *testing.T) {
+	onWorkbench(t, Config{DeadLetterRetention: 24 * time.Hour}, 0, func(w *workbench) {
+		letter := messaging.DeadLetter{ID: messaging.DeadLetterID(messaging.Refused, messaging.MessageID{1}), Kind: messaging.Refused, FailedAt: time.Now()}
+		letter.Message.Receiver.User = "u"
+		if err := w.store.Control().AddDeadLetters([]messaging.DeadLetter{letter}); err != nil {
+			w.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- w.SweepDeadLetters(ctx) }()
+		for _, want := range []uint64{1, 0} {
+			time.Sleep(23 * time.Hour)
+			synctest.Wait()
+			if n := w.store.Control().DeadLetters(messaging.Refused); n != want {
+				w.Errorf("%d are kept, want %d", n, want)
+			}
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			w.Error(err)
+		}
+	})
+}

@@ -28,6 +28,14 @@ func (s *Server) listDeadLetters(r *http.Request, _ httprouter.Params) (reply, e
 	if err != nil {
 		return reply{}, err
 	}
+	size := 0
+	for i := range page.DeadLetters {
+		size += len(page.DeadLetters[i].Message.Body) + len(page.DeadLetters[i].Reason) + messaging.JSONOverhead
+	}
+	held := s.inflight.hold() // a slow reader holds the memory of its answer
+	if err := held.grow(int64(size)); err != nil {
+		return reply{}, err
+	}
 	body := append([]byte(nil), `{"status":"success","dead_letters":[`...)
 	for i := range page.DeadLetters {
 		if i > 0 {
@@ -45,7 +53,7 @@ func (s *Server) listDeadLetters(r *http.Request, _ httprouter.Params) (reply, e
 	} else {
 		body = appendString(body, page.Next)
 	}
-	return reply{body: append(body, '}')}, nil
+	return reply{body: append(body, '}'), held: held}, nil
 }
 
 func parseFilter(r *http.Request) (f messaging.DeadLetterFilter, err error) {

@@ -390,6 +390,10 @@ func (m *machine) settle(call func(user messaging.UserID, receipts []string) ([]
 		default:
 			want[i] = messaging.Unknown
 		}
+		// What this very call gave up stands in its queue until it is a dead letter.
+		if done == messaging.Nacked && want[i] == messaging.Unknown && slices.Contains(good, r.entry) && got[i] == messaging.Expired {
+			continue
+		}
 		if got[i] != want[i] {
 			m.Fatalf("receipt of %s (delivery %d of %d): %s, want %s", r.entry.text, r.deliveries, r.entry.deliveries, got[i], want[i])
 		}
