@@ -62,20 +62,23 @@ func isIDByte(c byte) bool {
 	return false
 }
 
-// validIDNumber says whether the text of a JSON number is an integer from 0 to
-// 2^63-1. A sign, a fraction or an exponent makes it something else, whatever
-// its value.
-func validIDNumber(raw []byte) bool {
+// idNumber reads the text of a JSON number that is an integer from 0 to 2^63-1.
+// A sign, a fraction or an exponent makes it something else, whatever its value.
+func idNumber(raw []byte) (n uint64, ok bool) {
 	const digits = 19 // of 2^63-1
 	if len(raw) == 0 || len(raw) > digits {
-		return false
+		return 0, false
 	}
-	var n uint64
 	for _, c := range raw {
 		if c < '0' || c > '9' {
-			return false
+			return 0, false
 		}
 		n = n*10 + uint64(c-'0')
 	}
-	return n <= math.MaxInt64
+	return n, n <= math.MaxInt64
+}
+
+func validIDNumber(raw []byte) bool {
+	_, ok := idNumber(raw)
+	return ok
 }

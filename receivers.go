@@ -30,16 +30,18 @@ type Receivers struct {
 }
 
 // Append adds a receiver.
-func (rs *Receivers) Append(r Receiver) {
+func (rs *Receivers) Append(r Receiver) { rs.append([]byte(r.User), r.Quoted) }
+
+func (rs *Receivers) append(id []byte, quoted bool) {
 	if rs.count%ReceiversPerChunk == 0 {
 		rs.chunks = append(rs.chunks, len(rs.data))
 	}
-	head := uint64(len(r.User)) << 1
-	if r.Quoted {
+	head := uint64(len(id)) << 1
+	if quoted {
 		head |= 1
 	}
 	rs.data = binary.AppendUvarint(rs.data, head)
-	rs.data = append(rs.data, r.User...)
+	rs.data = append(rs.data, id...)
 	rs.count++
 }
 
