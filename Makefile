@@ -10,7 +10,7 @@ BUILDER_IMAGE ?= docker.io/library/golang:1.26
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: build run test race lint fmt fuzz bench bench-load bench-queues docker clean help test-deps
+.PHONY: build run test race lint fmt fuzz bench bench-load bench-queues torture docker clean help test-deps
 
 build: ## build bin/messaging
 	$(GO) build -trimpath -ldflags '-X main.release=$(VERSION)' -o bin/messaging ./cmd/messaging
@@ -52,6 +52,15 @@ bench-load: build ## compare sends over HTTP with an empty handler, in turn (nee
 
 bench-queues: build ## measure leases, batches, broadcasts, takes and long polls over HTTP
 	$(GO) run ./bench/queues
+
+torture: test-deps ## run one rig for long: RIG=<name> ROUNDS=<n> SEED=<s> (docs/reliability.md)
+	@files=$$(grep -rliE '^func TestRig$(RIG)\(' --include='*_test.go' .); \
+	if [ -z "$(RIG)" ] || [ -z "$$files" ]; then \
+		echo "RIG must be one of:" $$(grep -rhoE '^func TestRig[A-Za-z]+' --include='*_test.go' . | sed 's/.*TestRig//' | grep -v Catches | tr A-Z a-z | sort); \
+		exit 2; \
+	fi; \
+	MESSAGING_TEST_PYTHON="$$(sh testdata/python.sh)" TORTURE_ROUNDS=$(or $(ROUNDS),1000) TORTURE_SEED=$(SEED) \
+		$(GO) test -count=1 -v -timeout 0 -run "(?i)^TestRig$(RIG)$$" $$(dirname $$files)
 
 docker: ## build the container image
 	docker build --build-arg BUILDER_IMAGE=$(BUILDER_IMAGE) --build-arg VERSION=$(VERSION) -t $(IMAGE) .

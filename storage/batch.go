@@ -36,13 +36,20 @@ func (b *Batch) Commit() {
 // the store see it, but it is not durable before Wait has returned. Batches
 // become durable in the order in which they were applied.
 func (b *Batch) Apply() {
-	if err := b.store.db.ApplyNoSyncWait(b.batch, pebble.Sync); err != nil {
+	write := func() error { return b.store.db.ApplyNoSyncWait(b.batch, pebble.Sync) }
+	if b.store.config.NoSync {
+		write = func() error { return b.store.db.Apply(b.batch, pebble.NoSync) }
+	}
+	if err := write(); err != nil {
 		b.store.fatal("write the store", err)
 	}
 }
 
 // Wait is the second half of Commit: it returns when the batch is durable.
 func (b *Batch) Wait() {
+	if b.store.config.NoSync {
+		return
+	}
 	if err := b.batch.SyncWait(); err != nil {
 		b.store.fatal("sync the store", err)
 	}

@@ -56,6 +56,9 @@ type Config struct {
 	// Fatal is called when the disk failed in a way after which nothing may be
 	// acknowledged. It must not return; nil panics.
 	Fatal func(error)
+	// NoSync leaves commits to the operating system's mercy. It breaks the
+	// promise, on purpose: a rig that looks for losses must find some with it.
+	NoSync bool
 	// Logger gets what Pebble has to say; nil discards it.
 	Logger *slog.Logger
 }

@@ -27,7 +27,9 @@ func (l *Log) publisher() {
 		if l.config.Observe != nil {
 			l.config.Observe(len(g.changes), g.batch.Len(), time.Since(g.began))
 		}
-		l.publish(g)
+		if l.config.Early == 0 {
+			l.publish(g)
+		}
 		g.batch.Close()
 	}
 }
@@ -65,6 +67,10 @@ func (l *Log) apply(g *group) {
 	g.published = l.finish(&Tx{Batch: g.batch, Commit: l.commits, log: l})
 	g.batch.PutMeta(l.meta)
 	g.meta, g.began = l.meta, time.Now()
+	if l.config.Early > 0 {
+		l.publish(g)
+		time.Sleep(l.config.Early)
+	}
 	l.applying.Store(&g.began)
 	g.batch.Apply()
 	l.applying.Store(nil)

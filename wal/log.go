@@ -56,6 +56,9 @@ type Config struct {
 	// Observe is told of every commit: how many changes it had, its bytes and
 	// how long it took to become durable. It must not block; nil is fine.
 	Observe func(changes, bytes int, took time.Duration)
+	// Early publishes each commit so long before it is written. It breaks the
+	// promise, on purpose: a rig that looks for losses must find some with it.
+	Early time.Duration
 }
 
 // Log is the log of messages.

@@ -48,7 +48,7 @@ func (c *serveCmd) Run(std *streams, flags *settingFlags) error {
 		logger.Warn("a second signal: stopping at once")
 		cutShort()
 	}()
-	m := &Main{Config: config, Logger: logger, Fatal: func(err error) {
+	m := &Main{Config: config, Logger: logger, Faults: faults(), Fatal: func(err error) {
 		logger.Error("the disk failed: the service ends without acknowledging anything more; look at the disk, then start again", "error", err)
 		os.Exit(exitDisk)
 	}}

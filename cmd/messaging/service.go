@@ -32,6 +32,8 @@ type Main struct {
 	Logger *slog.Logger
 	// Fatal ends the process when the disk failed; it must not return.
 	Fatal func(error)
+	// Faults are none but in a rig's negative control.
+	Faults Faults
 	// Listening is told the address once the listener is open; Ready once
 	// everything is recovered. Both may be nil.
 	Listening func(addr net.Addr)
@@ -128,10 +130,10 @@ func (m *Main) listen(ctx context.Context) (<-chan error, error) {
 func (m *Main) open(supervisor *supervisor) error {
 	c := &m.Config
 	var err error
-	if m.store, err = storage.Open(storage.Config{Dir: c.DataDir, Fatal: m.Fatal, Logger: m.Logger}); err != nil {
+	if m.store, err = storage.Open(storage.Config{Dir: c.DataDir, Fatal: m.Fatal, NoSync: m.Faults.NoSync, Logger: m.Logger}); err != nil {
 		return err
 	}
-	if m.log, err = wal.Open(wal.Config{Store: m.store, Observe: m.commits.observe}); err != nil {
+	if m.log, err = wal.Open(wal.Config{Store: m.store, Observe: m.commits.observe, Early: m.Faults.Early}); err != nil {
 		return err
 	}
 	if err = m.openDrain(); err != nil {
