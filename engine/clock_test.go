@@ -6,7 +6,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/engine"
 )
 
@@ -62,49 +61,4 @@ func TestClockJumps(t *testing.T) {
 			})
 		})
 	}
-}
-
-func (s *serving) sendWith(text, fields string) {
-	s.tb.Helper()
-	d, err := messaging.ParseDraft([]byte(`{"conversation_id":1,"sender_id":2,"receiver_id":"u","text":"` + text + `"` + fields + `}`))
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	if _, err := s.engine.Send(d, messaging.Once{}); err != nil {
-		s.tb.Fatal(err)
-	}
-}
-
-func (s *serving) wantQueue(want ...string) {
-	s.tb.Helper()
-	synctest.Wait()
-	got, err := s.engine.Peek("u", 100)
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	wantTexts(s.tb, texts(s.tb, got), want...)
-}
-
-func TestRetentionLeavesAMessageThatIsDueLater(t *testing.T) { // invariant 6
-	synctest.Test(t, func(t *testing.T) {
-		s := &serving{rig: newRig(t, engine.Config{Retention: time.Hour})}
-		s.start()
-		defer s.Close()
-		s.sendWith("old", "")
-		h, err := s.engine.Take(t.Context(), "u", messaging.TakeOptions{Limit: 1, Lease: time.Hour})
-		if err != nil {
-			t.Fatal(err)
-		}
-		h.Settle(true)
-		if _, err := s.engine.Reject("u", []string{h.Messages[0].Receipt}, 3*time.Hour+30*time.Second); err != nil {
-			t.Fatal(err)
-		}
-		s.sendWith("gone", "")
-		time.Sleep(2 * time.Hour)
-		s.wantQueue("gone")                                           // it stands behind the other in the log
-		time.Sleep(time.Hour + 30*time.Second + 100*time.Millisecond) // between two runs of retention
-		s.wantQueue("old", "gone")                                    // due now, and as old as may be
-		time.Sleep(2 * time.Minute)
-		s.wantQueue()
-	})
 }

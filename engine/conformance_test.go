@@ -1,13 +1,7 @@
 package engine_test
 
 import (
-	"context"
-	"errors"
-	"math/rand/v2"
-	"sync"
 	"testing"
-
-	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/engine"
@@ -28,68 +22,4 @@ func TestConformance(t *testing.T) {
 		s.start()
 		return s
 	})
-}
-
-// serving is a rig whose services run.
-type serving struct {
-	*rig
-
-	stop     context.CancelFunc
-	services sync.WaitGroup
-}
-
-func (s *serving) start() {
-	ctx, cancel := context.WithCancel(context.Background())
-	s.stop = cancel
-	e := s.engine
-	for _, run := range []func(ctx context.Context) error{e.Leases, e.Schedule, e.Bury, e.Sweep, e.Fanout, e.Retention} {
-		s.services.Go(func() {
-			if err := run(ctx); err != nil && !errors.Is(err, context.Canceled) {
-				s.tb.Errorf("a service ended: %v", err)
-			}
-		})
-	}
-}
-
-// Engine implements [enginetest.Rig].
-func (s *serving) Engine() enginetest.Engine { return s.engine }
-
-// Restart implements [enginetest.Rig].
-func (s *serving) Restart(crash bool) {
-	fs, control := s.fs, s.control
-	if crash {
-		// What was answered is durable by now, and nothing else has to be.
-		control = s.control.Clone()
-		fs = s.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 0, RNG: rand.New(rand.NewPCG(1, 1))})
-	}
-	s.halt()
-	s.close()
-	s.fs, s.control = fs, control
-	s.open()
-	s.start()
-}
-
-func (s *serving) halt() {
-	s.engine.StopWaiting()
-	s.stop()
-	s.services.Wait()
-	_ = s.log.Close() // what was settled is committed by now
-	if pins, leases := s.engine.Pinned(), s.engine.Stats().Leases; pins != leases {
-		s.tb.Errorf("%d holds on queues are left, and %d leases", pins, leases)
-	}
-}
-
-// Undeliverable implements [enginetest.Rig].
-func (s *serving) Undeliverable() []messaging.DeadLetter {
-	page, err := s.store.Control().ListDeadLetters(messaging.DeadLetterFilter{Limit: 1000, Kind: messaging.Undeliverable})
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	return page.DeadLetters
-}
-
-// Close implements [enginetest.Rig].
-func (s *serving) Close() {
-	s.halt()
-	s.close()
 }

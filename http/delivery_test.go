@@ -3,8 +3,11 @@ package http_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,4 +73,32 @@ func TestMessageLeavesTheQueueWhenItsAnswerLeftWhileTheRequestWasAlive(t *testin
 			}
 		})
 	}
+}
+
+func TestHandoutToAReaderThatLeftStaysQueued(t *testing.T) {
+	s := serve(t, rest.Config{LoopbackOnly: true, RequestTimeout: 2 * time.Second})
+	large := `{"conversation_id":1,"sender_id":2,"receiver_id":789,"text":"` + strings.Repeat("x", 60<<10) + `"}`
+	const n = 120
+	for range n {
+		if status, a := s.do("POST", "/api/messages/send", large); status != 200 {
+			t.Fatal(status, a)
+		}
+	}
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.(*net.TCPConn).SetReadBuffer(4096)
+	_, _ = io.WriteString(conn, "GET /api/messages/queue/789?max_count=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	time.Sleep(100 * time.Millisecond)
+	_, _ = s.do("GET", "/api/messages/queue/789?max_count=1", "") // others are served meanwhile
+	_ = conn.(*net.TCPConn).SetLinger(0)
+	_ = conn.Close() // with most of the answer not read
+	time.Sleep(100 * time.Millisecond)
+	got := 0
+	eventually(t, func() bool {
+		_, q := s.do("GET", "/api/messages/queue/789?max_count=1000", "")
+		got += int(q["count"].(float64))
+		return got >= n-1
+	})
 }

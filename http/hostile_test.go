@@ -155,3 +155,31 @@ func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
 		}
 	}
 }
+
+func TestHostileConnections(t *testing.T) {
+	s := serve(t, rest.Config{LoopbackOnly: true, RequestTimeout: time.Second})
+	head := "POST /api/messages/send HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+	chunk := fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(message), message)
+	smuggled := "GET /api/messages/queue/789 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	for _, c := range []struct{ name, text, want, never string }{
+		{"length and chunks", head + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk + smuggled, "200 OK", `"count"`},
+		{"body that never ends", head + "Content-Length: 100\r\n\r\n{", "408", "200 OK"},
+		{"connect", "CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "405", ""},
+		{"absolute form for another host", "GET http://evil.example/api/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "403", ""},
+		{"large headers", "GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 1500000) + "\r\n\r\n", "431", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := s.talk(c.text)
+			first, _, _ := strings.Cut(got, "\r\n")
+			if c.name != "large headers" && !strings.Contains(first, c.want) {
+				t.Errorf("answered %q, want %s", got, c.want)
+			}
+			if c.never != "" && strings.Contains(got, c.never) {
+				t.Errorf("answered %q with %s in it", got, c.never)
+			}
+		})
+	}
+	if got := s.log.Durable(); got != 1 { // the chunked one was whole
+		t.Errorf("%d messages were stored, want 1", got)
+	}
+}

@@ -2,41 +2,12 @@ package http_test
 
 import (
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	rest "github.com/stayafrica/messaging/http"
-)
-
-// begin opens a request, sends what there is of its body, and leaves it open.
-func (s *served) begin(head, body string) {
-	s.t.Helper()
-	conn, err := net.Dial("tcp", s.addr)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { _ = conn.Close() })
-	_, _ = io.WriteString(conn, head+"Host: localhost\r\nContent-Type: application/json\r\n"+body)
-}
-
-// inflight gives how many bytes are accounted for.
-func (s *served) inflight() (bytes int64) {
-	s.t.Helper()
-	text := s.raw("GET", "/metrics", "", nil).text
-	_, after, _ := strings.Cut(text, "\nmessaging_inflight_bytes ")
-	if _, err := fmt.Sscan(after, &bytes); err != nil {
-		s.t.Fatalf("no messaging_inflight_bytes: %v", err)
-	}
-	return bytes
-}
-
-const (
-	beginSend      = "POST /api/messages/send HTTP/1.1\r\n"
-	beginBroadcast = "POST /api/messages/broadcast HTTP/1.1\r\n"
 )
 
 func TestSlowBodiesCountForWhatArrived(t *testing.T) {

@@ -1,12 +1,24 @@
 package storage
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stayafrica/messaging"
 )
+
+func letter(seq uint64, receiver uint32, reason string) messaging.DeadLetter {
+	id := messaging.MessageID{0: byte(seq), 1: byte(receiver)}
+	return messaging.DeadLetter{
+		ID: messaging.DeadLetterID(messaging.Refused, id), Kind: messaging.Refused, Reason: reason, StatusCode: 400, Attempts: 1,
+		FailedAt: time.Unix(1, 0), Recipients: 1, Message: messaging.Message{
+			ID: id, Origin: messaging.MessageID{0: byte(seq)}, Position: messaging.Position{Sequence: seq, Receiver: receiver}, Copy: true,
+			Receiver: messaging.Receiver{User: messaging.UserID(fmt.Sprint("u", receiver)), Quoted: true}, Body: []byte(`{"n":9007199254740993}`),
+		},
+	}
+}
 
 const unprocessable = 422 // a status of the backend
 
@@ -194,22 +206,47 @@ func TestPageOfDeadLettersIsBoundedInBytes(t *testing.T) {
 	}
 }
 
-func TestJobsAreKept(t *testing.T) {
+func TestDeadLetters(t *testing.T) {
 	dir := t.TempDir()
 	s := openDisk(t, dir)
-	for id, job := range map[string]string{"a": "one", "b": "two"} {
-		if err := s.Control().SaveJob(id, []byte(job)); err != nil {
+	c := s.Control()
+	letters := []messaging.DeadLetter{letter(1, 0, "a"), letter(2, 0, "b"), letter(3, 0, "b"), letter(4, 0, "b"), letter(4, 1, "b"), letter(4, 2, "c")}
+	for range 2 { // again, as after a crash before the position was saved
+		if err := c.AddDeadLetters(letters); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := s.Control().ForgetJob("a"); err != nil {
-		t.Fatal(err)
 	}
 	closeStore(t, s)
 	s = openDisk(t, dir)
 	defer closeStore(t, s)
-	jobs, err := s.Control().Jobs()
-	if err != nil || len(jobs) != 1 || string(jobs["b"]) != "two" {
-		t.Errorf("%q %v", jobs, err)
+	c = s.Control()
+	var got []string
+	filter := messaging.DeadLetterFilter{Limit: 2}
+	for {
+		page, err := c.ListDeadLetters(filter)
+		if err != nil || page.Total != 5 {
+			t.Fatalf("total %d (%v), want 5", page.Total, err)
+		}
+		for _, d := range page.DeadLetters {
+			got = append(got, fmt.Sprint(d.Message.Position.Sequence, d.Reason, d.Recipients, string(d.Message.Body)))
+		}
+		if page.Next == "" {
+			break
+		}
+		filter.After = page.Next
+	}
+	want := `["1a1{\"n\":9007199254740993}" "2b1{\"n\":9007199254740993}" "3b1{\"n\":9007199254740993}" "4b2{\"n\":9007199254740993}" "4c1{\"n\":9007199254740993}"]`
+	if text := fmt.Sprintf("%q", got); text != want {
+		t.Errorf("got %s\nwant %s", text, want)
+	}
+	page, err := c.ListDeadLetters(messaging.DeadLetterFilter{Limit: 10, Reason: "b", Kind: messaging.Refused})
+	if err != nil || len(page.DeadLetters) != 3 {
+		t.Errorf("%d have the reason (%v), want 3", len(page.DeadLetters), err)
+	}
+	if d, ok, err := c.FindDeadLetter(letters[0].ID); err != nil || !ok || !json.Valid(d.AppendJSON(nil)) {
+		t.Errorf("%+v %t %v", d, ok, err)
+	}
+	if _, ok, err := c.FindDeadLetter("refused-x"); ok || err != nil {
+		t.Errorf("found what is not there: %v", err)
 	}
 }

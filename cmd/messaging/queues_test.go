@@ -246,14 +246,6 @@ func TestRedriveAndReplayIntoARealDjango(t *testing.T) {
 	}
 }
 
-// shell runs a line of Python in Django.
-func (d *django) shell(t *testing.T, line string) {
-	t.Helper()
-	if p := start(t, d.env(), d.python, "../../testdata/django/manage.py", "shell", "-c", line); p.wait() != 0 {
-		t.Fatalf("django shell: %s", p.log)
-	}
-}
-
 func TestVerbsOfQueues(t *testing.T) {
 	s := startService(t)
 	env := []string{"MESSAGING_URL=" + s.url}

@@ -6,10 +6,52 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
+
+func TestTerminationFinishesWhatIsInFlight(t *testing.T) {
+	s := startService(t, "SHUTDOWN_DELAY=300ms")
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	acknowledged := 0
+	stop := make(chan struct{})
+	for range 8 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				status, _ := s.post("/api/messages/send", `{"conversation_id":1,"sender_id":1,"receiver_id":5,"text":"x"}`)
+				if status == http.StatusOK {
+					mu.Lock()
+					acknowledged++
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	time.Sleep(300 * time.Millisecond)
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	eventually(t, 5*time.Second, "readiness is red or the listener closed", func() bool {
+		status, _ := s.get("/health/ready")
+		return status != http.StatusOK
+	})
+	if code := s.wait(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+	close(stop)
+	wg.Wait()
+	s.start(t)
+	_, answer := s.get("/api/stats")
+	if got := int(answer["queue_messages"].(float64)); got < acknowledged {
+		t.Errorf("%d messages were acknowledged, %d are there", acknowledged, got)
+	}
+}
 
 // hangingBackend takes requests and does not answer them. began says that one
 // is there.

@@ -1,0 +1,188 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// binary builds the program once for all tests.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "messaging-test-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "messaging")
+	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	if path, err := binary(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(status)
+}
+
+// program is a started process that the test waits for.
+type program struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	log  *bytes.Buffer
+	done chan struct{}
+	err  error
+}
+
+func start(t *testing.T, env []string, name string, args ...string) *program {
+	t.Helper()
+	p := &program{t: t, cmd: exec.Command(name, args...), log: &bytes.Buffer{}, done: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("%s:\n%s", filepath.Base(name), p.log)
+		}
+	})
+	return p
+}
+
+func (p *program) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
+// terminate ends the program as an operator would, and gives its exit status.
+func (p *program) terminate() int {
+	p.t.Helper()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	return p.wait()
+}
+
+func (p *program) wait() int {
+	p.t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(30 * time.Second):
+		p.t.Fatal("it did not end within 30 seconds")
+	}
+	if exit, ok := errors.AsType[*exec.ExitError](p.err); ok {
+		return exit.ExitCode()
+	}
+	return 0
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+}
+
+// service is the built program with what it needs.
+type service struct {
+	*program
+	url string
+	env []string
+}
+
+func startService(t *testing.T, env ...string) *service {
+	t.Helper()
+	s := &service{env: append([]string{"HTTP_PORT=" + freePort(t), "DATA_DIR=" + t.TempDir(), "DJANGO_API_URL=off", "DISK_MIN_FREE=1MiB"}, env...)}
+	s.url = "http://127.0.0.1:" + strings.TrimPrefix(s.env[0], "HTTP_PORT=")
+	s.start(t)
+	return s
+}
+
+func (s *service) start(t *testing.T) {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.program = start(t, s.env, path, "serve")
+	eventually(t, 20*time.Second, "the service is ready", func() bool {
+		select {
+		case <-s.done:
+			t.Fatalf("the service ended: %s", s.log)
+		default:
+		}
+		status, _ := s.get("/health/ready")
+		return status == http.StatusOK
+	})
+}
+
+func eventually(t *testing.T, within time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(within); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s", within, what)
+		}
+	}
+}
+
+func (s *service) get(path string) (int, map[string]any) { return call(http.MethodGet, s.url+path, "") }
+
+func (s *service) post(path, body string) (int, map[string]any) {
+	return call(http.MethodPost, s.url+path, body)
+}
+
+func call(method, url, body string) (int, map[string]any) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+	if err != nil {
+		return 0, nil
+	}
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, nil
+	}
+	defer response.Body.Close()
+	var answer map[string]any
+	text, _ := io.ReadAll(response.Body)
+	_ = json.Unmarshal(text, &answer)
+	return response.StatusCode, answer
+}
+
+// send sends and gives the id; it must succeed.
+func (s *service) send(t *testing.T, conversation int, text string) string {
+	t.Helper()
+	status, answer := s.post("/api/messages/send", fmt.Sprintf(
+		`{"conversation_id":%d,"sender_id":1,"receiver_id":789,"text":%q,"message_type":"text","priority":"normal","metadata":{}}`, conversation, text))
+	if status != http.StatusOK {
+		t.Fatalf("send: %d %v", status, answer)
+	}
+	return answer["id"].(string)
+}

@@ -1,0 +1,22 @@
+package http_test
+
+import (
+	"strings"
+	"testing"
+
+	rest "github.com/stayafrica/messaging/http"
+)
+
+func TestMetricsAreReadable(t *testing.T) {
+	s := serve(t, rest.Config{LoopbackOnly: true})
+	_, _ = s.do("POST", "/api/messages/send", message)
+	text := s.raw("GET", "/metrics", "", nil).text
+	for _, want := range []string{
+		`messaging_http_request_seconds_bucket{route="/api/messages/send",method="POST",code="200",le="`,
+		"messaging_http_connections ", "messaging_inflight_bytes ",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+}

@@ -1,0 +1,237 @@
+package http_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/engine"
+	rest "github.com/stayafrica/messaging/http"
+	"github.com/stayafrica/messaging/storage"
+	"github.com/stayafrica/messaging/wal"
+)
+
+// served is a server with a real engine on a file system in memory.
+type served struct {
+	t      *testing.T
+	addr   string
+	server *rest.Server
+	// token is sent where a request brings no Authorization of its own.
+	token   string
+	store   *storage.Store
+	log     *wal.Log
+	engine  *engine.Engine
+	backend rest.Backend
+	full    bool
+	control *filling
+}
+
+// filling is a control file whose disk can be full.
+type filling struct {
+	*storage.MemoryControl
+
+	full atomic.Bool
+}
+
+func (f *filling) Update(change func(tx storage.ControlTx) error) error {
+	if f.full.Load() {
+		return syscall.ENOSPC
+	}
+	return f.MemoryControl.Update(change)
+}
+
+func serve(t *testing.T, config rest.Config) *served {
+	t.Helper()
+	return serveEngine(t, config, engine.Config{})
+}
+
+// serveEngine is serve with an engine that is set up otherwise.
+func serveEngine(t *testing.T, config rest.Config, engineConfig engine.Config) *served {
+	t.Helper()
+	control := &filling{MemoryControl: storage.NewMemoryControl()}
+	open := func() (storage.ControlFile, error) { return control, nil }
+	store, err := storage.Open(storage.Config{Dir: "/data", FS: vfs.NewMem(), Control: open, MemTableBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := wal.Open(wal.Config{Store: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	engineConfig.Store, engineConfig.Log = store, log
+	e, err := engine.Open(engineConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &served{t: t, server: rest.New(config), store: store, log: log, engine: e, control: control}
+	if len(config.Tokens) > 0 {
+		s.token = config.Tokens[0].Secret
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.addr = l.Addr().String()
+	done := make(chan error, 1)
+	go func() { done <- s.server.Serve(l) }()
+	if status, answer := s.do("GET", "/api/stats", ""); status != 503 || answer["code"] != "not_ready" {
+		t.Errorf("before it is open: %d %v", status, answer)
+	}
+	s.backend = rest.Backend{
+		Queue: e, DeadLetters: store.Control(), DiskOK: func() bool { return !s.full },
+		Stats: func() messaging.Stats { return e.Stats() },
+	}
+	s.server.Open(s.backend)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = s.server.Shutdown(ctx)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		_ = log.Close()
+		_ = store.Close()
+	})
+	return s
+}
+
+// serve2 is serve for a server that needs a token from the start.
+func serve2(t *testing.T, config rest.Config) *served {
+	t.Helper()
+	s := starting(t, config)
+	s.server.Open(rest.Backend{DiskOK: func() bool { return true }, Stats: func() messaging.Stats { return messaging.Stats{} }})
+	return s
+}
+
+// starting is a server that is not open yet.
+func starting(t *testing.T, config rest.Config) *served {
+	t.Helper()
+	s := &served{t: t, server: rest.New(config)}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.addr = l.Addr().String()
+	go func() { _ = s.server.Serve(l) }()
+	t.Cleanup(func() { _ = s.server.Close() })
+	return s
+}
+
+var client = &http.Client{Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+
+func (s *served) do(method, path, body string) (int, map[string]any) {
+	s.t.Helper()
+	got := s.raw(method, path, body, nil)
+	var members map[string]any
+	if err := json.Unmarshal([]byte(got.text), &members); err != nil && got.text != "" {
+		s.t.Errorf("%s %s: the answer is not JSON: %q", method, path, got.text)
+	}
+	return got.status, members
+}
+
+// answer is what came back, its body read.
+type answer struct {
+	status int
+	header http.Header
+	text   string
+}
+
+func (s *served) raw(method, path, body string, header map[string]string) answer {
+	s.t.Helper()
+	response, err := client.Do(s.request(method, path, body, header))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return answer{response.StatusCode, response.Header, string(text)}
+}
+
+// request makes a request of JSON, unless the header says otherwise.
+func (s *served) request(method, path, body string, header map[string]string) *http.Request {
+	s.t.Helper()
+	request, err := http.NewRequest(method, "http://"+s.addr+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if s.token != "" {
+		request.Header.Set("Authorization", "Bearer "+s.token)
+	}
+	for name, value := range header {
+		request.Header.Set(name, value)
+		if name == "Host" {
+			request.Host = value
+		}
+	}
+	return request
+}
+
+const message = `{"conversation_id":1,"sender_id":2,"receiver_id":789,"text":"Hello!"}`
+
+// talk writes bytes to a connection and reads all that comes back.
+func (s *served) talk(text string) string {
+	s.t.Helper()
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(15 * time.Second))
+	_, _ = io.WriteString(conn, text)
+	answer, _ := io.ReadAll(bufio.NewReader(conn))
+	return string(answer)
+}
+
+// begin opens a request, sends what there is of its body, and leaves it open.
+func (s *served) begin(head, body string) {
+	s.t.Helper()
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = conn.Close() })
+	_, _ = io.WriteString(conn, head+"Host: localhost\r\nContent-Type: application/json\r\n"+body)
+}
+
+const (
+	beginSend      = "POST /api/messages/send HTTP/1.1\r\n"
+	beginBroadcast = "POST /api/messages/broadcast HTTP/1.1\r\n"
+)
+
+// inflight gives how many bytes are accounted for.
+func (s *served) inflight() (bytes int64) {
+	s.t.Helper()
+	text := s.raw("GET", "/metrics", "", nil).text
+	_, after, _ := strings.Cut(text, "\nmessaging_inflight_bytes ")
+	if _, err := fmt.Sscan(after, &bytes); err != nil {
+		s.t.Fatalf("no messaging_inflight_bytes: %v", err)
+	}
+	return bytes
+}
+
+func eventually(t *testing.T, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it did not happen within 10 seconds")
+		}
+	}
+}

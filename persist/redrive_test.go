@@ -1,0 +1,139 @@
+package persist_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/persist"
+)
+
+func TestRedriveOfRefusedOnesSettlesWhatIsStored(t *testing.T) {
+	work(t, func(w *working) {
+		var names []string
+		for i := range 25 {
+			names = append(names, fmt.Sprintf("u%d/%c", i, 'a'+i))
+		}
+		w.dead(messaging.Refused, "no such row", names...)
+		w.backend.set(each(func(name string) persist.Result {
+			return persist.Result{Stored: !strings.HasSuffix(name, "/c"), Error: "still no such row"}
+		}))
+		after(time.Second)
+		j := w.redrive(messaging.RedriveRequest{All: true})
+		after(time.Second)
+		w.wantJob(j.ID, messaging.JobDone, 25, 25, 1)
+		page, err := w.control.ListDeadLetters(messaging.DeadLetterFilter{Limit: 100})
+		if err != nil || len(page.DeadLetters) != 1 || page.Total != 1 {
+			w.Fatalf("%d dead letters are left, %d are counted (%v)", len(page.DeadLetters), page.Total, err)
+		}
+		d := page.DeadLetters[0]
+		if d.Reason != "still no such row" || d.Attempts != 2 || name(d.Message.Body) != "u2/c" {
+			w.Errorf("%+v", d)
+		}
+		if w.jobs.Redriven() != 24 {
+			w.Errorf("%d are counted", w.jobs.Redriven())
+		}
+	})
+}
+
+func TestRedriveHalvesWhatIsRefusedWholeAndWaitsForAnOutage(t *testing.T) {
+	work(t, func(w *working) {
+		w.dead(messaging.Refused, "r", "u/a", "u/b", "u/c", "u/d")
+		w.backend.set(always(persist.Answer{Verdict: persist.Unreached}))
+		after(time.Second)
+		j := w.redrive(messaging.RedriveRequest{Reason: "r"})
+		after(10 * time.Second)
+		w.wantJob(j.ID, messaging.JobRunning, 0, 4, 0)
+		w.backend.set(func(batch []string) persist.Answer {
+			if slices.Contains(batch, "u/b") {
+				return persist.Answer{Verdict: persist.Rejected, Status: 400, Reason: "bad"}
+			}
+			return stored(batch)
+		})
+		after(time.Minute)
+		w.wantJob(j.ID, messaging.JobDone, 4, 4, 1)
+		got, _ := w.backend.log()
+		wantNames(w.T, "stored", got, "u/a", "u/c", "u/d")
+	})
+}
+
+func TestRedriveOfUndeliverableOnesGoesToTheirQueues(t *testing.T) {
+	work(t, func(w *working) {
+		ids := w.dead(messaging.Undeliverable, "nobody", "u/a", "v/b", "u/c")
+		w.dead(messaging.Refused, "other", "u/d")
+		after(time.Second)
+		j := w.redrive(messaging.RedriveRequest{IDs: ids[:2]})
+		after(time.Second)
+		w.wantJob(j.ID, messaging.JobDone, 2, 2, 0)
+		wantNames(w.T, "requeued", w.requeued, "u:u/a@1", "v:v/b@2")
+		w.gone = true
+		j = w.redrive(messaging.RedriveRequest{All: true, Kind: messaging.Undeliverable})
+		after(time.Second)
+		if shown := w.wantJob(j.ID, messaging.JobDone, 1, 1, 1); !strings.Contains(shown.Error, "the log does not have it") {
+			w.Errorf("the job says %q", shown.Error)
+		}
+		if u, r := w.control.DeadLetters(messaging.Undeliverable), w.control.DeadLetters(messaging.Refused); u != 1 || r != 1 {
+			w.Errorf("%d undeliverable and %d refused are left, want 1 and 1", u, r)
+		}
+		if _, err := w.jobs.Redrive(messaging.RedriveRequest{IDs: ids[:1]}); messaging.CodeOf(err) != messaging.CodeNotFound {
+			w.Errorf("one that is gone: %v", err)
+		}
+	})
+}
+
+func TestRedriveOfABroadcastSendsACopyToEachReceiver(t *testing.T) {
+	work(t, func(w *working) {
+		origin := messaging.MessageID{9}
+		base := messaging.Message{ID: origin, Origin: origin, Position: messaging.Position{Sequence: 7}, CreatedAt: time.Now(), Body: []byte(`{"text":"all"}`)}
+		var letters []messaging.DeadLetter
+		for i := range uint32(25) { // more than a batch
+			m := base.CopyTo(i, messaging.Receiver{User: messaging.UserID(fmt.Sprint("u", i)), Quoted: true})
+			letters = append(letters, messaging.DeadLetter{ID: messaging.DeadLetterID(messaging.Refused, m.ID), Kind: messaging.Refused, Reason: "r", FailedAt: time.Now(), Message: m})
+		}
+		if err := w.control.AddDeadLetters(letters); err != nil {
+			w.Fatal(err)
+		}
+		seen := make(map[messaging.MessageID]bool)
+		w.backend.set(stored)
+		after(time.Second)
+		sink := &recording{Sink: w.backend, seen: seen}
+		w.halt()
+		jobs, err := persist.NewJobs(persist.JobsConfig{Store: w.control, History: w.log, DeadLetters: w.control, Sink: sink, BatchSize: 10})
+		if err != nil {
+			w.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(w.Context())
+		done := make(chan error, 1)
+		go func() { done <- jobs.Run(ctx) }()
+		w.jobs, w.halt = jobs, func() { cancel(); <-done }
+		j := w.redrive(messaging.RedriveRequest{All: true})
+		after(time.Second)
+		w.wantJob(j.ID, messaging.JobDone, 1, 1, 0)
+		for i := range letters {
+			if !seen[letters[i].Message.ID] {
+				w.Errorf("the copy for %s was not sent", letters[i].Message.Receiver.User)
+			}
+		}
+		if n := w.control.DeadLetters(messaging.Refused); n != 0 {
+			w.Errorf("%d dead letters are left", n)
+		}
+	})
+}
+
+// recording notes the ids that it delivers.
+type recording struct {
+	persist.Sink
+
+	seen map[messaging.MessageID]bool
+}
+
+func (r *recording) Deliver(ctx context.Context, batch []messaging.Message) persist.Answer {
+	for i := range batch {
+		r.seen[batch[i].ID] = true
+	}
+	return r.Sink.Deliver(ctx, batch)
+}
