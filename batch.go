@@ -36,7 +36,7 @@ func NewBatchReader(r io.Reader) *BatchReader {
 // NewLinesReader reads newline-delimited JSON, a message a line; empty lines
 // are passed over.
 func NewLinesReader(r io.Reader) *BatchReader {
-	l := &lineReader{lines: bufio.NewReaderSize(r, 64<<10)}
+	l := &lineReader{lines: bufio.NewReaderSize(r, 4<<10)}
 	return &BatchReader{next: l.next}
 }
 

@@ -147,6 +147,11 @@ func (e *Engine) Requeue(m *messaging.Message) (refusal string, err error) {
 		return "", internal(err)
 	}
 	defer e.queues.unpin(q)
+	const gone = "the log does not have it any more (MESSAGE_RETENTION_DAYS): send it anew, or delete it"
+	if !e.requeues.enter(m.Position.Sequence) {
+		return gone, nil
+	}
+	defer e.requeues.leave(m.Position.Sequence)
 	entry := entryOf(m, now)
 	entry.Due, entry.Quoted = 0, m.Copy && m.Receiver.Quoted
 	c := &requeueChange{engine: e, queue: q, sequence: m.Position.Sequence, priority: m.Priority, entry: entry}
@@ -154,7 +159,7 @@ func (e *Engine) Requeue(m *messaging.Message) (refusal string, err error) {
 		return "", err
 	}
 	if c.err == nil && !c.done {
-		refusal = "the log does not have it any more (MESSAGE_RETENTION_DAYS): send it anew, or delete it"
+		refusal = gone
 	}
 	return refusal, internal(c.err)
 }
@@ -189,10 +194,11 @@ func (c *requeueChange) Stage(tx *wal.Tx) {
 	}
 	c.done = true
 	o := q.out[c.sequence]
+	spent := o == nil && e.config.MaxDeliveries > 0 && before.Deliveries >= e.config.MaxDeliveries
 	switch {
 	case !stands:
 		e.enterLocked(tx, q, c.priority, c.sequence, c.entry, false)
-	case o != nil && o.doomed:
+	case spent, o != nil && o.doomed:
 		e.moveLocked(tx, q, shelf, c.priority, c.sequence, before, c.entry)
 	}
 }

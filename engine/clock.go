@@ -22,6 +22,7 @@ type clockGuard struct {
 	mono   time.Time
 	now    time.Time // what was given out then
 	parted time.Time // monotonic; zero while the clocks agree
+	untold bool      // they have parted, and nobody was told
 }
 
 func (g *clockGuard) reset(wall, mono time.Time) {
@@ -31,15 +32,14 @@ func (g *clockGuard) reset(wall, mono time.Time) {
 }
 
 // read compares how far both clocks went since they were last read. now is the
-// time to go by; steady is false while the clocks have parted, and jumped true
-// when they have just done so.
-func (g *clockGuard) read(wall, mono time.Time) (now time.Time, steady, jumped bool) {
+// time to go by; steady is false while the clocks have parted.
+func (g *clockGuard) read(wall, mono time.Time) (now time.Time, steady bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	wall = wall.Round(0)
 	elapsed := mono.Sub(g.mono)
 	if drift := wall.Sub(g.wall) - elapsed; drift.Abs() > clockTolerance {
-		jumped = g.parted.IsZero()
+		g.untold = g.untold || g.parted.IsZero()
 		g.parted = mono
 	}
 	if !g.parted.IsZero() && mono.Sub(g.parted) >= clockQuarantine {
@@ -50,5 +50,14 @@ func (g *clockGuard) read(wall, mono time.Time) (now time.Time, steady, jumped b
 		g.now = wall
 	}
 	g.wall, g.mono = wall, mono
-	return g.now, g.parted.IsZero(), jumped
+	return g.now, g.parted.IsZero()
+}
+
+// jumped says, once, that the clocks have parted.
+func (g *clockGuard) jumped() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	untold := g.untold
+	g.untold = false
+	return untold
 }

@@ -67,6 +67,7 @@ type Engine struct {
 	fanouts  chan struct{} // tells Fanout that there is something to do
 	counters counters
 	unfanned unfinished
+	requeues requeues
 	leases   *leases
 	timers   *timers
 	burials  burials
@@ -75,6 +76,7 @@ type Engine struct {
 	// looks bounds how many pages are read at a time.
 	looks       chan struct{}
 	waiting     atomic.Int64
+	granting    atomic.Int64
 	closing     chan struct{}
 	stopWaiting func()
 

@@ -71,7 +71,8 @@ func (e *Engine) whereLocked(q *queue, p messaging.Priority, seq uint64) (shelf 
 	if r, moved := q.recent[seq]; moved {
 		return r.shelf, r.entry, r.shelf != 0, nil
 	}
-	if q.voidLocked(seq) {
+	// Once a clear is durable the disk knows better: what came back since is there.
+	if !q.cleared.durable && q.voidLocked(seq) {
 		return 0, storage.Entry{}, false, nil
 	}
 	for _, shelf := range []storage.Shelf{storage.Queued, storage.Delayed} {
@@ -197,7 +198,7 @@ func (q *queue) headLocked(shelf storage.Shelf, p messaging.Priority) uint64 {
 // standsLocked says whether an entry that was found is where it was found, and
 // is not being handed out.
 func (q *queue) standsLocked(a arrival) bool {
-	if r, moved := q.recent[a.sequence]; (moved && r.shelf != a.shelf) || q.voidLocked(a.sequence) {
+	if r, moved := q.recent[a.sequence]; (moved && r.shelf != a.shelf) || (!q.cleared.durable && q.voidLocked(a.sequence)) {
 		return false
 	}
 	o := q.out[a.sequence]

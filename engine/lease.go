@@ -156,6 +156,17 @@ func (h *leaseHeap) Pop() any {
 	return x
 }
 
+// maxGranting bounds the bodies of messages that wait for the disk until they
+// are handed out under a lease, in bytes; one reader is always let in.
+const maxGranting = 64 << 20
+
+func bodies(found []handed) (n int64) {
+	for i := range found {
+		n += int64(len(found[i].message.Body))
+	}
+	return n
+}
+
 // grant counts messages as delivered once more, durably, and makes the leases
 // under which they are handed out.
 func (e *Engine) grant(q *queue, found []handed, term time.Duration) ([]handed, error) {
@@ -164,6 +175,14 @@ func (e *Engine) grant(q *queue, found []handed, term time.Duration) ([]handed, 
 		return nil, err
 	}
 	defer e.leases.release(len(found))
+	bytes := bodies(found)
+	defer e.granting.Add(-bytes)
+	if all := e.granting.Add(bytes); all > maxGranting && all > bytes {
+		q.putBack(found)
+		err := messaging.Errorf(messaging.CodeOverloaded, "too many readers wait for the disk: try again in a second")
+		err.RetryAfter = time.Second
+		return nil, err
+	}
 	c := &deliveryChange{queue: q, found: found, by: 1}
 	if err := e.log.Commit(c); err != nil {
 		q.putBack(found)

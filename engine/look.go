@@ -104,7 +104,7 @@ func (e *Engine) readPage(q *queue, r *reading, limit int) (*page, error) {
 	var lists [messaging.Priorities][]place
 	found := 0
 	for p := messaging.High; p <= messaging.Low; p++ {
-		if !r.any[p] || (found >= limit && e.config.Weights == nil) {
+		if !r.any[p] || pg.cut || (found >= limit && e.config.Weights == nil) {
 			continue
 		}
 		want := limit
@@ -259,7 +259,10 @@ func (e *Engine) endRead(q *queue, r *reading, pg *page, ok, take bool) (found [
 		q.foldLocked(p)
 	}
 	q.sweepLocked()
-	return found, void || (ok && take && pg.cut && len(found) == 0)
+	// What was on the page went while it was read: there may be more behind it,
+	// and nothing else would wake a waiter for that.
+	gone := len(pg.places) > 0 || (take && len(pg.expired)+len(pg.spent) > 0)
+	return found, void || (ok && gone && len(found) == 0)
 }
 
 // grantLocked gives the messages of a page that nobody has taken or removed
@@ -299,7 +302,7 @@ func (e *Engine) discardLocked(q *queue, places []place, start func(q *queue, do
 // now is the time by which messages become due and expire: the wall clock's,
 // but for its jumps.
 func (e *Engine) now() time.Time {
-	now, _, _ := e.clock.read(e.config.Now(), time.Now())
+	now, _ := e.clock.read(e.config.Now(), time.Now())
 	return now
 }
 

@@ -122,7 +122,7 @@ func (e *Engine) everySteady(ctx context.Context, interval time.Duration, do fun
 			return nil
 		case <-ticker.C:
 		}
-		now, steady, _ := e.clock.read(e.config.Now(), time.Now())
+		now, steady := e.clock.read(e.config.Now(), time.Now())
 		if !steady {
 			continue
 		}

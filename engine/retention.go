@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/stayafrica/messaging"
@@ -47,8 +48,8 @@ func (e *Engine) Retention(ctx context.Context) error {
 // the floor are removed afterwards by one range delete; a crash before it
 // leaves them to the next run.
 func (e *Engine) Trim(ctx context.Context) (uint64, error) {
-	now, steady, jumped := e.clock.read(e.config.Now(), time.Now())
-	if jumped {
+	now, steady := e.clock.read(e.config.Now(), time.Now())
+	if e.clock.jumped() {
 		e.logger.WarnContext(ctx, "the clock was set: retention waits until it has run steadily for ten minutes")
 	}
 	if !steady {
@@ -60,7 +61,8 @@ func (e *Engine) Trim(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	end = min(end, e.keep())
+	end = e.requeues.trim(min(end, e.keep()))
+	defer e.requeues.trimmed()
 	for from := first; from < end && ctx.Err() == nil; from += retentionPage {
 		err := e.trimPage(from, min(end, from+retentionPage))
 		if errors.Is(err, errDueLater) || messaging.CodeOf(err) == messaging.CodeShuttingDown {
@@ -94,6 +96,10 @@ func (e *Engine) keep() uint64 {
 // errDueLater ends a run at a message that is due later, which must stay.
 var errDueLater = errors.New("a message is due later")
 
+// errMoved is errDueLater of an entry that was moved since it was looked at:
+// nothing of the page's change was done.
+var errMoved = fmt.Errorf("%w since it was looked at", errDueLater)
+
 // trimDrops bounds how many queue entries are removed in one commit.
 const trimDrops = 4096
 
@@ -108,7 +114,7 @@ func (e *Engine) trimPage(from, to uint64) error {
 	for i := range records {
 		seq := from + uint64(i)
 		err := t.record(seq, &records[i])
-		if errors.Is(err, errDueLater) {
+		if errors.Is(err, errDueLater) && !errors.Is(err, errMoved) {
 			t.change.floor = seq
 			return errors.Join(t.commit(), errDueLater)
 		}
@@ -147,7 +153,7 @@ type trimmer struct {
 func (t *trimmer) commit() error {
 	err := t.engine.log.Insist(t.change)
 	if err == nil && t.change.delayed {
-		err = errDueLater
+		err = errMoved
 	}
 	t.unpin()
 	t.change = &trimChange{engine: t.engine}
@@ -184,16 +190,24 @@ func (t *trimmer) record(seq uint64, record *wal.Record) error {
 // change is committed at once: it moves no floor, so a crash behind it only
 // leaves less to do.
 func (t *trimmer) drop(seq uint64, p messaging.Priority, user messaging.UserID) error {
-	_, has, err := t.engine.store.Entry(storage.Queued, user, p, seq)
-	if err != nil {
-		return err
-	}
-	if !has {
-		if _, later, err := t.engine.store.Entry(storage.Delayed, user, p, seq); err != nil || !later {
+	// The queue is looked at again behind the other shelf: what becomes due in
+	// between is on neither when its turn comes.
+	for _, shelf := range [...]storage.Shelf{storage.Queued, storage.Delayed, storage.Queued} {
+		_, has, err := t.engine.store.Entry(shelf, user, p, seq)
+		switch {
+		case err != nil:
 			return err
+		case has && shelf == storage.Delayed:
+			return errDueLater
+		case has:
+			return t.take(seq, p, user)
 		}
-		return errDueLater
 	}
+	return nil
+}
+
+// take adds an entry to the change.
+func (t *trimmer) take(seq uint64, p messaging.Priority, user messaging.UserID) error {
 	q, err := t.engine.queues.pin(user)
 	if err != nil {
 		return err
@@ -269,4 +283,52 @@ func (e *Engine) drop(tx *wal.Tx, d drop) {
 	if shelf, entry, ok, err := e.whereLocked(q, d.priority, d.sequence); err == nil && ok {
 		e.removeLocked(tx, q, shelf, d.priority, d.sequence, entry)
 	}
+}
+
+// requeues keeps retention and what comes back into queues apart: retention
+// does not see an entry whose commit is under way when it looks.
+type requeues struct {
+	mu        sync.Mutex
+	end       uint64         // retention lets go of what is below; 0 while it rests
+	sequences map[uint64]int // what is coming back
+}
+
+// enter says that a message comes back, until leave; false says that retention
+// is letting go of it.
+func (r *requeues) enter(seq uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if seq < r.end {
+		return false
+	}
+	if r.sequences == nil {
+		r.sequences = make(map[uint64]int)
+	}
+	r.sequences[seq]++
+	return true
+}
+
+func (r *requeues) leave(seq uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sequences[seq]--; r.sequences[seq] == 0 {
+		delete(r.sequences, seq)
+	}
+}
+
+// trim gives how far retention may go, at most to end, until trimmed.
+func (r *requeues) trim(end uint64) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for seq := range r.sequences {
+		end = min(end, seq)
+	}
+	r.end = end
+	return end
+}
+
+func (r *requeues) trimmed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.end = 0
 }

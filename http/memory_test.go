@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -81,4 +82,33 @@ func (s *served) wantOverloadedSoon() {
 		}
 	}
 	s.t.Error("the memory is not accounted for")
+}
+
+func TestBatchThatHasNotBegunHoldsLittle(t *testing.T) {
+	for _, media := range []string{"application/json", "application/x-ndjson"} {
+		t.Run(media, func(t *testing.T) {
+			s := serve(t, rest.Config{LoopbackOnly: true, MaxInflightBytes: 1 << 20})
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			const n = 200
+			var conns []net.Conn
+			for range n {
+				c := s.dial()
+				fmt.Fprintf(c, "POST /api/messages/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: 500\r\n\r\n{", media)
+				conns = append(conns, c)
+			}
+			time.Sleep(500 * time.Millisecond)
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			for _, c := range conns {
+				_ = c.Close()
+			}
+			each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / n
+			t.Logf("%d bytes each", each)
+			if each > 40_000 {
+				t.Errorf("a batch of which one byte has arrived holds %d bytes, none of which counts", each)
+			}
+		})
+	}
 }

@@ -42,7 +42,7 @@ func (d *Django) account(text []byte, batch []messaging.Message) Answer {
 	if !ok {
 		return Answer{Verdict: Mismatched, Reason: "its numbers do not account for the batch"}
 	}
-	return Answer{Verdict: Accounted, Results: results}
+	return Answer{Verdict: Accounted, Results: results, Old: *said.Persisted == 0}
 }
 
 func allStored(n int) Answer {

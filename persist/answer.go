@@ -65,6 +65,8 @@ type Answer struct {
 	Verdict Verdict
 	// Results has one for each message, in the batch's order, when Accounted.
 	Results []Result
+	// Old says that it stored nothing now: what it has, it had before.
+	Old bool
 	// Status is the HTTP status, 0 where there was none.
 	Status int
 	// Reason says in a sentence what was wrong.

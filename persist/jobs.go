@@ -181,7 +181,7 @@ func (j *Jobs) startable(ctx context.Context) (list []startable) {
 // work runs one job to its end, or to the end of the context; then it goes on
 // at the next start.
 func (j *Jobs) work(ctx context.Context, x *job) {
-	err := j.protected(ctx, x)
+	err := j.persevere(ctx, x)
 	stopping := ctx.Err() != nil
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -208,6 +208,28 @@ func (j *Jobs) work(ctx context.Context, x *job) {
 	}
 	j.logger.InfoContext(ctx, "a job ended", "job", r.ID, "kind", r.Kind, "state", r.State, "done", r.Done, "total", r.Total, "failed", r.Failed)
 }
+
+// persevere runs a job; while the disk is full it waits, as the drain does, and
+// then goes on where it was.
+func (j *Jobs) persevere(ctx context.Context, x *job) error {
+	for told := false; ; told = true {
+		err := j.protected(ctx, x)
+		if messaging.CodeOf(err) != messaging.CodeDiskFull {
+			return err
+		}
+		if !told {
+			j.logger.WarnContext(ctx, "a job waits for room on the disk", "job", x.record.ID, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(fullDiskPause):
+		}
+	}
+}
+
+// fullDiskPause is how long a job waits for room on the disk between two tries.
+const fullDiskPause = 5 * time.Second
 
 // protected turns a panic into the failure of the one job.
 func (j *Jobs) protected(ctx context.Context, x *job) (err error) {
@@ -334,7 +356,8 @@ func (j *Jobs) CancelJob(id string) (messaging.Job, bool, error) {
 	if err := j.save(&cancelled); err != nil {
 		return messaging.Job{}, true, err
 	}
-	x.record, x.stopped = cancelled, true
+	// Only these: what the job reads of its record while it runs is never written.
+	x.record.State, x.record.FinishedAt, x.stopped = cancelled.State, cancelled.FinishedAt, true
 	if x.cancel != nil {
 		x.cancel()
 	}

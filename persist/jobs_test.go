@@ -76,3 +76,19 @@ func TestForgottenJobDoesNotComeBack(t *testing.T) {
 		}
 	})
 }
+
+func TestJobWaitsWhileTheDiskIsFull(t *testing.T) {
+	work(t, func(w *working) {
+		w.dead(messaging.Undeliverable, "nobody acknowledged it", "u1/a", "u2/b")
+		w.full.Store(true)
+		j := w.redrive(messaging.RedriveRequest{All: true})
+		after(time.Hour)
+		w.wantJob(j.ID, messaging.JobRunning, 0, 2, 0)
+		w.full.Store(false)
+		after(time.Minute)
+		w.wantJob(j.ID, messaging.JobDone, 2, 2, 0)
+		if len(w.requeued) != 2 {
+			t.Errorf("requeued are %v", w.requeued)
+		}
+	})
+}

@@ -255,3 +255,29 @@ func TestErrorOfTheOnlyMessageIsToldAsAnOutage(t *testing.T) {
 		})
 	}
 }
+
+// A backend whose database is full or read-only still knows what it has.
+func TestWhatTheBackendHadBeforeIsNoEvidence(t *testing.T) {
+	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
+		b.set(func(batch []string) persist.Answer {
+			a := persist.Answer{Verdict: persist.Accounted, Status: 200, Old: true}
+			for _, n := range batch {
+				if n == "old/0" {
+					a.Results = append(a.Results, persist.Result{Stored: true}) // "duplicates": 1
+				} else {
+					a.Results = append(a.Results, persist.Result{Error: "cannot execute INSERT in a read-only transaction"})
+				}
+			}
+			return a
+		})
+		l.add("new/1")
+		after(200 * time.Millisecond)
+		for range 30 {
+			l.add("old/0")
+			after(30 * time.Second)
+		}
+		if dead := l.deadTexts(); len(dead) > 0 {
+			t.Errorf("dead letters %v while nothing is stored", dead)
+		}
+	})
+}

@@ -78,7 +78,7 @@ func (j *Jobs) redrive(ctx context.Context, x *job) error {
 		}
 		for i := range page.DeadLetters {
 			// What failed since, perhaps by this job, is not its own.
-			if d := &page.DeadLetters[i]; !d.FailedAt.After(x.record.CreatedAt) {
+			if d := &page.DeadLetters[i]; !r.failedSince(d) {
 				if err := r.letter(ctx, d); err != nil {
 					return err
 				}
@@ -94,6 +94,12 @@ func (j *Jobs) redrive(ctx context.Context, x *job) error {
 	}
 }
 
+// failedSince says whether a letter failed since the job was started. What is
+// dated into the future, by a clock that ran ahead, did not.
+func (r *redriver) failedSince(d *messaging.DeadLetter) bool {
+	return d.FailedAt.After(r.job.record.CreatedAt) && !d.FailedAt.After(time.Now())
+}
+
 // named redrives the letters that were named. It begins anew after a restart:
 // those that are done are gone.
 func (r *redriver) named(ctx context.Context, ids []string) error {
@@ -102,7 +108,7 @@ func (r *redriver) named(ctx context.Context, ids []string) error {
 		if err != nil {
 			return err
 		}
-		if ok && !letter.FailedAt.After(r.job.record.CreatedAt) {
+		if ok && !r.failedSince(&letter) {
 			if err := r.letter(ctx, &letter); err != nil {
 				return err
 			}

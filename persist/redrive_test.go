@@ -8,8 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/persist"
+	"github.com/stayafrica/messaging/storage"
 )
 
 func TestRedriveOfRefusedOnesSettlesWhatIsStored(t *testing.T) {
@@ -136,4 +139,64 @@ func (r *recording) Deliver(ctx context.Context, batch []messaging.Message) pers
 		r.seen[batch[i].ID] = true
 	}
 	return r.Sink.Deliver(ctx, batch)
+}
+
+func TestRedriveTakesWhatAClockThatRanAheadHasDated(t *testing.T) {
+	work(t, func(w *working) {
+		w.numbered(1)
+		m := w.log.messages[0]
+		m.Receiver.User = "u"
+		id := messaging.DeadLetterID(messaging.Refused, m.ID)
+		for _, q := range []messaging.RedriveRequest{{IDs: []string{id}}, {All: true}} {
+			if err := w.control.AddDeadLetters([]messaging.DeadLetter{{ID: id, Kind: messaging.Refused, Reason: "r", FailedAt: time.Now().Add(time.Hour), Message: m}}); err != nil {
+				w.Fatal(err)
+			}
+			j := w.redrive(q)
+			after(time.Second)
+			w.wantJob(j.ID, messaging.JobDone, 1, 1, 0)
+			if n := w.control.DeadLetters(messaging.Refused); n != 0 {
+				w.Errorf("the job is done and the letter still there (%+v)", q)
+			}
+		}
+	})
+}
+
+// In real time: in a bubble the race detector would not see it.
+func TestCancelBesideARedriveIsNoRace(t *testing.T) {
+	store, err := storage.Open(storage.Config{Dir: "/data", FS: vfs.NewMem(), Control: storage.NewMemoryControl().Open, MemTableBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	control := store.Control()
+	for i := range 200 {
+		m := messaging.Message{ID: messaging.MessageID{15: byte(i)}, Position: messaging.Position{Sequence: uint64(i + 1)}, Receiver: messaging.Receiver{User: "u"}, Body: []byte("{}")}
+		if err := control.AddDeadLetters([]messaging.DeadLetter{{ID: messaging.DeadLetterID(messaging.Undeliverable, m.ID), Kind: messaging.Undeliverable, Reason: "r", FailedAt: time.Now(), Message: m}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	jobs, err := persist.NewJobs(persist.JobsConfig{
+		Store: control, History: history{newLog()}, DeadLetters: control,
+		Requeue: func(*messaging.Message) (string, error) { time.Sleep(time.Millisecond); return "", nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- jobs.Run(ctx) }()
+	j, err := jobs.Redrive(messaging.RedriveRequest{All: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(20 * time.Millisecond)
+	if _, _, err := jobs.CancelJob(j.ID); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	t.Log(control.DeadLetters(messaging.Undeliverable), "left")
 }

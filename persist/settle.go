@@ -77,7 +77,9 @@ func (r *run) account(f *flight, part []*item, a Answer, now time.Time) {
 	outage := stored == 0 && len(part) > 1 && !hinted
 	switch {
 	case stored > 0:
-		r.evidence.sawStored(now)
+		if !a.Old { // what it had before says nothing of what it takes now
+			r.evidence.sawStored(now)
+		}
 		r.counters.persisted.Add(uint64(stored))
 	case outage:
 		r.evidence.void()

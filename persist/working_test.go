@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,6 +41,8 @@ type working struct {
 	// log does not have them.
 	requeued []string
 	gone     bool
+	// full says that the disk is.
+	full atomic.Bool
 
 	jobs *persist.Jobs
 	halt func()
@@ -69,6 +72,9 @@ func (w *working) start() {
 	jobs, err := persist.NewJobs(persist.JobsConfig{
 		Store: w.control, History: w.log, DeadLetters: w.control, Sink: w.backend, BatchSize: 10,
 		Requeue: func(m *messaging.Message) (string, error) {
+			if w.full.Load() {
+				return "", storage.ErrDiskFull
+			}
 			if w.gone {
 				return "the log does not have it", nil
 			}

@@ -23,6 +23,15 @@ import (
 
 // deadLetterRecord is a dead letter as it is stored.
 type deadLetterRecord struct {
+	DeadLetterFields
+
+	// LatestAt is when its latest recipient failed: it is kept for that one.
+	LatestAt time.Time `json:"latest_at,omitzero"`
+}
+
+// DeadLetterFields are those of a [messaging.DeadLetter], under the names under
+// which they are stored.
+type DeadLetterFields struct {
 	ID         string                   `json:"id"`
 	Kind       messaging.DeadLetterKind `json:"kind"`
 	Reason     string                   `json:"reason"`
@@ -33,7 +42,9 @@ type deadLetterRecord struct {
 	Message    messaging.Message        `json:"message"`
 }
 
-func (r *deadLetterRecord) letter() messaging.DeadLetter { return messaging.DeadLetter(*r) }
+func (r *deadLetterRecord) letter() messaging.DeadLetter {
+	return messaging.DeadLetter(r.DeadLetterFields)
+}
 
 // deadCounts are how many dead letters there are of each kind, kept in memory
 // for metrics and listings.
@@ -153,13 +164,15 @@ func (tx *deadTx) add(d *messaging.DeadLetter) error {
 		return err
 	}
 	if record == nil {
-		record = new(deadLetterRecord)
-		*record = deadLetterRecord(*d)
+		record = &deadLetterRecord{DeadLetterFields: DeadLetterFields(*d)}
 		record.ID, record.Recipients = id, 0
 		tx.more[d.Kind]++
 	}
 	record.Recipients++
 	record.Attempts = max(record.Attempts, d.Attempts)
+	if d.FailedAt.After(record.FailedAt) && d.FailedAt.After(record.LatestAt) {
+		record.LatestAt = d.FailedAt
+	}
 	return tx.write(record)
 }
 
@@ -286,19 +299,17 @@ func (c *Control) DropDeadLetter(id string) (ok bool, err error) {
 	}
 }
 
-// ExpireDeadLetters removes the dead letters that failed before a time, and
-// says how many they were.
+// ExpireDeadLetters removes the dead letters of which no recipient failed since
+// a time, and says how many they were.
 func (c *Control) ExpireDeadLetters(before time.Time) (n int, err error) {
+	old := func(d *deadLetterRecord) bool { return d.FailedAt.Before(before) && d.LatestAt.Before(before) }
 	filter := messaging.DeadLetterFilter{Limit: 1000}
 	for {
-		page, err := c.ListDeadLetters(filter)
+		page, err := c.listDead(filter, old)
 		if err != nil {
 			return n, err
 		}
 		for i := range page.DeadLetters {
-			if !page.DeadLetters[i].FailedAt.Before(before) {
-				continue
-			}
 			if _, err := c.DropDeadLetter(page.DeadLetters[i].ID); err != nil {
 				return n, err
 			}

@@ -250,3 +250,23 @@ func TestDeadLetters(t *testing.T) {
 		t.Errorf("found what is not there: %v", err)
 	}
 }
+
+func TestARecipientThatFailedLaterIsKeptForItsTime(t *testing.T) {
+	s := openDisk(t, t.TempDir())
+	defer closeStore(t, s)
+	c := s.Control()
+	if err := group(c, "r", 0); err != nil {
+		t.Fatal(err)
+	}
+	m := listed(t, c)[0].Message
+	late := m.CopyTo(1, messaging.Receiver{User: "u1", Quoted: true})
+	if err := c.AddDeadLetters([]messaging.DeadLetter{{ID: messaging.DeadLetterID(messaging.Refused, late.ID), Kind: messaging.Refused, Reason: "r", Attempts: 1, FailedAt: time.Unix(1000, 0), Message: late}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ExpireDeadLetters(time.Unix(500, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if left := listed(t, c); len(left) != 1 {
+		t.Errorf("%d letters are left: the one that failed at 1000 went with that of 100", len(left))
+	}
+}

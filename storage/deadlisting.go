@@ -17,7 +17,13 @@ const (
 
 // ListDeadLetters gives one page of the listing, in the order of ids. A page
 // ends before its limit where it has grown too large; it has at least one.
-func (c *Control) ListDeadLetters(f messaging.DeadLetterFilter) (page messaging.DeadLetterPage, err error) {
+func (c *Control) ListDeadLetters(f messaging.DeadLetterFilter) (messaging.DeadLetterPage, error) {
+	return c.listDead(f, func(d *deadLetterRecord) bool {
+		return (f.Kind == "" || d.Kind == f.Kind) && (f.Reason == "" || d.Reason == f.Reason)
+	})
+}
+
+func (c *Control) listDead(f messaging.DeadLetterFilter, wanted func(*deadLetterRecord) bool) (page messaging.DeadLetterPage, err error) {
 	page.Total = c.deadTotal(f.Kind)
 	from := f.After
 	if from != "" {
@@ -37,7 +43,7 @@ func (c *Control) ListDeadLetters(f messaging.DeadLetterFilter) (page messaging.
 			if record, err = decodeDeadLetter(id, sealed); err != nil {
 				return false
 			}
-			if matches(f, record) {
+			if wanted(record) {
 				bytes += len(sealed)
 				page.DeadLetters = append(page.DeadLetters, record.letter())
 			}
@@ -53,10 +59,6 @@ func (c *Control) deadTotal(kind messaging.DeadLetterKind) int {
 		return int(c.DeadLetters(kind)) //nolint:gosec // a count of what is on disk
 	}
 	return int(c.DeadLetters(messaging.Refused) + c.DeadLetters(messaging.Undeliverable)) //nolint:gosec // same
-}
-
-func matches(f messaging.DeadLetterFilter, d *deadLetterRecord) bool {
-	return (f.Kind == "" || d.Kind == f.Kind) && (f.Reason == "" || d.Reason == f.Reason)
 }
 
 // FindDeadLetter gives one dead letter; ok is false where there is none.
