@@ -81,6 +81,7 @@ const (
 	controlName = "control.db"
 	lockName    = "LOCK"
 	reserveName = "reserve"
+	repairName  = "repair" // there while a repair puts files in their places
 )
 
 // Open opens or creates the store. What it finds must be whole: it holds at
@@ -98,6 +99,9 @@ func Open(config Config) (*Store, error) {
 
 func (s *Store) open() error {
 	if err := s.prepareDirectory(); err != nil {
+		return err
+	}
+	if err := s.refuseHalfRepaired(); err != nil {
 		return err
 	}
 	fresh, err := s.isFresh()
@@ -120,6 +124,14 @@ func (s *Store) open() error {
 		return err
 	}
 	return s.recover(identity)
+}
+
+func (s *Store) refuseHalfRepaired() error {
+	cut, err := s.exists(repairName)
+	if err == nil && cut {
+		return fmt.Errorf("%w: a repair of %s was cut off: run `messaging repair` again", ErrDamaged, s.config.Dir)
+	}
+	return err
 }
 
 // prepareDirectory makes the directory ours: there, private, locked, and with

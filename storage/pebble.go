@@ -22,14 +22,21 @@ func (s *Store) memTableBytes() uint64 { return cmp.Or(s.config.MemTableBytes, 3
 // openPebble opens one database; mustExist refuses to make an empty one where
 // there should be one, which Pebble does when its manifest is gone.
 func (s *Store) openPebble(dir string, mustExist bool) (*pebble.DB, error) {
+	return s.openPebbleWith(dir, func(o *pebble.Options) { o.ErrorIfNotExists, o.ErrorIfExists = mustExist, !mustExist })
+}
+
+// readPebble opens a database without writing anything where it stands.
+func (s *Store) readPebble(dir string) (*pebble.DB, error) {
+	return s.openPebbleWith(dir, func(o *pebble.Options) { o.ReadOnly, o.ErrorIfNotExists = true, true })
+}
+
+func (s *Store) openPebbleWith(dir string, adjust func(*pebble.Options)) (*pebble.DB, error) {
 	cache := pebble.NewCache(cmp.Or(s.config.CacheBytes, 96<<20))
 	defer cache.Unref()
 	options := &pebble.Options{
 		FS:                          s.pebbleFS(),
 		Cache:                       cache,
 		FormatMajorVersion:          pebbleFormat,
-		ErrorIfNotExists:            mustExist,
-		ErrorIfExists:               !mustExist,
 		MemTableSize:                s.memTableBytes(),
 		MemTableStopWritesThreshold: memTablesMax,
 		L0CompactionThreshold:       4,
@@ -40,6 +47,7 @@ func (s *Store) openPebble(dir string, mustExist bool) (*pebble.DB, error) {
 		Logger:                      pebbleLogger{s},
 		EventListener:               s.events(),
 	}
+	adjust(options)
 	for i := range options.Levels {
 		options.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
