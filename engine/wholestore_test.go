@@ -25,7 +25,7 @@ type disk struct {
 
 func openDisk(tb testing.TB, dir string) (*disk, error) {
 	tb.Helper()
-	store, err := storage.Open(storage.Config{Dir: dir, MemTableBytes: 1 << 20, Fatal: func(err error) { panic(err) }})
+	store, err := storage.Open(storage.Config{Dir: dir, MemTableBytes: 1 << 20, Fatal: func(err error) { tb.Errorf("fatal: %v", err) }})
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"encoding/binary"
 	"strings"
 
 	"github.com/stayafrica/messaging"
@@ -90,5 +89,3 @@ func (v *verifier) checkLetters(tx ControlTx) {
 		return true
 	})
 }
-
-func countValue(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }

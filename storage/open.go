@@ -31,6 +31,9 @@ var (
 	ErrDiskFull error = &messaging.Error{Code: messaging.CodeDiskFull, Message: "the disk is full: nothing was stored; free some space"}
 )
 
+// howToRepair is what to do about damage, for a person.
+const howToRepair = "restore it if you can; else `messaging verify` says what is wrong and `messaging repair` keeps what is whole; delete nothing"
+
 // Format is the version of everything that is on disk.
 const Format = 1
 
@@ -71,6 +74,7 @@ type Store struct {
 	control *Control
 	meta    Meta
 	reserve *reserve
+	held    *heldFS     // below the database
 	closers []io.Closer // closed last to first, behind the database
 }
 
@@ -193,8 +197,8 @@ func (s *Store) isFresh() (bool, error) {
 	}
 	switch {
 	case hasControl && !hasMessages:
-		return false, fmt.Errorf("%w: %s is there and %s is not: put the missing directory back from where it went, or restore a back-up",
-			ErrDamaged, s.path(controlName), s.path(messagesDir))
+		return false, fmt.Errorf("%w: %s is there and %s is not: put the missing directory back from where it went; %s",
+			ErrDamaged, s.path(controlName), s.path(messagesDir), howToRepair)
 	case hasMessages && !hasControl:
 		return false, s.refuseWithoutControl()
 	}
@@ -216,8 +220,8 @@ func (s *Store) refuseWithoutControl() error {
 		return err
 	}
 	if meta.Last != 0 {
-		return fmt.Errorf("%w: %s is there and %s is not: put the missing file back from where it went, or restore a back-up",
-			ErrDamaged, s.path(messagesDir), s.path(controlName))
+		return fmt.Errorf("%w: %s is there and %s is not: put the missing file back from where it went; %s",
+			ErrDamaged, s.path(messagesDir), s.path(controlName), howToRepair)
 	}
 	return s.createControl(meta.StoreID)
 }
@@ -298,11 +302,14 @@ func (s *Store) recover(id identity) error {
 		return err
 	}
 	if meta.Last < mark.Sequence || meta.Generation < mark.Generation {
-		return fmt.Errorf("%w: it holds messages up to %d (generation %d), but %d (generation %d) was acknowledged: files are missing or were cut; restore them, and do not delete anything",
-			ErrDamaged, meta.Last, meta.Generation, mark.Sequence, mark.Generation)
+		return fmt.Errorf("%w: it holds messages up to %d (generation %d), but %d (generation %d) was acknowledged: files are missing or were cut; %s",
+			ErrDamaged, meta.Last, meta.Generation, mark.Sequence, mark.Generation, howToRepair)
 	}
 	if err := s.checkTail(meta); err != nil {
 		return err
+	}
+	if err := s.held.release(); err != nil {
+		s.logger.Warn("old files could not be removed; the next start tries again", "error", err)
 	}
 	meta.Generation++
 	s.meta = meta

@@ -31,10 +31,11 @@ func (s *Store) readPebble(dir string) (*pebble.DB, error) {
 }
 
 func (s *Store) openPebbleWith(dir string, adjust func(*pebble.Options)) (*pebble.DB, error) {
+	s.held = &heldFS{FS: s.pebbleFS()}
 	cache := pebble.NewCache(cmp.Or(s.config.CacheBytes, 96<<20))
 	defer cache.Unref()
 	options := &pebble.Options{
-		FS:                          s.pebbleFS(),
+		FS:                          s.held,
 		Cache:                       cache,
 		FormatMajorVersion:          pebbleFormat,
 		MemTableSize:                s.memTableBytes(),
@@ -62,7 +63,7 @@ func (s *Store) openPebbleWith(dir string, adjust func(*pebble.Options)) (*pebbl
 func (s *Store) openError(dir string, err error) error {
 	switch {
 	case pebble.IsCorruptionError(err), errors.Is(err, pebble.ErrDBDoesNotExist), errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %s cannot be opened: %w; restore it, and do not delete anything", ErrDamaged, dir, err)
+		return fmt.Errorf("%w: %s cannot be opened: %w; %s", ErrDamaged, dir, err, howToRepair)
 	case isDiskFull(err):
 		return fmt.Errorf("%w: %w", ErrDiskFull, err)
 	}

@@ -237,3 +237,24 @@ func hasStore(dir string) bool {
 	}
 	return err != nil
 }
+
+// OpenToRead opens a store that no process has open, to look at it: nothing is
+// written, and nothing is checked. Only the methods that read may be called.
+func OpenToRead(dir string) (*Store, error) {
+	lock, err := lockToRead(dir)
+	if err != nil {
+		return nil, err
+	}
+	report := Report{}
+	v := newVerifier(CheckConfig{Dir: dir}, &report)
+	s := v.store
+	s.closers = append(s.closers, lock)
+	v.openControl()
+	if s.db, err = s.readPebble(s.path(messagesDir)); err == nil {
+		s.meta, err = s.readMeta()
+	}
+	if err != nil || s.control == nil {
+		return nil, errors.Join(fmt.Errorf("%w: it cannot be opened as it is: see `messaging verify`", ErrDamaged), err, s.closeAll())
+	}
+	return s, nil
+}
