@@ -10,6 +10,7 @@ import (
 
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/storage"
+	"github.com/stayafrica/messaging/wal"
 )
 
 // contents is what a store holds, for comparison: every message of the log by
@@ -22,33 +23,39 @@ type contents struct {
 
 func (d *disk) contents() contents {
 	d.Helper()
-	c := contents{bodies: make(map[uint64]string), queues: make(map[messaging.UserID][]uint64)}
-	for from := (messaging.Position{Sequence: 1}); ; {
-		page, next, err := d.log.Read(from, 10_000, 1<<30)
-		if err != nil {
-			d.Fatal(err)
-		}
-		if len(page) == 0 {
-			break
-		}
-		for i := range page {
-			if !page[i].Stored {
-				c.bodies[page[i].Position.Sequence] = string(page[i].Body)
-			}
-		}
-		from = next
+	c, err := contentsOf(d.store)
+	if err != nil {
+		d.Fatal(err)
 	}
+	return c
+}
+
+func contentsOf(store *storage.Store) (contents, error) {
+	c := contents{bodies: make(map[uint64]string), queues: make(map[messaging.UserID][]uint64)}
+	errs := []error{store.Records(0, ^uint64(0), func(seq uint64, raw []byte) (bool, error) {
+		record, err := wal.DecodeRecord(raw)
+		if err != nil {
+			return false, fmt.Errorf("%w: record %d: %w", storage.ErrDamaged, seq, err)
+		}
+		if !record.Lost {
+			c.bodies[seq] = string(record.Message.Body)
+		}
+		return true, nil
+	})}
 	for _, shelf := range []storage.Shelf{storage.Queued, storage.Delayed} {
-		err := d.store.AllEntries(shelf, func(user messaging.UserID, _ messaging.Priority, seq uint64) bool {
+		errs = append(errs, store.AllEntries(shelf, func(user messaging.UserID, _ messaging.Priority, seq uint64) bool {
 			c.queues[user] = append(c.queues[user], seq)
 			return true
-		})
-		if err != nil {
-			d.Fatal(err)
+		}))
+	}
+	for filter := (messaging.DeadLetterFilter{Limit: 100}); ; {
+		page, err := store.Control().ListDeadLetters(filter)
+		errs = append(errs, err)
+		c.dead += len(page.DeadLetters)
+		if filter.After = page.Next; filter.After == "" || err != nil {
+			return c, errors.Join(errs...)
 		}
 	}
-	c.dead = int(d.store.Control().DeadLetters(messaging.Refused) + d.store.Control().DeadLetters(messaging.Undeliverable))
-	return c
 }
 
 // layers makes a store that has tables and a write-ahead log with something in

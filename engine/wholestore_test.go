@@ -53,8 +53,15 @@ func mustOpenDisk(tb testing.TB, dir string) *disk {
 func (d *disk) close() {
 	d.Helper()
 	err := d.log.Close()
-	err = errors.Join(err, d.store.Control().SaveWatermark(storage.Watermark{Sequence: d.log.Durable(), Generation: d.log.Generation()}), d.store.Close())
-	if err != nil {
+	d.saveWatermark()
+	if err = errors.Join(err, d.store.Close()); err != nil {
+		d.Fatal(err)
+	}
+}
+
+func (d *disk) saveWatermark() {
+	d.Helper()
+	if err := d.store.Control().SaveWatermark(storage.Watermark{Sequence: d.log.Durable(), Generation: d.log.Generation()}); err != nil {
 		d.Fatal(err)
 	}
 }
