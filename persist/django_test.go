@@ -197,7 +197,7 @@ func TestRequestToDjango(t *testing.T) {
 	}
 }
 
-func TestRedirectIsNotFollowed(t *testing.T) { // fact 7
+func TestFact7RedirectIsNotFollowed(t *testing.T) {
 	var followed atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/x/" {

@@ -163,21 +163,29 @@ func (r *run) doubt(f *flight, part []*item, a Answer, now time.Time) {
 
 // conclude judges what a flight had refused while it stood alone. Of several
 // messages that went together some must have been stored meanwhile; where none
-// was, the backend refuses everything, and that is an outage.
+// was, the backend refuses everything, and that is an outage. Where some was, the
+// refused ones are tried once more: an outage may have ended in their midst.
 func (r *run) conclude(f *flight, now time.Time) {
 	if len(f.refused) == 0 {
 		return
 	}
 	var dead []refusal
+	again := 0
 	for _, refused := range f.refused {
-		if (f.size == 1 && r.evidence.speaksAgainst(refused.item.firstTry)) || (f.size > 1 && r.evidence.since(f.began)) {
+		it := refused.item
+		poison := (f.size == 1 && r.evidence.speaksAgainst(it.firstTry)) || (f.size > 1 && r.evidence.since(f.began))
+		if poison && it.doubted {
 			dead = append(dead, refused)
 			continue
 		}
-		r.setAside(f, refused.item, now)
+		if poison {
+			it.doubted, it.alone = true, true
+			again++
+		}
+		r.setAside(f, it, now)
 	}
 	r.bury(f, dead, now)
-	if len(dead) == 0 {
+	if len(dead)+again == 0 {
 		if len(f.refused) > 1 {
 			r.evidence.void()
 		}

@@ -28,6 +28,7 @@ type item struct {
 	attempts int
 	// alone says that it must be tried in a batch of its own.
 	alone   bool
+	doubted bool // it was refused alone, while others were stored
 	settled bool
 }
 
