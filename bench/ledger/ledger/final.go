@@ -1,0 +1,82 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// get reads a page of the service.
+func (w *wire) get(path string, into any) error {
+	status, answer, err := w.do(http.MethodGet, path, "", "", nil)
+	if err != nil {
+		return err
+	}
+	if status != http.StatusOK {
+		return fmt.Errorf("%w: %s: %d %.300q", errAnswer, path, status, answer)
+	}
+	return json.Unmarshal(answer, into)
+}
+
+// readQueues reads every queue to its end. It takes under leases and lets them
+// be, so that another judge finds the same after a restart.
+func readQueues(base string, p Plan) (map[int][]received, error) {
+	w, err := newWire(base)
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	left := make(map[int][]received)
+	for user := range p.Users {
+		for {
+			var raw jsontext.Value
+			if err := w.get(fmt.Sprintf("/api/messages/queue/%s?max_count=1000&lease=3600", userName(user)), &raw); err != nil {
+				return nil, fmt.Errorf("read the queue of user %s: %w", userName(user), err)
+			}
+			page, err := readAnswer(raw)
+			if err != nil {
+				return nil, err
+			}
+			if len(page) == 0 {
+				break
+			}
+			left[user] = append(left[user], page...)
+		}
+	}
+	return left, nil
+}
+
+// readDeadLetters lists the messages that are dead letters.
+func readDeadLetters(base string) (list []received, err error) {
+	w, err := newWire(base)
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	for after := ""; ; {
+		var page struct {
+			Letters []struct {
+				Message jsontext.Value `json:"message"`
+			} `json:"dead_letters"`
+			Next *string `json:"next"`
+		}
+		if err := w.get("/api/dead-letters?limit=1000&after="+url.QueryEscape(after), &page); err != nil {
+			return nil, fmt.Errorf("list the dead letters: %w", err)
+		}
+		for _, letter := range page.Letters {
+			m, err := receive(letter.Message)
+			if err != nil && !errors.Is(err, errNotOurs) {
+				return nil, err
+			}
+			list = append(list, m)
+		}
+		if page.Next == nil {
+			return list, nil
+		}
+		after = *page.Next
+	}
+}

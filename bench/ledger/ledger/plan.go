@@ -1,0 +1,247 @@
+package ledger
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+)
+
+// Plan derives all that a run sends from its seed: call n is the same however
+// often it is made.
+type Plan struct {
+	Seed          uint64
+	Users         int
+	Conversations int
+}
+
+// kind is what a call is.
+type kind uint8
+
+const (
+	single kind = iota
+	batch
+	broadcast
+)
+
+// Bounds of what one call carries. A broadcast of this size enters the queues in
+// its own commit.
+const (
+	maxBatch      = 40
+	maxRecipients = 20
+)
+
+// Ref is the place of a message in the plan: its call, and its number within a
+// batch. The copies of a broadcast share one and differ by user.
+type Ref struct {
+	Call  uint64
+	Index int
+}
+
+func (r Ref) String() string { return strconv.FormatUint(r.Call, 10) + "." + strconv.Itoa(r.Index) }
+
+func parseRef(s string) (r Ref, ok bool) {
+	call, index, ok := strings.Cut(s, ".")
+	if !ok {
+		return r, false
+	}
+	var err error
+	if r.Call, err = strconv.ParseUint(call, 10, 64); err != nil {
+		return r, false
+	}
+	r.Index, err = strconv.Atoi(index)
+	return r, err == nil && r.Index >= 0 && r.Index < maxBatch
+}
+
+// call is one request of the plan.
+type call struct {
+	plan   Plan
+	number uint64
+	kind   kind
+	// messages of a single or a batch; for a broadcast the one that is copied,
+	// without a user, and the users.
+	messages []message
+	users    []int
+	// keyed calls bear an idempotency key and are repeated until answered.
+	keyed bool
+	// lines sends a batch as a message a line.
+	lines bool
+}
+
+// message is one message as it is sent.
+type message struct {
+	ref          Ref
+	user         int
+	priority     int
+	conversation string // "" for none
+	poison       bool
+	body         []byte
+	// defaults are the members that the service adds where the client left them
+	// out, as it writes them.
+	defaults string
+}
+
+// call gives the call with a number.
+func (p Plan) call(number uint64) call {
+	random := rand.New(rand.NewPCG(p.Seed, number)) //nolint:gosec // chance, not secrecy
+	c := call{plan: p, number: number, keyed: random.IntN(3) == 0}
+	count := 1
+	switch n := random.IntN(100); {
+	case n < 4:
+		c.kind = broadcast
+		c.users = random.Perm(p.Users)[:1+random.IntN(min(p.Users, maxRecipients))]
+	case n < 12:
+		c.kind, count, c.lines = batch, 1+random.IntN(maxBatch), random.IntN(2) == 0
+	}
+	for i := range count {
+		c.messages = append(c.messages, p.message(random, Ref{number, i}, c.kind))
+	}
+	return c
+}
+
+var priorities = [...]string{"high", "normal", "low"}
+
+// The texts and metadata are what a careless re-encoding would change: escapes,
+// numbers beyond 2^53, white space, the order of members.
+var (
+	texts = [...]string{
+		`plain`, `caf\u00e9`, `café`, `a\/b`, `\ud83d\ude00 😀`, `line\nline`, `\"quoted\"`, `<b>&amp;</b>`, `مرحبا`, `trailing \\`,
+	}
+	metadatas = [...]string{`{}`, `{"n":9007199254740993}`, `{"x":1.0e2, "y" : [1,2, 3]}`, `{"z":{"b":null,"a":true}}`}
+	padding   = strings.Repeat("lorem ipsum dolor sit amet ", 40)
+)
+
+func (p Plan) message(random *rand.Rand, ref Ref, k kind) message {
+	m := message{ref: ref, user: random.IntN(p.Users), priority: random.IntN(len(priorities)), poison: k == single && random.IntN(400) == 0}
+	if k != broadcast || random.IntN(2) == 0 {
+		m.conversation = strconv.Itoa(1 + random.IntN(p.Conversations))
+	}
+	var b bytes.Buffer
+	b.WriteByte('{')
+	if m.conversation != "" {
+		b.WriteString(`"conversation_id":` + m.conversation + `,`)
+	}
+	b.WriteString(`"sender_id":"ledger",`)
+	if k != broadcast {
+		b.WriteString(`"receiver_id":` + quotedUser(m.user) + `,`)
+	}
+	fmt.Fprintf(&b, `"ledger":"%s","text":"%s %s"`, ref, texts[random.IntN(len(texts))], padding[:random.IntN(1+random.IntN(len(padding)))])
+	switch {
+	case m.poison:
+		fmt.Fprintf(&b, `,"message_type":"text", "priority":"%s","metadata":{"poison":true}}`, priorities[m.priority])
+	case random.IntN(8) == 0:
+		m.priority, m.defaults = 1, `"message_type":"text","priority":"normal","metadata":{},`
+		b.WriteString(`,"extra":[ ]}`)
+	default:
+		fmt.Fprintf(&b, `,"message_type":"text", "priority":"%s","metadata":%s}`, priorities[m.priority], metadatas[random.IntN(len(metadatas))])
+	}
+	m.body = b.Bytes()
+	return m
+}
+
+// userName is how a path names a user. Some are numbers, some strings.
+func userName(user int) string {
+	if user%2 == 0 {
+		return strconv.Itoa(1000 + user)
+	}
+	return "user-" + strconv.Itoa(user)
+}
+
+// quotedUser is how JSON names a user.
+func quotedUser(user int) string {
+	if user%2 == 0 {
+		return userName(user)
+	}
+	return `"` + userName(user) + `"`
+}
+
+// userNumber is the inverse of userName.
+func (p Plan) userNumber(name string) (int, bool) {
+	text, named := strings.CutPrefix(name, "user-")
+	n, err := strconv.Atoi(text)
+	if !named {
+		n -= 1000
+	}
+	return n, err == nil && n >= 0 && n < p.Users && userName(n) == name
+}
+
+// path and body are what the call sends.
+func (c *call) request() (path, media string, body []byte) {
+	media = "application/json"
+	switch c.kind {
+	case single:
+		return "/api/messages/send", media, c.messages[0].body
+	case broadcast:
+		body = append(body, `{"message":`...)
+		body = append(body, c.messages[0].body...)
+		body = append(body, `,"user_ids":[`...)
+		for i, user := range c.users {
+			if i > 0 {
+				body = append(body, ',')
+			}
+			body = append(body, quotedUser(user)...)
+		}
+		return "/api/messages/broadcast", media, append(body, "]}"...)
+	}
+	bodies := make([][]byte, len(c.messages))
+	for i := range c.messages {
+		bodies[i] = c.messages[i].body
+	}
+	if c.lines {
+		return "/api/messages/batch", "application/x-ndjson", bytes.Join(bodies, []byte("\n"))
+	}
+	body = append([]byte(`{"messages":[`), bytes.Join(bodies, []byte(","))...)
+	return "/api/messages/batch", media, append(body, "]}"...)
+}
+
+// key is the call's idempotency key, empty for none.
+func (c *call) key() string {
+	if !c.keyed {
+		return ""
+	}
+	return fmt.Sprintf("ledger-%x-%d", c.plan.Seed, c.number)
+}
+
+// item is one message for one user: what must be found exactly once.
+type item struct {
+	Ref
+	user int
+}
+
+// items lists what the call makes.
+func (c *call) items() []item {
+	var list []item
+	for _, user := range c.users {
+		list = append(list, item{c.messages[0].ref, user})
+	}
+	if c.kind != broadcast {
+		for i := range c.messages {
+			list = append(list, item{c.messages[i].ref, c.messages[i].user})
+		}
+	}
+	return list
+}
+
+// tail is what stands behind the members that the service adds to each message,
+// byte for byte, when a user gets it.
+func (c *call) tail(it item) []byte {
+	m := &c.messages[it.Index]
+	var tail []byte
+	if c.kind == broadcast {
+		tail = append(tail, `"receiver_id":`+quotedUser(it.user)+`,`...)
+	}
+	return append(append(tail, m.defaults...), m.body[1:]...)
+}
+
+// conversation names what Django gets in order, "" for nothing: the copies of a
+// broadcast that names none have no order.
+func (c *call) conversation(it item) string { return c.messages[it.Index].conversation }
+
+// digest is what files keep of a tail.
+func digest(tail []byte) uint64 {
+	sum := sha256.Sum256(tail)
+	return binary.BigEndian.Uint64(sum[:])
+}

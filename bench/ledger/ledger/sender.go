@@ -1,0 +1,206 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// sender makes one call of the plan after another on one connection.
+type sender struct {
+	load   *Load
+	wire   *wire
+	random *rand.Rand
+	// kept are calls with a key that were answered; some are made again.
+	kept []keptCall
+}
+
+type keptCall struct {
+	number uint64
+	answer answered
+}
+
+// answered is what a call was told.
+type answered struct {
+	sequence  uint64
+	ids       []string
+	duplicate bool
+}
+
+const (
+	keptCalls = 32
+	// lastTries is how long a call is tried on when the load has ended.
+	lastTries = 30 * time.Second
+)
+
+func newSender(l *Load, number int) *sender {
+	w, err := newWire(l.config.URL)
+	if err != nil {
+		l.fail(err)
+	}
+	return &sender{load: l, wire: w, random: rand.New(rand.NewPCG(l.config.Plan.Seed, uint64(number)))} //nolint:gosec // chance, not secrecy
+}
+
+func (s *sender) run(ctx context.Context) {
+	defer func() { s.wire.close() }()
+	for !s.load.over(ctx) && s.load.counters.sent.Load() < s.load.config.MaxMessages {
+		number, err := s.load.next()
+		if err != nil {
+			s.load.fail(err)
+			return
+		}
+		c := s.load.config.Plan.call(number)
+		s.load.counters.sent.Add(int64(len(c.items())))
+		s.make(ctx, &c)
+		if len(s.kept) > 0 && s.random.IntN(16) == 0 {
+			s.again(s.kept[s.random.IntN(len(s.kept))])
+		}
+	}
+}
+
+// fate is what became of one try of a call.
+type fate uint8
+
+const (
+	accepted fate = iota
+	refused       // nothing was stored, and it would be refused again
+	busy          // nothing was stored, now
+	unsent        // it has not left
+	unknown       // it may have been stored
+)
+
+// fateOf reads an answer. What the service should not have said is noted.
+func (s *sender) fateOf(c *call, status int, err error) fate {
+	switch {
+	case errors.Is(err, errUnsent):
+		return unsent
+	case errors.Is(err, errAnswer):
+		s.load.fault("call %d: %v", c.number, err)
+		return unknown
+	case err != nil:
+		return unknown
+	case status == http.StatusOK:
+		return accepted
+	case status == http.StatusServiceUnavailable, status == http.StatusInsufficientStorage, status == http.StatusTooManyRequests:
+		return busy
+	case status >= http.StatusInternalServerError:
+		s.load.fault("call %d was answered with %d", c.number, status)
+		return unknown
+	}
+	s.load.fault("call %d was refused with %d", c.number, status)
+	return refused
+}
+
+// make makes a call until its fate is known, or cannot be: without a key, what
+// was cut off is not sent again.
+func (s *sender) make(ctx context.Context, c *call) {
+	for giveUp := (time.Time{}); ; pause() {
+		era := s.load.cuts.Load()
+		answer, status, err := s.send(c)
+		switch fate := s.fateOf(c, status, err); {
+		case fate == accepted:
+			s.answered(c, answer, era)
+			return
+		case fate == refused, fate == busy && !c.keyed:
+			s.refused(c, status)
+			return
+		case fate == unknown && !c.keyed:
+			s.unknown(c)
+			return
+		}
+		if ctx.Err() != nil && giveUp.IsZero() {
+			giveUp = time.Now().Add(lastTries)
+		}
+		if s.load.failed.Load() != nil || (!giveUp.IsZero() && time.Now().After(giveUp)) {
+			s.unknown(c)
+			return
+		}
+	}
+}
+
+func (s *sender) unknown(c *call) { s.load.counters.unknown.Add(int64(len(c.items()))) }
+
+func (s *sender) refused(c *call, status int) {
+	s.load.counters.refused.Add(int64(len(c.items())))
+	s.load.config.File.Append(lineRefused, utoa(c.number), strconv.Itoa(status))
+	pause()
+}
+
+func (s *sender) answered(c *call, a answered, era uint64) {
+	if s.load.late(era) {
+		s.unknown(c)
+		return
+	}
+	s.load.counters.answered.Add(int64(len(c.items())))
+	s.load.config.File.Append(append([]string{lineAnswered, utoa(c.number), utoa(a.sequence)}, a.ids...)...)
+	if !c.keyed {
+		return
+	}
+	k := keptCall{c.number, a}
+	if len(s.kept) < keptCalls {
+		s.kept = append(s.kept, k)
+		return
+	}
+	s.kept[s.random.IntN(keptCalls)] = k
+}
+
+// again makes a call that was answered before; the answer must be the same.
+func (s *sender) again(k keptCall) {
+	c := s.load.config.Plan.call(k.number)
+	answer, status, err := s.send(&c)
+	if err != nil || status != http.StatusOK {
+		return
+	}
+	if answer.sequence != k.answer.sequence || fmt.Sprint(answer.ids) != fmt.Sprint(k.answer.ids) || !answer.duplicate {
+		s.load.fault("call %d was answered with sequence %d, and when it was repeated with %d (duplicate: %t)",
+			k.number, k.answer.sequence, answer.sequence, answer.duplicate)
+	}
+}
+
+// receipt is what the service says of one message.
+type receipt struct {
+	ID       string `json:"id"`
+	Sequence uint64 `json:"sequence"`
+}
+
+// send sends a call and reads its answer. One of success that cannot be read is
+// no answer.
+func (s *sender) send(c *call) (a answered, status int, err error) {
+	path, media, body := c.request()
+	status, text, err := s.wire.do(http.MethodPost, path, media, c.key(), body)
+	if err != nil || status != http.StatusOK {
+		return a, status, err
+	}
+	var said struct {
+		ID        string    `json:"id"`
+		Sequence  uint64    `json:"sequence"`
+		Duplicate bool      `json:"duplicate"`
+		Messages  []receipt `json:"messages"`
+	}
+	if err := json.Unmarshal(text, &said); err != nil {
+		return a, status, fmt.Errorf("%w: %.500q", errAnswer, text)
+	}
+	if c.kind != batch {
+		said.Messages = append(said.Messages, receipt{said.ID, said.Sequence})
+	}
+	a.duplicate = said.Duplicate
+	for i, m := range said.Messages {
+		a.ids = append(a.ids, m.ID)
+		a.sequence = said.Messages[0].Sequence
+		if m.ID == "" || m.Sequence == 0 || m.Sequence != a.sequence+uint64(i) { //nolint:gosec // not negative
+			return a, status, fmt.Errorf("%w: message %d of %.500q", errAnswer, i, text)
+		}
+	}
+	if len(said.Messages) != len(c.messages) {
+		return a, status, fmt.Errorf("%w: it is for %d messages, %d were sent", errAnswer, len(said.Messages), len(c.messages))
+	}
+	return a, status, nil
+}
+
+var errAnswer = errors.New("an answer that the contract does not know")

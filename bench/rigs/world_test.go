@@ -1,0 +1,235 @@
+package rigs_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/stayafrica/messaging/bench/ledger/ledger"
+	"github.com/stayafrica/messaging/bench/program"
+	"github.com/stayafrica/messaging/bench/torture"
+)
+
+// world is a service, a Django on a bad day behind it, and clients before it,
+// whose ledger is kept outside of the service's directory.
+type world struct {
+	*torture.Round
+
+	config  program.Config
+	service *program.Program
+	sink    *ledger.Sink
+	file    *ledger.File
+	load    *ledger.Load
+	paths   ledger.Evidence
+	slowest *slowest
+
+	endLoad context.CancelFunc
+	loaded  chan error
+}
+
+const (
+	// persistTimeout is how long the service waits for the sink, which hangs for
+	// longer.
+	persistTimeout = 300 * time.Millisecond
+	// readyWithin is the promise; readyAtAll is when to stop waiting for it.
+	readyWithin = 5 * time.Second
+	readyAtAll  = 30 * time.Second
+	// drainWithin is how long the drain may take to carry everything to a sink
+	// that has become well-behaved.
+	drainWithin = 90 * time.Second
+	// mostMessages bounds the load of a round.
+	mostMessages = 400_000
+)
+
+// slowest is the longest time in which a service became ready.
+type slowest struct{ atomic.Int64 }
+
+func (s *slowest) note(d time.Duration) {
+	for old := s.Load(); int64(d) > old && !s.CompareAndSwap(old, int64(d)); old = s.Load() {
+	}
+}
+
+func (s *slowest) String() string {
+	return "slowest to be ready: " + time.Duration(s.Load()).Round(time.Millisecond).String()
+}
+
+// newWorld prepares all but the service. A fault makes the service break its
+// promise.
+func newWorld(r *torture.Round, data, fault string, s *slowest) *world {
+	r.Helper()
+	tags := ""
+	if fault != "" {
+		tags = "faults"
+	}
+	path, err := program.Build(tags)
+	if err != nil {
+		r.Fatal(err)
+	}
+	outside := r.TempDir()
+	w := &world{Round: r, slowest: s, paths: ledger.Evidence{Ledger: filepath.Join(outside, "ledger"), Sink: filepath.Join(outside, "sink")}}
+	if w.sink, err = ledger.NewSink(0, w.paths.Sink, r.Seed, ledger.Flaky(4*persistTimeout/3)); err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(func() { _ = w.sink.Close() }) // a second time, where the round came to its end
+	if w.file, err = ledger.Create(w.paths.Ledger); err != nil {
+		r.Fatal(err)
+	}
+	port := lastingPort(r)
+	w.paths.URL = "http://127.0.0.1:" + strconv.Itoa(port)
+	w.config = program.Config{Path: path, Dir: data, Port: port, Env: []string{
+		"DJANGO_API_URL=" + w.sink.URL, "PERSIST_TIMEOUT=" + persistTimeout.String(), "PERSIST_LINGER=20ms",
+		"PERSIST_MAX_BACKOFF=200ms", "MESSAGE_QUEUE_MAX_SIZE=1000000", "MESSAGING_FAULT=" + fault,
+	}}
+	return w
+}
+
+// lastingPort finds a free port that the kernel gives to no client: while the
+// service is down, somebody who tries to reach it could be given its port.
+func lastingPort(r *torture.Round) int {
+	r.Helper()
+	for range 100 {
+		port := 12_000 + r.Rand.IntN(16_000)
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err == nil {
+			_ = l.Close()
+			return port
+		}
+	}
+	r.Fatal("there is no free port")
+	return 0
+}
+
+// start starts the service and does not wait for it.
+func (w *world) start() {
+	w.Helper()
+	var err error
+	if w.service, err = program.Start(w.config); err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(w.service.Kill)
+}
+
+// startReady starts the service, which must be ready in time.
+func (w *world) startReady() {
+	w.Helper()
+	began := time.Now()
+	w.start()
+	if _, err := w.service.Ready(readyAtAll); err != nil {
+		w.Fatal(err)
+	}
+	took := time.Since(began)
+	w.slowest.note(took)
+	if took > readyWithin {
+		w.Errorf("the service was ready after %s, not within %s", took, readyWithin)
+	}
+}
+
+// beginLoad lets the clients begin. They go on until finish.
+func (w *world) beginLoad(connections int) {
+	w.Helper()
+	var err error
+	w.load, err = ledger.NewLoad(ledger.Config{
+		URL: w.paths.URL, File: w.file, Plan: ledger.Plan{Seed: w.Seed, Users: 60, Conversations: 60},
+		Connections: connections, Readers: 4, MaxMessages: mostMessages,
+	})
+	if err != nil {
+		w.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w.endLoad, w.loaded = cancel, make(chan error, 1)
+	go func() { w.loaded <- w.load.Run(ctx) }()
+	w.Cleanup(func() { // before the service ends, last to first
+		w.load.Abort()
+		cancel()
+	})
+}
+
+// finish ends the load, lets everything drain, restarts the service as an
+// operator does, so that leases are free, and judges.
+func (w *world) finish() *ledger.Verdict {
+	w.Helper()
+	w.endLoad()
+	if err := <-w.loaded; err != nil {
+		w.Fatal(err)
+	}
+	w.sink.Behave(ledger.Misbehaviour{})
+	w.drained()
+	if status, err := w.service.Stop(readyAtAll); status != 0 || err != nil {
+		w.Errorf("the service stopped with status %d (%v)\n%s", status, err, w.service.Log())
+	}
+	w.load.Restarted()
+	if err := w.file.Close(); err != nil {
+		w.Fatal(err)
+	}
+	w.startReady()
+	w.drained()
+	if err := w.sink.Close(); err != nil {
+		w.Fatal(err)
+	}
+	v, err := ledger.Judge(w.paths)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return v
+}
+
+// drained waits until the service says that Django has everything.
+func (w *world) drained() {
+	w.Helper()
+	deadline := time.Now().Add(drainWithin)
+	for {
+		lag, err := w.lag()
+		if err == nil && lag == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.Fatalf("not drained within %s: %v messages are left (%v)\n%s", drainWithin, lag, err, w.service.Log())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (w *world) lag() (float64, error) {
+	client := http.Client{Timeout: 5 * time.Second}
+	response, err := client.Get(w.paths.URL + "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return 0, err
+	}
+	_, rest, found := strings.Cut(string(text), "\nmessaging_drain_lag_messages ")
+	value, _, ended := strings.Cut(rest, "\n")
+	if !found || !ended {
+		return 0, fmt.Errorf("no drain lag in the metrics: %.200q", text)
+	}
+	return strconv.ParseFloat(value, 64)
+}
+
+// report counts a verdict, and fails the round by what is in it.
+func (w *world) report(v *ledger.Verdict) {
+	w.Helper()
+	w.Count("answered", v.Answered)
+	w.Count("of unknown fate found", v.Open)
+	w.Count("taken or acknowledged", v.Taken+v.Acknowledged)
+	w.Count("stored", v.Stored)
+	w.Count("dead letters", v.Dead)
+	for _, k := range []ledger.Kind{ledger.Lost, ledger.Duplicated, ledger.Reordered} {
+		w.Count(string(k), v.Count(k))
+	}
+	if v.Answered == 0 {
+		w.Error("nothing was answered: the rig shows nothing")
+	}
+	if len(v.Findings) > 0 {
+		w.Errorf("%s\n%s", v, w.service.Log())
+	}
+}
