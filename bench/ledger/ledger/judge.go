@@ -42,21 +42,17 @@ type Verdict struct {
 	Queued, Taken, Acknowledged int
 	// Stored and Dead are how many Django has, and how many are dead letters.
 	Stored, Dead int
-	// Findings are what is wrong, at most a thousand of them.
+	// Findings are what is wrong, the first few of each kind.
 	Findings []Finding
+
+	counts map[Kind]int
 }
 
-const maxFindings = 1000
+// shownOfAKind bounds the findings that are kept.
+const shownOfAKind = 4
 
-// Count is how many findings are of a kind.
-func (v *Verdict) Count(k Kind) (n int) {
-	for _, f := range v.Findings {
-		if f.Kind == k {
-			n++
-		}
-	}
-	return n
-}
+// Count is how many findings there were of a kind.
+func (v *Verdict) Count(k Kind) int { return v.counts[k] }
 
 // String is the verdict in a few lines, with the first findings.
 func (v *Verdict) String() string {
@@ -66,11 +62,7 @@ func (v *Verdict) String() string {
 	for _, k := range []Kind{Lost, Duplicated, Reordered, Altered, Unknown, Fault} {
 		fmt.Fprintf(&b, "%d %s ", v.Count(k), k)
 	}
-	for i, f := range v.Findings {
-		if i == 10 {
-			fmt.Fprintf(&b, "\n…")
-			break
-		}
+	for _, f := range v.Findings {
 		fmt.Fprintf(&b, "\n%s: %s", f.Kind, f.What)
 	}
 	return b.String()
@@ -160,7 +152,7 @@ const (
 
 func newJudge(b *book) *judge {
 	j := &judge{
-		book: b, calls: make(map[uint64]*sentCall), owners: make(map[uint64]Ref),
+		book: b, verdict: Verdict{counts: make(map[Kind]int)}, calls: make(map[uint64]*sentCall), owners: make(map[uint64]Ref),
 		items: make(map[item]*state), loose: make(map[item]bool), excuses: make(map[int]int),
 	}
 	for _, text := range b.faults {
@@ -182,7 +174,8 @@ func newJudge(b *book) *judge {
 }
 
 func (j *judge) find(k Kind, format string, args ...any) {
-	if len(j.verdict.Findings) < maxFindings {
+	j.verdict.counts[k]++
+	if j.verdict.counts[k] <= shownOfAKind {
 		j.verdict.Findings = append(j.verdict.Findings, Finding{k, fmt.Sprintf(format, args...)})
 	}
 }

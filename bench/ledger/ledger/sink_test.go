@@ -1,0 +1,145 @@
+package ledger
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// deliver posts messages as the service does; status is 0 where there was no
+// answer.
+func deliver(t *testing.T, s *Sink, messages ...string) (status int, answer string) {
+	t.Helper()
+	response, err := http.Post(s.URL+"/", "application/json", strings.NewReader(`{"messages":[`+strings.Join(messages, ",")+`]}`))
+	if err != nil {
+		return 0, ""
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(text)
+}
+
+func numbered(n int, extra string) string {
+	return fmt.Sprintf(`{"id":"id-%d","sequence":%d,"created_at":"2026-11-24T01:56:47.381Z","receiver_id":1000,"ledger":"%d.0"%s}`, n, n, n, extra)
+}
+
+func startSink(t *testing.T, path string, bad Misbehaviour) *Sink {
+	t.Helper()
+	s, err := NewSink(0, path, 1, bad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.server.Close() })
+	return s
+}
+
+func TestSinkStoresOnceAndRemembers(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "sink")
+	s := startSink(t, path, Misbehaviour{})
+	check := func(want string, messages ...string) {
+		t.Helper()
+		if status, got := deliver(t, s, messages...); status != http.StatusOK || got != want {
+			t.Errorf("got %d %s, want %s", status, got, want)
+		}
+	}
+	check(`{"persisted":2,"duplicates":0,"errors":[]}`, numbered(1, ""), numbered(2, ""))
+	check(`{"persisted":1,"duplicates":1,"errors":[]}`, numbered(2, ""), numbered(3, ""))
+	check(`{"persisted":0,"duplicates":0,"errors":[{"message":{"id":"id-4"},"error":"poison","permanent":true}]}`, numbered(4, `,"metadata":{"poison":true}`))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = startSink(t, path, Misbehaviour{})
+	check(`{"persisted":1,"duplicates":3,"errors":[]}`, numbered(1, ""), numbered(2, ""), numbered(3, ""), numbered(5, ""))
+	s.Mute(true)
+	if status, _ := deliver(t, s, numbered(6, "")); status != 0 {
+		t.Errorf("muted, it answered %d", status)
+	}
+	s.Mute(false)
+	check(`{"persisted":1,"duplicates":0,"errors":[]}`, numbered(6, ""))
+}
+
+func TestSinkMisbehaves(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		bad    Misbehaviour
+		status int
+		stores bool
+	}{
+		{"fail", Misbehaviour{Fail: 100}, http.StatusInternalServerError, false},
+		{"hang", Misbehaviour{Hang: 100, Wait: 10 * time.Millisecond}, 0, false},
+		{"reset", Misbehaviour{Reset: 100}, 0, true},
+		{"slow", Misbehaviour{Slow: 100, Wait: 10 * time.Millisecond}, http.StatusOK, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := startSink(t, filepath.Join(t.TempDir(), "sink"), c.bad)
+			if status, _ := deliver(t, s, numbered(1, "")); status != c.status {
+				t.Errorf("status %d", status)
+			}
+			s.Behave(Misbehaviour{})
+			_, answer := deliver(t, s, numbered(1, ""))
+			if stored := strings.Contains(answer, `"duplicates":1`); stored != c.stores {
+				t.Errorf("stored: %t (%s)", stored, answer)
+			}
+		})
+	}
+}
+
+// TestSinkGivesEveryMessageAChance wants no message in errors more than twice:
+// more often would make a dead letter of it.
+func TestSinkGivesEveryMessageAChance(t *testing.T) {
+	t.Parallel()
+	s := startSink(t, filepath.Join(t.TempDir(), "sink"), Misbehaviour{Errors: 100})
+	messages := make([]string, 40)
+	for i := range messages {
+		messages[i] = numbered(i+1, "")
+	}
+	for range 3 {
+		deliver(t, s, messages...)
+	}
+	if status, answer := deliver(t, s, messages...); status != http.StatusOK || !strings.Contains(answer, `"errors":[]`) {
+		t.Errorf("%d %s", status, answer)
+	}
+}
+
+// TestPlanIsWhatTheServiceMayKeep reads every call as the service would hand it
+// out, and finds it unaltered; a change of a single byte is seen.
+func TestPlanIsWhatTheServiceMayKeep(t *testing.T) {
+	t.Parallel()
+	p := Plan{Seed: 3, Users: 5, Conversations: 3}
+	for n := range uint64(300) {
+		c, again := p.call(n), p.call(n)
+		_, _, body := c.request()
+		if _, _, other := again.request(); !bytes.Equal(body, other) {
+			t.Fatalf("call %d is not the same twice", n)
+		}
+		for _, part := range bytes.Split(body, []byte("\n")) {
+			if !json.Valid(part) {
+				t.Fatalf("call %d is not JSON: %s", n, part)
+			}
+		}
+		for _, it := range c.items() {
+			raw := slices.Concat([]byte(`{"id":"x","sequence":7,"created_at":"2026-11-24T01:56:47.381Z","receipt":"r","deliveries":2,`), c.tail(it))
+			m, err := receive(raw)
+			if err != nil || m.ref != it.Ref || m.digest != digest(c.tail(it)) || m.user != userName(it.user) {
+				t.Fatalf("%s was read as %+v (%v)", raw, m, err)
+			}
+			m, err = receive(bytes.Replace(raw, []byte(`"sender_id":`), []byte(`"sender_id" :`), 1))
+			if err != nil || m.digest == digest(c.tail(it)) {
+				t.Fatalf("a changed byte was not seen (%v)", err)
+			}
+		}
+	}
+}
