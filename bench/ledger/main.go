@@ -141,7 +141,7 @@ func sink(ctx context.Context, args []string) error {
 		return err
 	}
 	bad.Wait = *wait
-	s, err := ledger.NewSink(*port, *path, *seed, bad)
+	s, err := ledger.NewSink(ctx, *port, *path, *seed, bad)
 	if err != nil {
 		return err
 	}

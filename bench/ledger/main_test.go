@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 // when its messages are gone.
 func TestLoadAndJudge(t *testing.T) {
 	dir := t.TempDir()
-	sink, err := ledger.NewSink(0, filepath.Join(dir, "sink"), 1, ledger.Misbehaviour{})
+	sink, err := ledger.NewSink(t.Context(), 0, filepath.Join(dir, "sink"), 1, ledger.Misbehaviour{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,7 +70,7 @@ func powerCutRound(r *torture.Round, fault string, s *slowest) {
 	if r.Number%2 == 1 { // once more, while it recovers
 		w.start()
 		w.sleep(0, 250)
-		disk = w.cutPower(disks, disk, "cut-again")
+		w.cutPower(disks, disk, "cut-again")
 	}
 	w.startReady()
 	w.load.Mend()
@@ -90,7 +90,7 @@ func longest() int {
 }
 
 // cutPower ends the service, and gives the disk as it was at some moment before
-// that, mounted where the service will look for it.
+// that. It is mounted, and the service's directory is on it from now on.
 func (w *world) cutPower(disks *disks, d disk, name string) disk {
 	w.Helper()
 	image := filepath.Join(disks.mounted, name)

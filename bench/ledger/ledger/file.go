@@ -49,11 +49,11 @@ func newGroup() *group { return &group{synced: make(chan struct{})} }
 // Create opens a file for appending; it makes one where there is none, and cuts
 // off a last line that a crash left half written.
 func Create(path string) (*File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600) //nolint:gosec // who runs this names it
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
-	text, err := os.ReadFile(path) //nolint:gosec // the same
+	text, err := os.ReadFile(path)
 	if err == nil {
 		err = f.Truncate(int64(bytes.LastIndexByte(text, '\n') + 1))
 	}
@@ -137,7 +137,7 @@ var ErrDamaged = errors.New("the file is damaged")
 
 // readLines gives the words of each line of a file in turn.
 func readLines(path string, line func(words []string) error) error {
-	text, err := os.ReadFile(path) //nolint:gosec // who runs this names it
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("read the ledger: %w", err)
 	}

@@ -34,9 +34,10 @@ type Finding struct {
 
 // Verdict is what a judge found.
 type Verdict struct {
-	// Answered counts messages for users that must be there; Open those sent
-	// whose fate nobody was told, and which may be there, or not.
-	Answered, Open int
+	// Answered counts messages for users that must be there; Open those that are
+	// there although nobody was told. Excused are missing from a queue, and may
+	// have been in an answer to a take for good that was cut off.
+	Answered, Open, Excused int
 	// Queued, Taken and Acknowledged are how many of all were found in the queues
 	// at the end, had been taken for good, and had been acknowledged before.
 	Queued, Taken, Acknowledged int
@@ -57,8 +58,8 @@ func (v *Verdict) Count(k Kind) int { return v.counts[k] }
 // String is the verdict in a few lines, with the first findings.
 func (v *Verdict) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d answered, %d of unknown fate; queues: %d there, %d taken, %d acknowledged; Django: %d stored, %d dead letters; ",
-		v.Answered, v.Open, v.Queued, v.Taken, v.Acknowledged, v.Stored, v.Dead)
+	fmt.Fprintf(&b, "%d answered, %d there of unknown fate; queues: %d there, %d taken, %d acknowledged, %d excused; Django: %d stored, %d dead letters; ",
+		v.Answered, v.Open, v.Queued, v.Taken, v.Acknowledged, v.Excused, v.Stored, v.Dead)
 	for _, k := range []Kind{Lost, Duplicated, Reordered, Altered, Unknown, Fault} {
 		fmt.Fprintf(&b, "%d %s ", v.Count(k), k)
 	}
@@ -264,6 +265,7 @@ func (j *judge) missing(django bool) {
 		}
 		if j.excuses[it.user] > 0 {
 			j.excuses[it.user]--
+			j.verdict.Excused++
 			continue
 		}
 		j.find(Lost, "the queue of user %s does not have %s (sequence %d)", userName(it.user), it.Ref, s.sequence)

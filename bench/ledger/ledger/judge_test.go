@@ -19,6 +19,8 @@ type scene struct {
 	lines  [][]string // more lines of the sink
 	dead   []received
 	last   uint64
+	// priorities are those of the messages in place.
+	priorities map[Ref]int
 }
 
 type storedLine struct {
@@ -31,7 +33,7 @@ const testCalls = 60
 // newScene has calls 1 to 60 answered, and all of their messages in place.
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	s := &scene{t: t, plan: Plan{Seed: 5, Users: 6, Conversations: 4}, left: make(map[int][]received)}
+	s := &scene{t: t, plan: Plan{Seed: 5, Users: 6, Conversations: 4}, left: make(map[int][]received), priorities: make(map[Ref]int)}
 	var err error
 	if s.file, err = Create(filepath.Join(t.TempDir(), "ledger")); err != nil {
 		t.Fatal(err)
@@ -65,6 +67,7 @@ func (s *scene) place(c *call, a answered) {
 		}
 		m := received{id: id, sequence: sequence, ref: it.Ref, user: userName(it.user), digest: digest(c.tail(it))}
 		s.left[it.user] = append(s.left[it.user], m)
+		s.priorities[it.Ref] = c.messages[it.Index].priority
 		if c.messages[it.Index].poison {
 			s.lines = append(s.lines, []string{lineForGood, id})
 			s.dead = append(s.dead, m)
@@ -101,7 +104,7 @@ func (s *scene) judge() *Verdict {
 	}
 	j := newJudge(b)
 	for user := range s.left {
-		slices.SortStableFunc(s.left[user], func(x, y received) int { return s.priority(x) - s.priority(y) })
+		slices.SortStableFunc(s.left[user], func(x, y received) int { return s.priorities[x.ref] - s.priorities[y.ref] })
 	}
 	j.queues(s.left)
 	if err := j.django(path+".sink", s.dead); err != nil {
@@ -111,27 +114,29 @@ func (s *scene) judge() *Verdict {
 	return &j.verdict
 }
 
-func (s *scene) priority(m received) int {
-	c := s.plan.call(m.ref.Call)
-	return c.messages[min(m.ref.Index, len(c.messages)-1)].priority
-}
+// user is the one whose queue is spoilt.
+const user = 3
 
-// remove takes a message out of a queue, and gives it.
-func (s *scene) remove(user int) received {
+// remove takes the first message out of the queue, and gives it.
+func (s *scene) remove() received {
 	m := s.left[user][0]
 	s.left[user] = s.left[user][1:]
 	return m
 }
 
-// take notes that the first message of a queue was taken, and leaves it there.
-func (s *scene) take(number, epoch, user int, mode string, when time.Time) received {
-	m := s.left[user][0]
-	s.file.Append(lineTaking, strconv.Itoa(number), "0", strconv.Itoa(epoch), strconv.Itoa(user), "1", mode)
-	s.file.Append(lineTook, strconv.Itoa(number), strconv.FormatInt(when.UnixMilli(), 10), wordNow, m.word())
-	return m
+// take notes that the first message of the queue was taken, and leaves it there.
+func (s *scene) take(number int, mode string, when time.Time) {
+	s.taking(number, mode)
+	s.file.Append(lineTook, strconv.Itoa(number), strconv.FormatInt(when.UnixMilli(), 10), wordNow, s.left[user][0].word())
 }
 
-func (s *scene) cut(epoch int) { s.file.Append(lineCut, "0", strconv.Itoa(epoch), now()) }
+// taking announces a take.
+func (s *scene) taking(number int, mode string) {
+	s.file.Append(lineTaking, strconv.Itoa(number), "0", "1", strconv.Itoa(user), "1", mode)
+}
+
+// cut notes that the reader's connection broke.
+func (s *scene) cut() { s.file.Append(lineCut, "0", "1", now()) }
 
 func (s *scene) end(number int, result string) {
 	s.file.Append(lineEnding, strconv.Itoa(number), "acked")
@@ -153,19 +158,18 @@ func (s *scene) callOf(k kind) call {
 
 func TestJudgeFindsWhatIsWrong(t *testing.T) {
 	t.Parallel()
-	const user = 3
 	for _, c := range []struct {
 		name  string
 		spoil func(s *scene)
 		want  []Kind // and nothing else
 	}{
 		{"all in place", func(*scene) {}, nil},
-		{"a queue lacks one", func(s *scene) { s.remove(user) }, []Kind{Lost}},
+		{"a queue lacks one", func(s *scene) { s.remove() }, []Kind{Lost}},
 		{"a queue has one twice", func(s *scene) { s.left[user] = append(s.left[user], s.left[user][0]) }, []Kind{Duplicated, Reordered}},
 		{"a queue is out of order", func(s *scene) {
 			l := s.left[user]
 			for i := 1; i < len(l); i++ {
-				if s.priority(l[i-1]) == s.priority(l[i]) {
+				if s.priorities[l[i-1].ref] == s.priorities[l[i].ref] {
 					l[i-1], l[i] = l[i], l[i-1]
 					return
 				}
@@ -175,7 +179,7 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 		{"it has another id", func(s *scene) { s.left[user][0].id = "other" }, []Kind{Duplicated}},
 		{"it has another sequence", func(s *scene) { s.left[user][0].sequence += 1000 }, []Kind{Duplicated, Reordered}},
 		{"nobody sent it", func(s *scene) { s.left[user][0].ref.Call = 1000 }, []Kind{Unknown, Lost}},
-		{"it was for somebody else", func(s *scene) { s.left[user+1] = append(s.left[user+1], s.remove(user)) }, []Kind{Unknown, Lost, Reordered}},
+		{"it was for somebody else", func(s *scene) { s.left[user+1] = append(s.left[user+1], s.remove()) }, []Kind{Unknown, Lost, Reordered}},
 		{"it was refused", func(s *scene) { s.file.Append(lineRefused, utoa(s.left[user][0].ref.Call), "503") }, []Kind{Unknown}},
 		{"an answer was wrong", func(s *scene) { s.file.Append(lineFault, "call 1 was answered with 500") }, []Kind{Fault}},
 		{"Django lacks one", func(s *scene) { s.stored = s.stored[1:] }, []Kind{Lost}},

@@ -185,6 +185,7 @@ func (c *call) request() (path, media string, body []byte) {
 			body = append(body, quotedUser(user)...)
 		}
 		return "/api/messages/broadcast", media, append(body, "]}"...)
+	case batch:
 	}
 	bodies := make([][]byte, len(c.messages))
 	for i := range c.messages {

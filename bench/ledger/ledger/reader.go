@@ -97,14 +97,12 @@ func (r *reader) take(user, count int, lease bool) (take uint64, messages []rece
 	case errors.Is(err, errUnsent), err == nil && status == http.StatusServiceUnavailable:
 		file.Append(lineNothing, utoa(take))
 		pause()
-		return take, nil, nil
-	case err != nil:
-		return take, nil, nil
-	case status != http.StatusOK:
+	case err == nil && status == http.StatusOK:
+		messages = r.took(take, era, answer)
+	case err == nil:
 		r.load.fault("take %d was answered with %d", take, status)
-		return take, nil, nil
 	}
-	return take, r.took(take, era, answer), nil
+	return take, messages, nil // cut off, nobody knows what it had
 }
 
 // noteCut notes that a connection is gone, and with it perhaps the service.
@@ -168,27 +166,31 @@ func (r *reader) end(user int, take uint64, messages []received, path, want stri
 	era, epoch := r.load.cuts.Load(), r.wire.dials
 	status, answer, err := r.wire.do(http.MethodPost, path, "application/json", "", append(body, "]}"...))
 	r.noteCut(epoch, err)
-	if err != nil || status != http.StatusOK {
-		return nil // unknown: they are gone, or they come back
+	if err == nil && status == http.StatusOK { // else nobody knows: they are gone, or they come back
+		r.ended(take, era, len(messages), answer)
 	}
+	return nil
+}
+
+// ended notes what became of what was acknowledged or given back.
+func (r *reader) ended(take, era uint64, count int, answer []byte) {
 	var said struct {
 		Results []struct {
 			Result string `json:"result"`
 		} `json:"results"`
 	}
-	if err := json.Unmarshal(answer, &said); err != nil || len(said.Results) != len(messages) {
-		r.load.fault("take %d: %.500q to %d receipts", take, answer, len(messages))
-		return nil
+	if err := json.Unmarshal(answer, &said); err != nil || len(said.Results) != count {
+		r.load.fault("take %d: %.500q to %d receipts", take, answer, count)
+		return
 	}
 	words := []string{lineEnded, utoa(take), now(), r.load.lateWord(era)}
 	for i := range said.Results {
 		words = append(words, said.Results[i].Result)
+		if said.Results[i].Result == "acked" {
+			r.load.counters.acked.Add(1)
+		}
 	}
-	file.Append(words...)
-	if want == "acked" {
-		r.load.counters.acked.Add(int64(len(messages)))
-	}
-	return nil
+	r.load.config.File.Append(words...)
 }
 
 // word is a message in a line of the ledger.

@@ -193,7 +193,7 @@ func (s *sender) send(c *call) (a answered, status int, err error) {
 	for i, m := range said.Messages {
 		a.ids = append(a.ids, m.ID)
 		a.sequence = said.Messages[0].Sequence
-		if m.ID == "" || m.Sequence == 0 || m.Sequence != a.sequence+uint64(i) { //nolint:gosec // not negative
+		if m.ID == "" || m.Sequence == 0 || m.Sequence != a.sequence+uint64(i) {
 			return a, status, fmt.Errorf("%w: message %d of %.500q", errAnswer, i, text)
 		}
 	}

@@ -61,7 +61,7 @@ const (
 
 // NewSink starts a sink on a port, 0 for a free one. What its file has is stored
 // already.
-func NewSink(port int, path string, seed uint64, bad Misbehaviour) (*Sink, error) {
+func NewSink(ctx context.Context, port int, path string, seed uint64, bad Misbehaviour) (*Sink, error) {
 	s := &Sink{
 		random: rand.New(rand.NewPCG(seed, 1<<33)), bad: bad, //nolint:gosec // chance, not secrecy
 		stored: make(map[string]bool), refusals: make(map[string]int), done: make(chan struct{}),
@@ -73,7 +73,7 @@ func NewSink(port int, path string, seed uint64, bad Misbehaviour) (*Sink, error
 	if err := readLines(path, s.recall); err != nil {
 		return nil, errors.Join(err, s.file.Close())
 	}
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
 		return nil, errors.Join(err, s.file.Close())
 	}

@@ -35,7 +35,7 @@ func numbered(n int, extra string) string {
 
 func startSink(t *testing.T, path string, bad Misbehaviour) *Sink {
 	t.Helper()
-	s, err := NewSink(0, path, 1, bad)
+	s, err := NewSink(t.Context(), 0, path, 1, bad)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestPlanIsWhatTheServiceMayKeep(t *testing.T) {
 		if _, _, other := again.request(); !bytes.Equal(body, other) {
 			t.Fatalf("call %d is not the same twice", n)
 		}
-		for _, part := range bytes.Split(body, []byte("\n")) {
+		for part := range bytes.SplitSeq(body, []byte("\n")) {
 			if !json.Valid(part) {
 				t.Fatalf("call %d is not JSON: %s", n, part)
 			}

@@ -7,7 +7,6 @@ import (
 
 func TestJudgeOfTakes(t *testing.T) {
 	t.Parallel()
-	const user = 3
 	ago := func(d time.Duration) time.Time { return time.Now().Add(-d) }
 	for _, c := range []struct {
 		name  string
@@ -15,75 +14,75 @@ func TestJudgeOfTakes(t *testing.T) {
 		want  []Kind
 	}{
 		{"taken for good, and gone", func(s *scene) {
-			s.take(1, 1, user, "plain", ago(0))
-			s.remove(user)
+			s.take(1, "plain", ago(0))
+			s.remove()
 		}, nil},
-		{"taken for good, and there again", func(s *scene) { s.take(1, 1, user, "plain", ago(0)) }, []Kind{Duplicated}},
+		{"taken for good, and there again", func(s *scene) { s.take(1, "plain", ago(0)) }, []Kind{Duplicated}},
 		{"taken for good right before a crash", func(s *scene) {
-			s.take(1, 1, user, "plain", ago(time.Second))
-			s.cut(1)
+			s.take(1, "plain", ago(time.Second))
+			s.cut()
 		}, nil},
 		{"taken for good long before a crash", func(s *scene) {
-			s.take(1, 1, user, "plain", ago(time.Minute))
-			s.cut(1)
+			s.take(1, "plain", ago(time.Minute))
+			s.cut()
 		}, []Kind{Duplicated}},
 		{"a take that was cut off may have had one", func(s *scene) {
-			s.file.Append(lineTaking, "1", "0", "1", "3", "1", "plain")
-			s.remove(user)
+			s.taking(1, "plain")
+			s.remove()
 		}, nil},
 		{"but not two", func(s *scene) {
-			s.file.Append(lineTaking, "1", "0", "1", "3", "1", "plain")
-			s.remove(user)
-			s.remove(user)
+			s.taking(1, "plain")
+			s.remove()
+			s.remove()
 		}, []Kind{Lost}},
 		{"nor one that was never sent", func(s *scene) {
-			s.file.Append(lineTaking, "1", "0", "1", "3", "1", "plain")
+			s.taking(1, "plain")
 			s.file.Append(lineNothing, "1")
-			s.remove(user)
+			s.remove()
 		}, []Kind{Lost}},
 		{"nor one under a lease", func(s *scene) {
-			s.file.Append(lineTaking, "1", "0", "1", "3", "1", "leased")
-			s.remove(user)
+			s.taking(1, "leased")
+			s.remove()
 		}, []Kind{Lost}},
 		{"leased, and out of sight", func(s *scene) {
-			s.take(1, 1, user, "leased", ago(0))
-			s.remove(user)
+			s.take(1, "leased", ago(0))
+			s.remove()
 		}, nil},
-		{"leased, and there again", func(s *scene) { s.take(1, 1, user, "leased", ago(0)) }, []Kind{Duplicated}},
+		{"leased, and there again", func(s *scene) { s.take(1, "leased", ago(0)) }, []Kind{Duplicated}},
 		{"leased, and not there after a restart", func(s *scene) {
-			s.take(1, 1, user, "leased", ago(0))
+			s.take(1, "leased", ago(0))
 			s.file.Append(lineRestart, now())
-			s.remove(user)
+			s.remove()
 		}, []Kind{Lost}},
 		{"leased, and there again after a restart", func(s *scene) {
-			s.take(1, 1, user, "leased", ago(0))
+			s.take(1, "leased", ago(0))
 			s.file.Append(lineRestart, now())
 		}, nil},
 		{"acknowledged, and gone", func(s *scene) {
-			s.take(1, 1, user, "leased", ago(0))
+			s.take(1, "leased", ago(0))
 			s.end(1, "acked")
 			s.file.Append(lineRestart, now())
-			s.remove(user)
+			s.remove()
 		}, nil},
 		{"acknowledged, and there again after a crash", func(s *scene) {
-			s.take(1, 1, user, "leased", ago(0))
+			s.take(1, "leased", ago(0))
 			s.end(1, "acked")
-			s.cut(1)
+			s.cut()
 		}, []Kind{Duplicated}},
 		{"acknowledged, and nobody knows", func(s *scene) {
-			s.take(1, 1, user, "leased", ago(0))
+			s.take(1, "leased", ago(0))
 			s.end(1, "")
-			s.cut(1)
+			s.cut()
 		}, nil},
 		{"taken twice on one connection, out of order", func(s *scene) {
 			m := s.left[user][0]
 			s.left[user] = s.left[user][1:]
-			for s.priority(s.left[user][0]) != s.priority(m) {
+			for s.priorities[s.left[user][0].ref] != s.priorities[m.ref] {
 				s.left[user] = s.left[user][1:]
 			}
-			s.take(1, 1, user, "plain", ago(0))
+			s.take(1, "plain", ago(0))
 			s.left[user][0] = m
-			s.take(2, 1, user, "plain", ago(0))
+			s.take(2, "plain", ago(0))
 		}, []Kind{Duplicated, Reordered, Lost}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -3,7 +3,6 @@ package ledger
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -44,8 +43,8 @@ var (
 // do makes a request. Any error but errUnsent leaves its fate unknown.
 func (w *wire) do(method, path, media, key string, body []byte) (status int, answer []byte, err error) {
 	if w.conn == nil {
-		dialer := net.Dialer{Timeout: 2 * time.Second}
-		if w.conn, err = dialer.DialContext(context.Background(), "tcp", w.host); err != nil {
+		dialer := net.Dialer{Timeout: 2 * time.Second} // what is begun outlives every context
+		if w.conn, err = dialer.Dial("tcp", w.host); err != nil {
 			w.conn = nil
 			return 0, nil, fmt.Errorf("%w: %w", errUnsent, err)
 		}
