@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -32,6 +33,9 @@ func readQueues(base string, p Plan) (map[int][]received, error) {
 	defer w.close()
 	left := make(map[int][]received)
 	for user := range p.Users {
+		if err := w.allDue(user); err != nil {
+			return nil, err
+		}
 		for {
 			var raw jsontext.Value
 			if err := w.get(fmt.Sprintf("/api/messages/queue/%s?max_count=1000&lease=3600", userName(user)), &raw); err != nil {
@@ -48,6 +52,24 @@ func readQueues(base string, p Plan) (map[int][]received, error) {
 		}
 	}
 	return left, nil
+}
+
+// dueWithin is how long what was sent with a delay may take to be due.
+const dueWithin = 10 * time.Second
+
+// allDue waits until nothing of a queue is due later.
+func (w *wire) allDue(user int) error {
+	for deadline := time.Now().Add(dueWithin); ; pause() {
+		var size struct {
+			Delayed int `json:"delayed"`
+		}
+		if err := w.get("/api/messages/queue/"+userName(user)+"/size", &size); err != nil {
+			return err
+		}
+		if size.Delayed == 0 || time.Now().After(deadline) {
+			return nil // what is still missing then will be found missing
+		}
+	}
 }
 
 // readDeadLetters lists the messages that are dead letters.

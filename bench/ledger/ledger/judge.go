@@ -125,8 +125,8 @@ type sentCall struct {
 	items         []item
 	digests       map[item]uint64
 	conversations map[item]string
-	priorities    []int
-	copied        bool // a broadcast
+	messages      []message // without their bodies
+	copied        bool      // a broadcast
 }
 
 // state is what is known of one message for one user.
@@ -191,8 +191,9 @@ func (j *judge) call(number uint64) *sentCall {
 		c.digests[it], c.conversations[it] = digest(made.tail(it)), made.conversation(it)
 	}
 	for i := range made.messages {
-		c.priorities = append(c.priorities, made.messages[i].priority)
+		made.messages[i].sent, made.messages[i].kept = nil, nil
 	}
+	c.messages = made.messages
 	j.calls[number] = c
 	return c
 }
@@ -257,7 +258,7 @@ func (j *judge) check(m *received, user int, where string) (item, *state) {
 // has, the other must have too, whoever was told.
 func (j *judge) missing(django bool) {
 	for it, s := range j.items {
-		if django && !s.stored && !s.dead {
+		if django && !s.stored && !s.dead && !j.message(it.Ref).known {
 			j.find(Lost, "Django does not have %s for user %s (sequence %d)", it.Ref, userName(it.user), s.sequence)
 		}
 		if s.there || j.loose[it] || s.mayBeGone(j.book.restarted) {
@@ -292,13 +293,18 @@ func (j *judge) wholeness() {
 		switch {
 		case there != 0 && there != len(c.items):
 			j.find(Lost, "call %d is there in part: %d of %d", number, there, len(c.items))
-		case !j.known(number):
+		case !j.told(number):
 			j.verdict.Open += there
 		}
 	}
 }
 
-func (j *judge) known(number uint64) bool {
+func (j *judge) message(r Ref) *message {
+	c := j.call(r.Call)
+	return &c.messages[min(r.Index, len(c.messages)-1)]
+}
+
+func (j *judge) told(number uint64) bool {
 	_, ok := j.book.answered[number]
 	return ok
 }

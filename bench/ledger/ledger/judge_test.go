@@ -68,10 +68,11 @@ func (s *scene) place(c *call, a answered) {
 		m := received{id: id, sequence: sequence, ref: it.Ref, user: userName(it.user), digest: digest(c.tail(it))}
 		s.left[it.user] = append(s.left[it.user], m)
 		s.priorities[it.Ref] = c.messages[it.Index].priority
-		if c.messages[it.Index].poison {
+		switch sent := c.messages[it.Index]; {
+		case sent.poison:
 			s.lines = append(s.lines, []string{lineForGood, id})
 			s.dead = append(s.dead, m)
-		} else {
+		case !sent.known:
 			s.stored = append(s.stored, storedLine{m, it.user})
 		}
 	}

@@ -68,10 +68,12 @@ func (j *judge) take(t *taking, o *order) {
 		if s == nil {
 			continue
 		}
-		if p := j.call(m.ref.Call).priorities[m.ref.Index]; m.sequence > o.last[p] {
-			o.last[p] = m.sequence
-		} else {
-			j.find(Reordered, "user %s got %s (sequence %d) after %d of the same priority", userName(t.user), m.ref, m.sequence, o.last[p])
+		switch sent := j.message(m.ref); {
+		case sent.delayed: // it enters at its place, when others have gone
+		case m.sequence > o.last[sent.priority]:
+			o.last[sent.priority] = m.sequence
+		default:
+			j.find(Reordered, "user %s got %s (sequence %d) after %d of the same priority", userName(t.user), m.ref, m.sequence, o.last[sent.priority])
 		}
 		j.comesAgain(it, s, t.on, "later")
 		s.taking = t
@@ -147,14 +149,9 @@ func (j *judge) sorted(messages []received, where string) {
 		if !j.book.sent(a.ref.Call) || !j.book.sent(b.ref.Call) {
 			continue
 		}
-		x, y := j.priority(a.ref), j.priority(b.ref)
+		x, y := j.message(a.ref).priority, j.message(b.ref).priority
 		if cmp.Or(cmp.Compare(x, y), cmp.Compare(a.sequence, b.sequence)) >= 0 {
 			j.find(Reordered, "%s: %s (priority %d, sequence %d) before %s (priority %d, sequence %d)", where, a.ref, x, a.sequence, b.ref, y, b.sequence)
 		}
 	}
-}
-
-func (j *judge) priority(r Ref) int {
-	c := j.call(r.Call)
-	return c.priorities[min(r.Index, len(c.priorities)-1)]
 }

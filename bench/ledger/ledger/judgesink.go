@@ -77,6 +77,9 @@ func (s *sinkJudge) stored(m *received, user string) {
 	}
 	state.stored = true
 	s.verdict.Stored++
+	if s.message(m.ref).known {
+		s.find(Unknown, "Django got %s, which it was said to have", m.ref)
+	}
 	conversation := s.call(m.ref.Call).conversations[it]
 	if s.erred[m.id] || conversation == "" {
 		return

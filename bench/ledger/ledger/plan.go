@@ -77,8 +77,12 @@ type message struct {
 	user         int
 	priority     int
 	conversation string // "" for none
-	poison       bool
-	body         []byte
+	// poison wants to be refused by Django for good; delayed is due a second
+	// later; known is not for Django, which has it.
+	poison, delayed, known bool
+	// sent is the body; kept what the service hands on of it, without what steers
+	// the service.
+	sent, kept []byte
 	// defaults are the members that the service adds where the client left them
 	// out, as it writes them.
 	defaults string
@@ -115,12 +119,21 @@ var (
 )
 
 func (p Plan) message(random *rand.Rand, ref Ref, k kind) message {
-	m := message{ref: ref, user: random.IntN(p.Users), priority: random.IntN(len(priorities)), poison: k == single && random.IntN(400) == 0}
+	m := message{ref: ref, user: random.IntN(p.Users), priority: random.IntN(len(priorities))}
+	steering := ""
+	switch n := random.IntN(400); {
+	case k != single:
+	case n == 0:
+		m.poison = true
+	case n < 10:
+		m.delayed, steering = true, `"delay_seconds":1,`
+	case n < 20:
+		m.known, steering = true, `"persist":false,`
+	}
 	if k != broadcast || random.IntN(2) == 0 {
 		m.conversation = strconv.Itoa(1 + random.IntN(p.Conversations))
 	}
 	var b bytes.Buffer
-	b.WriteByte('{')
 	if m.conversation != "" {
 		b.WriteString(`"conversation_id":` + m.conversation + `,`)
 	}
@@ -138,7 +151,7 @@ func (p Plan) message(random *rand.Rand, ref Ref, k kind) message {
 	default:
 		fmt.Fprintf(&b, `,"message_type":"text", "priority":"%s","metadata":%s}`, priorities[m.priority], metadatas[random.IntN(len(metadatas))])
 	}
-	m.body = b.Bytes()
+	m.sent, m.kept = []byte("{"+steering+b.String()), []byte("{"+b.String())
 	return m
 }
 
@@ -173,10 +186,10 @@ func (c *call) request() (path, media string, body []byte) {
 	media = "application/json"
 	switch c.kind {
 	case single:
-		return "/api/messages/send", media, c.messages[0].body
+		return "/api/messages/send", media, c.messages[0].sent
 	case broadcast:
 		body = append(body, `{"message":`...)
-		body = append(body, c.messages[0].body...)
+		body = append(body, c.messages[0].sent...)
 		body = append(body, `,"user_ids":[`...)
 		for i, user := range c.users {
 			if i > 0 {
@@ -189,7 +202,7 @@ func (c *call) request() (path, media string, body []byte) {
 	}
 	bodies := make([][]byte, len(c.messages))
 	for i := range c.messages {
-		bodies[i] = c.messages[i].body
+		bodies[i] = c.messages[i].sent
 	}
 	if c.lines {
 		return "/api/messages/batch", "application/x-ndjson", bytes.Join(bodies, []byte("\n"))
@@ -234,7 +247,7 @@ func (c *call) tail(it item) []byte {
 	if c.kind == broadcast {
 		tail = append(tail, `"receiver_id":`+quotedUser(it.user)+`,`...)
 	}
-	return append(append(tail, m.defaults...), m.body[1:]...)
+	return append(append(tail, m.defaults...), m.kept[1:]...)
 }
 
 // conversation names what Django gets in order, "" for nothing: the copies of a

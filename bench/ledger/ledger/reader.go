@@ -81,6 +81,9 @@ func (r *reader) take(user, count int, lease bool) (take uint64, messages []rece
 	if lease {
 		mode, path = "leased", path+"&lease="+strconv.Itoa(leaseTime)
 	}
+	if r.random.IntN(16) == 0 {
+		path += "&wait=1"
+	}
 	// The epoch is that of the connection on which the take will be answered.
 	epoch := r.wire.dials
 	if r.wire.conn == nil {

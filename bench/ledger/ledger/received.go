@@ -30,6 +30,7 @@ func receive(raw []byte) (r received, err error) {
 		ID         string  `json:"id"`
 		Sequence   uint64  `json:"sequence"`
 		CreatedAt  string  `json:"created_at"`
+		DeliverAt  string  `json:"deliver_at"`
 		Receipt    string  `json:"receipt"`
 		Deliveries int     `json:"deliveries"`
 		Receiver   anyText `json:"receiver_id"`
@@ -44,6 +45,9 @@ func receive(raw []byte) (r received, err error) {
 		return r, fmt.Errorf("%w: %.200s", errNotOurs, raw)
 	}
 	added := fmt.Sprintf(`{"id":"%s","sequence":%d,"created_at":"%s",`, said.ID, said.Sequence, said.CreatedAt)
+	if said.DeliverAt != "" {
+		added += fmt.Sprintf(`"deliver_at":"%s",`, said.DeliverAt)
+	}
 	if said.Receipt != "" {
 		added += fmt.Sprintf(`"receipt":"%s","deliveries":%d,`, said.Receipt, said.Deliveries)
 	}
