@@ -73,6 +73,7 @@ func load(ctx context.Context, args []string) error {
 	readers := set.Int("readers", 4, "connections that take and acknowledge")
 	seed := set.Uint64("seed", uint64(time.Now().UnixNano()), "what is sent follows from it")
 	most := set.Int64("messages", 10_000_000, "how many messages to send at most")
+	text := set.Int("text", 1000, "how many characters a text has at most")
 	users := set.Int("users", 60, "how many users there are")
 	if err := parse(set, args); err != nil {
 		return err
@@ -85,7 +86,7 @@ func load(ctx context.Context, args []string) error {
 		return err
 	}
 	l, err := ledger.NewLoad(ledger.Config{
-		URL: *url, File: file, Plan: ledger.Plan{Seed: *seed, Users: *users, Conversations: *users},
+		URL: *url, File: file, Plan: ledger.Plan{Seed: *seed, Users: *users, Conversations: *users, Text: *text},
 		Connections: *connections, Readers: *readers, MaxMessages: *most,
 	})
 	if err != nil {

@@ -134,9 +134,13 @@ func (w *world) startReady() {
 // beginLoad lets the clients begin. They go on until finish.
 func (w *world) beginLoad(connections int) {
 	w.Helper()
+	text := 1000
+	if w.Number%2 == 1 {
+		text = 16_000 // memtables fill within a second: flushes, new logs, compactions
+	}
 	var err error
 	w.load, err = ledger.NewLoad(ledger.Config{
-		URL: w.paths.URL, File: w.file, Plan: ledger.Plan{Seed: w.Seed, Users: 60, Conversations: 60},
+		URL: w.paths.URL, File: w.file, Plan: ledger.Plan{Seed: w.Seed, Users: 60, Conversations: 60, Text: text},
 		Connections: connections, Readers: 4, MaxMessages: mostMessages,
 	})
 	if err != nil {

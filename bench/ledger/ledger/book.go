@@ -53,7 +53,7 @@ func readBook(path string) (*book, error) {
 	if err := readLines(path, b.line); err != nil {
 		return nil, err
 	}
-	if b.plan.Users == 0 {
+	if !b.plan.valid() {
 		return nil, fmt.Errorf("%s: %w: it has no head", path, ErrDamaged)
 	}
 	return b, nil
@@ -66,7 +66,7 @@ func (b *book) line(words []string) error {
 		if f.number() != 1 {
 			return fmt.Errorf("%w: another version", ErrDamaged)
 		}
-		b.plan = Plan{Seed: f.number(), Users: f.integer(), Conversations: f.integer()}
+		b.plan = Plan{Seed: f.number(), Users: f.integer(), Conversations: f.integer(), Text: f.integer()}
 	case lineReserved:
 		b.reserved = append(b.reserved, span{f.number(), f.number()})
 	case lineAnswered:

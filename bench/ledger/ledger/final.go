@@ -31,11 +31,14 @@ func readQueues(base string, p Plan) (map[int][]received, error) {
 		return nil, err
 	}
 	defer w.close()
-	left := make(map[int][]received)
 	for user := range p.Users {
 		if err := w.allDue(user); err != nil {
 			return nil, err
 		}
+	}
+	time.Sleep(entering)
+	left := make(map[int][]received)
+	for user := range p.Users {
 		for {
 			var raw jsontext.Value
 			if err := w.get(fmt.Sprintf("/api/messages/queue/%s?max_count=1000&lease=3600", userName(user)), &raw); err != nil {
@@ -54,8 +57,13 @@ func readQueues(base string, p Plan) (map[int][]received, error) {
 	return left, nil
 }
 
-// dueWithin is how long what was sent with a delay may take to be due.
-const dueWithin = 10 * time.Second
+const (
+	// dueWithin is how long what was sent with a delay may take to be due.
+	dueWithin = 10 * time.Second
+	// entering is how long it may be counted before it is handed out: sizes are
+	// those of the commit that is being made, readers get what is durable.
+	entering = 500 * time.Millisecond
+)
 
 // allDue waits until nothing of a queue is due later.
 func (w *wire) allDue(user int) error {

@@ -33,13 +33,13 @@ const testCalls = 60
 // newScene has calls 1 to 60 answered, and all of their messages in place.
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	s := &scene{t: t, plan: Plan{Seed: 5, Users: 6, Conversations: 4}, left: make(map[int][]received), priorities: make(map[Ref]int)}
+	s := &scene{t: t, plan: Plan{Seed: 5, Users: 6, Conversations: 4, Text: 100}, left: make(map[int][]received), priorities: make(map[Ref]int)}
 	var err error
 	if s.file, err = Create(filepath.Join(t.TempDir(), "ledger")); err != nil {
 		t.Fatal(err)
 	}
 	p := s.plan
-	s.file.Append(lineHead, "1", utoa(p.Seed), strconv.Itoa(p.Users), strconv.Itoa(p.Conversations))
+	s.file.Append(lineHead, "1", utoa(p.Seed), strconv.Itoa(p.Users), strconv.Itoa(p.Conversations), strconv.Itoa(p.Text))
 	s.file.Append(lineReserved, "1", "300")
 	for n := uint64(1); n <= testCalls; n++ {
 		s.answer(n)

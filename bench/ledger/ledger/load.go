@@ -48,14 +48,14 @@ func NewLoad(c Config) (*Load, error) {
 	if _, err := newWire(c.URL); err != nil {
 		return nil, err
 	}
-	if c.Plan.Users < 1 || c.Plan.Conversations < 1 || c.Connections < 1 || c.Readers < 0 || c.MaxMessages < 1 {
+	if !c.Plan.valid() || c.Connections < 1 || c.Readers < 0 || c.MaxMessages < 1 {
 		return nil, fmt.Errorf("%w: %+v", errConfig, c)
 	}
 	p := c.Plan
-	return &Load{config: c}, c.File.Sync(lineHead, "1", utoa(p.Seed), strconv.Itoa(p.Users), strconv.Itoa(p.Conversations))
+	return &Load{config: c}, c.File.Sync(lineHead, "1", utoa(p.Seed), strconv.Itoa(p.Users), strconv.Itoa(p.Conversations), strconv.Itoa(p.Text))
 }
 
-var errConfig = errors.New("a load needs users, conversations, connections and a bound of messages")
+var errConfig = errors.New("a load needs users, conversations, texts of 1 to 32000 characters, connections and a bound of messages")
 
 func utoa(n uint64) string { return strconv.FormatUint(n, 10) }
 
@@ -63,7 +63,7 @@ func now() string { return strconv.FormatInt(time.Now().UnixMilli(), 10) }
 
 // The words that lines begin with. Times are Unix milliseconds.
 const (
-	lineHead     = "head"     // version seed users conversations
+	lineHead     = "head"     // version seed users conversations text
 	lineReserved = "reserved" // from to: these calls may be sent
 	lineAnswered = "answered" // call sequence id…: one for each message of a batch
 	lineRefused  = "refused"  // call status

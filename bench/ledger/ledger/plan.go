@@ -16,6 +16,13 @@ type Plan struct {
 	Seed          uint64
 	Users         int
 	Conversations int
+	// Text is how many characters a text has at most, up to 32,000; most have
+	// far fewer.
+	Text int
+}
+
+func (p Plan) valid() bool {
+	return p.Users > 0 && p.Conversations > 0 && p.Text > 0 && p.Text <= len(padding)
 }
 
 // kind is what a call is.
@@ -115,7 +122,7 @@ var (
 		`plain`, `caf\u00e9`, `café`, `a\/b`, `\ud83d\ude00 😀`, `line\nline`, `\"quoted\"`, `<b>&amp;</b>`, `مرحبا`, `trailing \\`,
 	}
 	metadatas = [...]string{`{}`, `{"n":9007199254740993}`, `{"x":1.0e2, "y" : [1,2, 3]}`, `{"z":{"b":null,"a":true}}`}
-	padding   = strings.Repeat("lorem ipsum dolor sit amet ", 40)
+	padding   = strings.Repeat("lorem ipsum dolor sit amet. ", 32_000/28+1)
 )
 
 func (p Plan) message(random *rand.Rand, ref Ref, k kind) message {
@@ -141,7 +148,7 @@ func (p Plan) message(random *rand.Rand, ref Ref, k kind) message {
 	if k != broadcast {
 		b.WriteString(`"receiver_id":` + quotedUser(m.user) + `,`)
 	}
-	fmt.Fprintf(&b, `"ledger":"%s","text":"%s %s"`, ref, texts[random.IntN(len(texts))], padding[:random.IntN(1+random.IntN(len(padding)))])
+	fmt.Fprintf(&b, `"ledger":"%s","text":"%s %s"`, ref, texts[random.IntN(len(texts))], padding[:random.IntN(1+random.IntN(p.Text))])
 	switch {
 	case m.poison:
 		fmt.Fprintf(&b, `,"message_type":"text", "priority":"%s","metadata":{"poison":true}}`, priorities[m.priority])

@@ -118,7 +118,7 @@ func TestSinkGivesEveryMessageAChance(t *testing.T) {
 // out, and finds it unaltered; a change of a single byte is seen.
 func TestPlanIsWhatTheServiceMayKeep(t *testing.T) {
 	t.Parallel()
-	p := Plan{Seed: 3, Users: 5, Conversations: 3}
+	p := Plan{Seed: 3, Users: 5, Conversations: 3, Text: 100}
 	for n := range uint64(300) {
 		c, again := p.call(n), p.call(n)
 		_, _, body := c.request()
