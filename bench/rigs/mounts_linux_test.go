@@ -16,8 +16,8 @@ import (
 const (
 	// xfsBytes is the size of the file system that holds the images, ext4Bytes
 	// that of an image. All of them are sparse.
-	xfsBytes  = 4 << 30
-	ext4Bytes = 1 << 30
+	xfsBytes  = 8 << 30
+	ext4Bytes = 2 << 30
 )
 
 // needMounts skips the test with a word where this machine cannot mount.

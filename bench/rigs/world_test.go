@@ -31,7 +31,8 @@ type world struct {
 	slowest *slowest
 
 	endLoad context.CancelFunc
-	loaded  chan error
+	loaded  chan struct{} // closed when the load has ended, with loadErr
+	loadErr error
 }
 
 const (
@@ -81,6 +82,7 @@ func newWorld(r *torture.Round, data, fault string, s *slowest) *world {
 	if w.file, err = ledger.Create(w.paths.Ledger); err != nil {
 		r.Fatal(err)
 	}
+	r.Cleanup(w.abortLoad)
 	port := lastingPort(r)
 	w.paths.URL = "http://127.0.0.1:" + strconv.Itoa(port)
 	w.config = program.Config{Path: path, Dir: data, Port: port, Env: []string{
@@ -147,12 +149,22 @@ func (w *world) beginLoad(connections int) {
 		w.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	w.endLoad, w.loaded = cancel, make(chan error, 1)
-	go func() { w.loaded <- w.load.Run(ctx) }()
-	w.Cleanup(func() { // before the service ends, last to first
+	w.endLoad, w.loaded = cancel, make(chan struct{})
+	go func() {
+		defer close(w.loaded)
+		w.loadErr = w.load.Run(ctx)
+	}()
+}
+
+// abortLoad ends the load of a round that did not come to its end. The service
+// is gone by then, so nothing waits for an answer.
+func (w *world) abortLoad() {
+	if w.loaded != nil {
 		w.load.Abort()
-		cancel()
-	})
+		w.endLoad()
+		<-w.loaded
+	}
+	_ = w.file.Close() // a second time, where the round came to its end
 }
 
 // finish ends the load, lets everything drain, restarts the service as an
@@ -160,8 +172,8 @@ func (w *world) beginLoad(connections int) {
 func (w *world) finish() *ledger.Verdict {
 	w.Helper()
 	w.endLoad()
-	if err := <-w.loaded; err != nil {
-		w.Fatal(err)
+	if <-w.loaded; w.loadErr != nil {
+		w.Fatal(w.loadErr)
 	}
 	w.sink.Behave(ledger.Misbehaviour{})
 	w.drained()

@@ -82,8 +82,9 @@ const (
 	wordLate = "late"
 )
 
-// Run sends and reads until the context ends or the messages are all sent, and
-// lets every worker end what it has begun. The service must be there by then.
+// Run sends until the context ends or the messages are all sent, and reads until
+// the context ends. Every worker ends what it has begun, so the service must be
+// there by then.
 func (l *Load) Run(ctx context.Context) error {
 	var senders, readers sync.WaitGroup
 	reading, stop := context.WithCancel(context.WithoutCancel(ctx))
