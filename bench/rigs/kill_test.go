@@ -41,6 +41,9 @@ func killRound(r *torture.Round, fault string, s *slowest) {
 			w.killInRecovery()
 		case 1:
 			w.killInShutdown()
+		case 2:
+			w.service.Kill()
+			w.verify("killed")
 		default:
 			w.service.Kill()
 		}

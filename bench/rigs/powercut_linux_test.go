@@ -67,6 +67,7 @@ func powerCutRound(r *torture.Round, fault string, s *slowest) {
 	w.sink.Mute(true)
 	w.load.Cut()
 	disk = w.cutPower(disks, disk, "cut")
+	w.verify("cut off")
 	if r.Number%2 == 1 { // once more, while it recovers
 		w.start()
 		w.sleep(0, 250)

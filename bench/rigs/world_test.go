@@ -15,6 +15,8 @@ import (
 	"github.com/stayafrica/messaging/bench/ledger/ledger"
 	"github.com/stayafrica/messaging/bench/program"
 	"github.com/stayafrica/messaging/bench/torture"
+	"github.com/stayafrica/messaging/storage"
+	"github.com/stayafrica/messaging/wal"
 )
 
 // world is a service, a Django on a bad day behind it, and clients before it,
@@ -29,6 +31,7 @@ type world struct {
 	load    *ledger.Load
 	paths   ledger.Evidence
 	slowest *slowest
+	faulty  bool // it breaks its promise on purpose
 
 	endLoad context.CancelFunc
 	loaded  chan struct{} // closed when the load has ended, with loadErr
@@ -74,7 +77,7 @@ func newWorld(r *torture.Round, data, fault string, s *slowest) *world {
 		r.Fatal(err)
 	}
 	outside := r.TempDir()
-	w := &world{Round: r, slowest: s, paths: ledger.Evidence{Ledger: filepath.Join(outside, "ledger"), Sink: filepath.Join(outside, "sink")}}
+	w := &world{Round: r, slowest: s, faulty: fault != "", paths: ledger.Evidence{Ledger: filepath.Join(outside, "ledger"), Sink: filepath.Join(outside, "sink")}}
 	if w.sink, err = ledger.NewSink(context.Background(), 0, w.paths.Sink, r.Seed, ledger.Flaky(4*persistTimeout/3)); err != nil {
 		r.Fatal(err)
 	}
@@ -180,6 +183,7 @@ func (w *world) finish() *ledger.Verdict {
 	if status, err := w.service.Stop(readyAtAll); status != 0 || err != nil {
 		w.Errorf("the service stopped with status %d (%v)\n%s", status, err, w.service.Log())
 	}
+	w.verify("stopped")
 	w.load.Restarted()
 	if err := w.file.Close(); err != nil {
 		w.Fatal(err)
@@ -194,6 +198,24 @@ func (w *world) finish() *ledger.Verdict {
 		w.Fatal(err)
 	}
 	return v
+}
+
+// verify checks the store of a service that has ended: its files, its records,
+// and whether its tables agree. The controls do without: the ledger must find
+// them by itself.
+func (w *world) verify(when string) {
+	w.Helper()
+	if w.faulty {
+		return
+	}
+	report, err := storage.Verify(storage.CheckConfig{Dir: w.config.Dir, Codec: wal.Codec()})
+	if err != nil {
+		w.Fatalf("verify the store, %s: %v", when, err)
+	}
+	w.Count("verified", 1)
+	if report.Found > 0 {
+		w.Errorf("%s, the store has %d problems; the first: %+v", when, report.Found, report.Problems[0])
+	}
 }
 
 // drained waits until the service says that Django has everything.
