@@ -188,7 +188,7 @@ func (p Plan) userNumber(name string) (int, bool) {
 	return n, err == nil && n >= 0 && n < p.Users && userName(n) == name
 }
 
-// path and body are what the call sends.
+// request gives what the call sends.
 func (c *call) request() (path, media string, body []byte) {
 	media = "application/json"
 	switch c.kind {
