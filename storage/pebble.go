@@ -70,20 +70,20 @@ func (s *Store) openError(dir string, err error) error {
 	return fmt.Errorf("open %s: %w", dir, err)
 }
 
-// pebbleFS is the file system below the database: one that reports a slow disk
-// and gives the reserve free when the disk is full.
+// pebbleFS is the file system below the database: one that keeps names in order,
+// reports a slow disk, and gives the reserve free when the disk is full.
 func (s *Store) pebbleFS() vfs.FS {
 	if s.config.FS != nil {
-		return s.config.FS
+		return orderedFS{s.config.FS}
 	}
 	checked, closer := vfs.WithDiskHealthChecks(vfs.Default, slowDisk, nil, func(info vfs.DiskSlowInfo) {
 		s.logger.Warn("the disk is slow", "file", filepath.Base(info.Path), "operation", info.OpType.String(), "seconds", info.Duration.Seconds())
 	})
 	s.closers = append(s.closers, closer)
-	return vfs.OnDiskFull(checked, func() {
+	return orderedFS{vfs.OnDiskFull(checked, func() {
 		s.logger.Error("the disk is full: the reserve is given free for what must still be written; free some space", "dir", s.config.Dir)
 		s.reserve.release(s.logger)
-	})
+	})}
 }
 
 func (s *Store) baseFS() vfs.FS {
@@ -115,13 +115,7 @@ func (s *Store) controlExists() (bool, error) {
 	return !empty, errors.Join(err, file.Close())
 }
 
-func (s *Store) syncDir(path string) error {
-	dir, err := s.baseFS().OpenDir(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
+func (s *Store) syncDir(path string) error { return syncDir(s.baseFS(), path) }
 
 // pebbleLogger hands Pebble's words on. What it calls fatal is a disk that
 // failed: the process ends.

@@ -1,0 +1,51 @@
+package storage
+
+import (
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+)
+
+// The power is cut before each operation of a start, and again before each of
+// the next start. Of what was not synced the disk keeps anything: a name that
+// was made later without one that was made before, too.
+func TestStoreOpensAfterACrashBeforeAnyOperationOfItsStart(t *testing.T) {
+	disk, control := vfs.NewCrashableMem(), NewMemoryControl()
+	for start := range 2 {
+		var mu sync.Mutex // the database works in the background
+		operations := 0
+		var crashed []*vfs.MemFS
+		var controls []*MemoryControl
+		random := rand.New(rand.NewPCG(1, uint64(start)))
+		fs := errorfs.Wrap(disk, errorfs.InjectorFunc(func(errorfs.Op) error {
+			mu.Lock()
+			defer mu.Unlock()
+			operations++
+			for range 5 {
+				crashed = append(crashed, disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: random}))
+				controls = append(controls, control.CrashClone(false))
+			}
+			return nil
+		}))
+		openAndClose(t, fs, control)
+		for i := range crashed {
+			openAndClose(t, crashed[i], controls[i])
+			if t.Failed() {
+				t.Fatalf("start %d: crash %d of %d operations", start, i/5, operations)
+			}
+		}
+	}
+}
+
+func openAndClose(t *testing.T, fs vfs.FS, control *MemoryControl) {
+	t.Helper()
+	s, err := Open(Config{Dir: "/data", FS: fs, Control: control.Open, MemTableBytes: 1 << 20, CacheBytes: 1 << 20})
+	if err != nil {
+		t.Errorf("open: %v", err)
+		return
+	}
+	closeStore(t, s)
+}
