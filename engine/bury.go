@@ -19,6 +19,10 @@ type burials struct {
 	mu      sync.Mutex
 	waiting []burial
 	news    chan struct{}
+	// letters is held while a dead letter is written, and from a message's coming
+	// back until its dead letter has gone: one that dies again at once would join
+	// its old letter, and go with it.
+	letters chan struct{}
 }
 
 // burial is one user's messages; the queue is pinned.
@@ -83,6 +87,18 @@ func (e *Engine) Bury(ctx context.Context) error {
 const burialBytes = 4 << 20
 
 func (e *Engine) buryOne(b burial) error {
+	if err := e.writeLetters(b); err != nil {
+		return err
+	}
+	if err := e.log.Enqueue(&takeChange{engine: e, queue: b.queue, found: b.doomed}); err != nil {
+		e.queues.unpin(b.queue) // the service stops
+	}
+	return nil
+}
+
+func (e *Engine) writeLetters(b burial) error {
+	e.burials.letters <- struct{}{}
+	defer func() { <-e.burials.letters }()
 	var letters []messaging.DeadLetter
 	bytes := 0
 	for _, h := range b.doomed {
@@ -105,14 +121,7 @@ func (e *Engine) buryOne(b burial) error {
 			letters, bytes = nil, 0
 		}
 	}
-	if err := e.store.Control().AddDeadLetters(letters); err != nil {
-		return err
-	}
-	err := e.log.Enqueue(&takeChange{engine: e, queue: b.queue, found: b.doomed})
-	if err != nil {
-		e.queues.unpin(b.queue) // the service stops
-	}
-	return nil
+	return e.store.Control().AddDeadLetters(letters)
 }
 
 // doomedMessage reads a message that is to be buried; ok is false where someone
@@ -137,7 +146,19 @@ func (e *Engine) doomedMessage(q *queue, h handed) (m messaging.Message, ok bool
 // sequence, with no deliveries counted. Where that cannot be, refusal says why:
 // the log does not have it any more, or it has expired. A message that stands in
 // the queue is left as it is.
-func (e *Engine) Requeue(m *messaging.Message) (refusal string, err error) {
+//
+// settle lets go of its dead letter. It is called when the message is durably in
+// its queue; no dead letter is written meanwhile.
+func (e *Engine) Requeue(m *messaging.Message, settle func() error) (refusal string, err error) {
+	e.burials.letters <- struct{}{}
+	defer func() { <-e.burials.letters }()
+	if refusal, err = e.requeue(m); refusal == "" && err == nil {
+		err = settle()
+	}
+	return refusal, err
+}
+
+func (e *Engine) requeue(m *messaging.Message) (refusal string, err error) {
 	now := e.now()
 	if !m.ExpiresAt.IsZero() && !m.ExpiresAt.After(now) {
 		return "it has expired (expires_at): it is not handed out any more", nil

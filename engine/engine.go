@@ -113,7 +113,7 @@ func Open(config Config) (*Engine, error) {
 		fanouts: make(chan struct{}, 1), leases: newLeases(config.MaxLeases), timers: newTimers(), earliest: noTimers(),
 		looks: make(chan struct{}, looksPerCPU*runtime.GOMAXPROCS(0)), closing: make(chan struct{}),
 	}
-	e.burials.news = make(chan struct{}, 1)
+	e.burials.news, e.burials.letters = make(chan struct{}, 1), make(chan struct{}, 1)
 	e.stopWaiting = sync.OnceFunc(func() { close(e.closing) })
 	e.nonce = newNonce()
 	e.log.OnFinish(e.finish)

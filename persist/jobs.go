@@ -76,8 +76,10 @@ type JobsConfig struct {
 	// Sink is the backend; nil where there is none, and then what would go to it
 	// fails.
 	Sink Sink
-	// Requeue puts a message back into its receiver's queue, or says why not.
-	Requeue func(m *messaging.Message) (refusal string, err error)
+	// Requeue puts a message back into its receiver's queue, or says why not. It
+	// calls settle when the entry is durable; no dead letter of the message is
+	// written meanwhile.
+	Requeue func(m *messaging.Message, settle func() error) (refusal string, err error)
 	// BatchSize (500), BatchBytes (1 MiB), MaxAttempts (5) and MaxBackoff (30 s)
 	// are as those of the drain.
 	BatchSize, BatchBytes, MaxAttempts int

@@ -181,15 +181,14 @@ func (r *redriver) one(ctx context.Context, kind messaging.DeadLetterKind, c mes
 // requeue puts a message back into its queue. The entry is durable before the
 // dead letter goes; a crash in between leaves both.
 func (r *redriver) requeue(c messaging.DeadCopy) error {
-	refusal, err := r.config.Requeue(&c.Message)
-	if err != nil {
+	refusal, err := r.config.Requeue(&c.Message, func() error {
+		r.redriven.Add(1)
+		return r.config.DeadLetters.SettleDead([]messaging.DeadCopy{c})
+	})
+	if err != nil || refusal == "" {
 		return err
 	}
-	if refusal != "" {
-		return r.failed(refusal)
-	}
-	r.redriven.Add(1)
-	return r.config.DeadLetters.SettleDead([]messaging.DeadCopy{c})
+	return r.failed(refusal)
 }
 
 var errNoBackend = errors.New("there is no backend to send to: DJANGO_API_URL is off")

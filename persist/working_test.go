@@ -71,7 +71,7 @@ func (w *working) start() {
 	w.Helper()
 	jobs, err := persist.NewJobs(persist.JobsConfig{
 		Store: w.control, History: w.log, DeadLetters: w.control, Sink: w.backend, BatchSize: 10,
-		Requeue: func(m *messaging.Message) (string, error) {
+		Requeue: func(m *messaging.Message, settle func() error) (string, error) {
 			if w.full.Load() {
 				return "", storage.ErrDiskFull
 			}
@@ -79,7 +79,7 @@ func (w *working) start() {
 				return "the log does not have it", nil
 			}
 			w.requeued = append(w.requeued, fmt.Sprint(m.Receiver.User, ":", name(m.Body), "@", m.Position.Sequence))
-			return "", nil
+			return "", settle()
 		},
 	})
 	if err != nil {

@@ -27,7 +27,7 @@ type Engine interface {
 	Acknowledge(user messaging.UserID, receipts []string) ([]messaging.Outcome, error)
 	Reject(user messaging.UserID, receipts []string, delay time.Duration) ([]messaging.Outcome, error)
 	Extend(user messaging.UserID, receipts []string, term time.Duration) ([]messaging.Outcome, error)
-	Requeue(m *messaging.Message) (refusal string, err error)
+	Requeue(m *messaging.Message, settle func() error) (refusal string, err error)
 	StopWaiting()
 }
 

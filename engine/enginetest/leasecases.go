@@ -147,7 +147,7 @@ var leaseCases = []testCase{
 		if len(letters) != 1 || textOf(&letters[0].Message) != "1" || letters[0].Attempts != 2 {
 			r.Fatalf("dead letters %+v", letters)
 		}
-		if refusal, err := r.engine().Requeue(&letters[0].Message); err != nil || refusal != "" {
+		if refusal, err := r.engine().Requeue(&letters[0].Message, keep); err != nil || refusal != "" {
 			r.Fatalf("requeue: %s %v", refusal, err)
 		}
 		again := r.wantTake("a", 2, time.Second, "1", "2")

@@ -300,7 +300,7 @@ func (m *machine) redrive(*rapid.T) {
 			continue // it was redriven before
 		}
 		d := m.dead[at]
-		refusal, err := m.rig.Engine().Requeue(&letter.Message)
+		refusal, err := m.rig.Engine().Requeue(&letter.Message, keep)
 		if err != nil || (refusal != "") != d.entry.expired(time.Now()) {
 			m.Fatalf("requeue: %q %v", refusal, err)
 		}
