@@ -8,44 +8,92 @@ import (
 )
 
 // MemoryControl is a control file in memory, for stores on a file system in
-// memory. Opening it again gives what was there: it stands for the disk.
+// memory. Opening it again gives what was there: it stands for the disk, and
+// forgets in a crash what was not synced.
 type MemoryControl struct {
-	mu    sync.RWMutex
-	cells map[string][]byte
+	writing sync.Mutex // held by the one transaction that writes
+
+	// The maps are replaced whole and never changed.
+	mu      sync.Mutex
+	cells   map[string][]byte // what readers see
+	written map[string][]byte // what may be on disk
+	synced  map[string][]byte // what is
+	onSync  func() error
 }
 
 // NewMemoryControl gives an empty one.
-func NewMemoryControl() *MemoryControl {
-	return &MemoryControl{cells: make(map[string][]byte)}
+func NewMemoryControl() *MemoryControl { return memoryControl(make(map[string][]byte)) }
+
+func memoryControl(cells map[string][]byte) *MemoryControl {
+	return &MemoryControl{cells: cells, written: cells, synced: cells}
 }
 
 // Open gives the control file for [Config.Control].
 func (m *MemoryControl) Open() (ControlFile, error) { return m, nil }
 
-// Clone gives an independent copy: what a crash at this moment would leave.
-func (m *MemoryControl) Clone() *MemoryControl {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	return &MemoryControl{cells: maps.Clone(m.cells)}
+// OnSync sets what is called when a transaction is written and not yet synced.
+// Its error is the sync's; nil is none. It may crash the disk meanwhile.
+func (m *MemoryControl) OnSync(sync func() error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.onSync = sync
+}
+
+// Clone gives an independent copy: what a crash at this moment would leave at
+// least.
+func (m *MemoryControl) Clone() *MemoryControl { return m.CrashClone(false) }
+
+// CrashClone gives what a crash at this moment would leave: without what was not
+// synced, or, by chance, with it.
+func (m *MemoryControl) CrashClone(unsynced bool) *MemoryControl {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if unsynced {
+		return memoryControl(m.written)
+	}
+	return memoryControl(m.synced)
 }
 
 // View implements [ControlFile].
 func (m *MemoryControl) View(use func(tx ControlTx) error) error {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	return use(memoryTx{m.cells})
+	m.mu.Lock()
+	cells := m.cells
+	m.mu.Unlock()
+	return use(memoryTx{cells})
 }
 
-// Update implements [ControlFile]: all of change, or nothing when it fails.
+// Update implements [ControlFile]: all of change, or nothing when it fails. After
+// a sync that failed readers see nothing of it, and the disk may have all.
 func (m *MemoryControl) Update(change func(tx ControlTx) error) error {
+	m.writing.Lock()
+	defer m.writing.Unlock()
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	next := maps.Clone(m.cells)
+	before, sync := m.cells, m.onSync
+	m.mu.Unlock()
+	next := maps.Clone(before)
 	if err := change(memoryTx{next}); err != nil {
 		return err
 	}
-	m.cells = next
+	m.become(next, next, nil)
+	if sync != nil {
+		if err := sync(); err != nil {
+			m.become(before, next, nil)
+			return err
+		}
+	}
+	m.become(next, next, next)
 	return nil
+}
+
+// become sets what readers see, what may be on disk, and what is; nil leaves
+// that.
+func (m *MemoryControl) become(cells, written, synced map[string][]byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cells, m.written = cells, written
+	if synced != nil {
+		m.synced = synced
+	}
 }
 
 // Close implements [ControlFile]; what is there stays for the next Open.

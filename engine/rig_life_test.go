@@ -1,0 +1,185 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/bench/torture"
+	"github.com/stayafrica/messaging/engine"
+	"github.com/stayafrica/messaging/storage"
+	"github.com/stayafrica/messaging/wal"
+)
+
+// bubbled runs each round in a bubble, where an hour's lease costs nothing.
+func bubbled(t *testing.T, round func(r *torture.Round)) func(r *torture.Round) { //nolint:thelper // it is the round that tests
+	return func(r *torture.Round) {
+		synctest.Test(t, func(*testing.T) {
+			// In a goroutine of its own, because FailNow ends one.
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				round(r)
+			}()
+			<-done
+		})
+	}
+}
+
+// disk is all that outlives a crash.
+type disk struct {
+	fs      *vfs.MemFS
+	control *storage.MemoryControl
+}
+
+func newDisk() disk { return disk{vfs.NewCrashableMem(), storage.NewMemoryControl()} }
+
+// crash gives what a crash at this moment leaves of the disk.
+func (d disk) crash(random *rand.Rand) disk {
+	config := vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(101), RNG: rand.New(rand.NewPCG(random.Uint64(), 2))}
+	control := d.control.CrashClone(random.IntN(2) == 0)
+	return disk{d.fs.CrashClone(config), control}
+}
+
+// life is the life of one store, through all its crashes.
+type life struct {
+	*torture.Round
+
+	disk   disk
+	ledger *ledger
+	config engine.Config
+	// memTable is the size of the memtables: small ones are written as tables.
+	memTable uint64
+	breach   breach
+	moves    []move
+	boots    int
+	evicted  uint64 // in the last boot: so many messages may be missing
+	budget   int    // of large broadcasts
+	lent     []lent // receipts of the last boot
+}
+
+// breach is how a service breaks the promise, on purpose.
+type breach struct {
+	noSync bool
+	early  time.Duration
+}
+
+// boot is the service from a start to its end.
+type boot struct {
+	*life
+
+	store    *storage.Store
+	log      *wal.Log
+	engine   *engine.Engine
+	stop     context.CancelFunc
+	services sync.WaitGroup
+	draining sync.Mutex
+}
+
+// faults is what happens to a boot: before each operation on the disk at is
+// called, whose error is the operation's; fatal is called when the service would
+// end by itself.
+type faults struct {
+	at    func(op errorfs.Op) error
+	fatal func(err error)
+}
+
+// start opens the service. Its services do not run yet.
+func (l *life) start(f faults) (*boot, error) {
+	l.boots++
+	l.disk.control.OnSync(func() error { return f.at(errorfs.Op{Kind: errorfs.OpFileSync, Path: "control.db"}) })
+	b := &boot{life: l}
+	var err error
+	b.store, err = storage.Open(storage.Config{
+		Dir: "/data", FS: errorfs.Wrap(l.disk.fs, errorfs.InjectorFunc(f.at)), Control: l.disk.control.Open,
+		MemTableBytes: l.memTable, CacheBytes: 1 << 20, NoSync: l.breach.noSync, Fatal: f.fatal,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if b.log, err = wal.Open(wal.Config{Store: b.store, Early: l.breach.early}); err != nil {
+		return nil, errors.Join(err, b.store.Close())
+	}
+	config := l.config
+	config.Store, config.Log = b.store, b.log
+	config.Settled = func() messaging.Position {
+		l.ledger.mu.Lock()
+		defer l.ledger.mu.Unlock()
+		return l.ledger.position
+	}
+	if b.engine, err = engine.Open(config); err != nil {
+		return nil, errors.Join(err, b.log.Close(), b.store.Close())
+	}
+	return b, nil
+}
+
+func (b *boot) serve() {
+	ctx, cancel := context.WithCancel(context.Background())
+	b.stop = cancel
+	e := b.engine
+	for _, run := range []func(ctx context.Context) error{e.Leases, e.Schedule, e.Bury, e.Sweep, e.Fanout, e.Retention} {
+		b.services.Go(func() {
+			if err := run(ctx); err != nil {
+				b.complain("a service ended: %v", err)
+			}
+		})
+	}
+}
+
+// complain reports an error of the service, unless its disk has failed.
+func (b *boot) complain(format string, args ...any) {
+	b.ledger.note(func() { b.Errorf(format, args...) })
+}
+
+// close stops everything in order.
+func (b *boot) close() error {
+	b.engine.StopWaiting()
+	if b.stop != nil {
+		b.stop()
+	}
+	b.services.Wait()
+	return errors.Join(b.log.Close(), b.store.Close())
+}
+
+// cut cuts the power after so many operations of the disk, or by hand.
+type cut struct {
+	life   *life
+	left   atomic.Int64
+	once   sync.Once
+	engine atomic.Pointer[engine.Engine]
+	random *rand.Rand
+	disk   disk // what the crash left
+}
+
+func (l *life) newCut(after int) *cut {
+	c := &cut{life: l, random: rand.New(rand.NewPCG(l.Rand.Uint64(), 3))}
+	c.left.Store(int64(after))
+	return c
+}
+
+func (c *cut) at(op errorfs.Op) error {
+	if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && c.left.Add(-1) == 0 {
+		c.now()
+	}
+	return nil
+}
+
+func (c *cut) now() {
+	c.once.Do(func() {
+		c.life.ledger.crash(func() {
+			c.disk = c.life.disk.crash(c.random)
+			if e := c.engine.Load(); e != nil {
+				c.life.evicted = e.Stats().Evicted
+			}
+		})
+	})
+}
