@@ -58,7 +58,7 @@ func TestRetentionLeavesWhatIsRedrivenMeanwhile(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		refusal := ""
 		w.together(
-			func() { refusal, _ = w.Requeue(&m) },
+			func() { refusal, _ = w.Requeue(&m, nothingToSettle) },
 			func() {
 				if _, err := w.Trim(context.Background()); err != nil {
 					w.Error(err)
@@ -178,7 +178,7 @@ func TestWhatCameBackAfterAClearStandsWhileAReaderLooks(t *testing.T) {
 			w.Fatal(err)
 		}
 		for range 2 {
-			if refusal, err := w.Requeue(&m); refusal != "" || err != nil {
+			if refusal, err := w.Requeue(&m, nothingToSettle); refusal != "" || err != nil {
 				w.Fatal(refusal, err)
 			}
 		}
@@ -202,7 +202,7 @@ func TestRedriveAfterABurialThatWasCutOffDelivers(t *testing.T) {
 		q.giveBackLocked(m.Position.Sequence)
 		q.mu.Unlock()
 		w.queues.unpin(q)
-		if refusal, err := w.Requeue(&m); refusal != "" || err != nil {
+		if refusal, err := w.Requeue(&m, nothingToSettle); refusal != "" || err != nil {
 			w.Fatal(refusal, err)
 		}
 		w.want(w.take(messaging.TakeOptions{Limit: 1, Lease: time.Minute}), "x")

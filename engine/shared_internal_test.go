@@ -234,7 +234,7 @@ func (s *sharing) redriveOne() {
 		return
 	}
 	m := s.taken[s.chance.IntN(len(s.taken))]
-	if _, err := s.Requeue(&m); err != nil {
+	if _, err := s.Requeue(&m, nothingToSettle); err != nil {
 		s.Error(err)
 	}
 }
