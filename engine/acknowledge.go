@@ -115,10 +115,14 @@ func (e *Engine) onReceipts(user messaging.UserID, receipts []string, do func(q 
 }
 
 // lapsed says what a receipt is whose lease is over: expired where the message
-// is still in the queue, else unknown.
+// is still in the queue, else unknown. What is about to be removed does not
+// count, as in the queue's size.
 func (e *Engine) lapsed(q *queue, r receipt) (messaging.Outcome, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if o := q.out[r.sequence]; o != nil && o.doomed {
+		return messaging.Unknown, nil
+	}
 	_, _, ok, err := e.whereLocked(q, r.priority, r.sequence)
 	if err != nil || !ok {
 		return messaging.Unknown, err
