@@ -351,7 +351,10 @@ func (v *verdict) resume() {
 	at, _ := v.store.Control().Position()
 	maps.DeleteFunc(l.persisted, func(seq uint64, _ messaging.MessageID) bool { return seq >= at.Sequence || seq < v.log.Floor() })
 	l.settled, l.durable = nil, 0
-	l.position, l.saved, v.evicted = messaging.Position{Sequence: max(at.Sequence, v.log.Floor()), Receiver: at.Receiver}, at, 0
+	l.position, l.saved, v.evicted = at, at, 0
+	if first := (messaging.Position{Sequence: v.log.Floor()}); at.Before(first) {
+		l.position = first
+	}
 	clear(l.clearing)
 }
 

@@ -199,7 +199,9 @@ func (c *client) redrive() {
 		if m = c.find1(&dead.Message); m != nil {
 			m.redrives++
 			m.gone, m.unsure, m.deliveries, m.due = 0, true, 0, time.Time{}
-			removals = m.removals
+			if removals = m.removals; m.removing > 0 {
+				removals = -1
+			}
 		}
 	}) || m == nil {
 		return
