@@ -9,17 +9,19 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	enginetest.Run(t, func(tb testing.TB, c enginetest.Config) enginetest.Rig {
-		tb.Helper()
-		config := engine.Config{
-			QueueMax: c.QueueMax, MaxDeliveries: c.MaxDeliveries, Retention: c.Retention, IdempotencyWindow: c.IdempotencyWindow,
-		}
-		if c.Weights != [messaging.Priorities]int{} {
-			weights := engine.Weights(c.Weights)
-			config.Weights = &weights
-		}
-		s := &serving{rig: newRig(tb, config)}
-		s.start()
-		return s
-	})
+	enginetest.Run(t, openServing)
+}
+
+func openServing(tb testing.TB, c enginetest.Config) enginetest.Rig {
+	tb.Helper()
+	config := engine.Config{
+		QueueMax: c.QueueMax, MaxDeliveries: c.MaxDeliveries, Retention: c.Retention, IdempotencyWindow: c.IdempotencyWindow,
+	}
+	if c.Weights != [messaging.Priorities]int{} {
+		weights := engine.Weights(c.Weights)
+		config.Weights = &weights
+	}
+	s := &serving{rig: newRig(tb, config)}
+	s.start()
+	return s
 }
