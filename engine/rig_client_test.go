@@ -46,7 +46,8 @@ var everyMove = []move{
 	{6, (*client).sendAll},
 	{5, (*client).broadcast},
 	{6, (*client).sendOnce},
-	{14, (*client).take},
+	{11, (*client).take},
+	{3, (*client).await},
 	{12, (*client).lease},
 	{10, (*client).acknowledge},
 	{6, (*client).reject},
@@ -131,7 +132,7 @@ func (c *client) store1(o messaging.Once, messages []*sent, call func(o messagin
 	}
 	receipt, err := call(o)
 	if err != nil {
-		c.complain("send: %v", err)
+		c.complain("send", err)
 		return receipt, false
 	}
 	if receipt.Duplicate {
@@ -211,7 +212,7 @@ func (c *client) broadcastToMany() {
 	}
 	receipt, err := c.engine.Broadcast(b, messaging.Once{})
 	if err != nil {
-		c.complain("broadcast: %v", err)
+		c.complain("broadcast", err)
 		return
 	}
 	c.ledger.note(func() {
@@ -307,13 +308,13 @@ func (c *client) pause() { time.Sleep(time.Duration(c.random.IntN(30_000)) * tim
 func (c *client) look() {
 	user := c.user()
 	if _, err := c.engine.Size(user); err != nil {
-		c.complain("size: %v", err)
+		c.complain("size", err)
 	}
 	var messages []messaging.Message
 	ok := c.ledger.note(func() {})
 	messages, err := c.engine.Peek(user, 5)
 	if err != nil {
-		c.complain("peek: %v", err)
+		c.complain("peek", err)
 	}
 	if ok {
 		c.ledger.note(func() { c.findShown(user, messages) })

@@ -55,6 +55,7 @@ type verdict struct {
 	found map[address]uint64
 	large map[uint64]string // texts of the large broadcasts in the log
 	ids   map[uint64]messaging.MessageID
+	born  map[uint64]time.Time
 	// standing is where each message stands, with its entry.
 	standing map[address]standing
 	entries  map[uint64]int // of large broadcasts
@@ -71,14 +72,15 @@ type standing struct {
 // readLog reads all records: there is no gap among them (invariant 2).
 func (v *verdict) readLog() {
 	v.Helper()
-	v.found, v.large, v.ids = make(map[address]uint64), make(map[uint64]string), make(map[uint64]messaging.MessageID)
+	v.found, v.large = make(map[address]uint64), make(map[uint64]string)
+	v.ids, v.born = make(map[uint64]messaging.MessageID), make(map[uint64]time.Time)
 	for seq := v.log.Floor(); seq <= v.log.Durable(); seq++ {
 		record, err := v.log.Record(seq)
 		if err != nil {
 			v.Errorf("record %d of %d to %d: %v", seq, v.log.Floor(), v.log.Durable(), err)
 			return
 		}
-		v.ids[seq] = record.Message.ID
+		v.ids[seq], v.born[seq] = record.Message.ID, record.Message.CreatedAt
 		text := texts(v, []messaging.Message{record.Message})[0]
 		switch {
 		case !record.IsBroadcast():
@@ -192,10 +194,12 @@ func (v *verdict) judgeMessages() {
 	}
 }
 
-// explained says whether a message that is in no queue may be in none.
+// explained says whether a message that is in no queue may be in none. One that
+// is as old as retention lets messages be may have gone before its record has.
 func (v *verdict) explained(m *sent) bool {
 	expired := !m.expires.IsZero() && !m.expires.After(v.now.Add(time.Millisecond))
-	return m.removing > 0 || m.unsure || m.gone != 0 || expired || v.dead[m.address]
+	old := v.now.Sub(v.born[v.found[m.address]]) >= v.config.Retention
+	return old || m.removing > 0 || m.unsure || m.gone != 0 || expired || v.dead[m.address]
 }
 
 // judgeEntry holds an entry to what its readers were answered.

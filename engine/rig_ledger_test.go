@@ -114,6 +114,25 @@ func (l *ledger) crash(take func()) {
 	take()
 }
 
+// copied gives a ledger of the same messages, frozen as this one is.
+func (l *ledger) copied() *ledger {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &ledger{
+		frozen: true, frozenAt: l.frozenAt, clock: l.clock, messages: l.messages, large: l.large, keys: l.keys, settled: l.settled,
+		durable: l.durable, clearing: l.clearing, persisted: l.persisted, position: l.position, saved: l.saved, mark: l.mark,
+	}
+}
+
+// forgetSettled forgets in which order messages were taken: what came after them
+// does not say any more, after a crash, that their leaving was durable.
+func (l *ledger) forgetSettled() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.settled, l.durable = nil, 0
+	clear(l.clearing)
+}
+
 // thaw lets a new boot begin. It gives the time of the crash before.
 func (l *ledger) thaw() time.Time {
 	l.mu.Lock()

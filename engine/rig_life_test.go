@@ -129,15 +129,18 @@ func (b *boot) serve() {
 	for _, run := range []func(ctx context.Context) error{e.Leases, e.Schedule, e.Bury, e.Sweep, e.Fanout, e.Retention} {
 		b.services.Go(func() {
 			if err := run(ctx); err != nil {
-				b.complain("a service ended: %v", err)
+				b.complain("a service ended", err)
 			}
 		})
 	}
 }
 
-// complain reports an error of the service, unless its disk has failed.
-func (b *boot) complain(format string, args ...any) {
-	b.ledger.note(func() { b.Errorf(format, args...) })
+// complain reports an error of the service, unless it has ended, or says that
+// the disk is full, as it may.
+func (b *boot) complain(doing string, err error) {
+	if !errors.Is(err, storage.ErrDiskFull) {
+		b.ledger.note(func() { b.Errorf("%s: %v", doing, err) })
+	}
 }
 
 // close stops everything in order.

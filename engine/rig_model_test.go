@@ -21,6 +21,7 @@ func TestRigModelCatchesWrongQueues(t *testing.T) {
 	setRapid(t, "rapid.checks", "1")
 	setRapid(t, "rapid.seed", "1")
 	setRapid(t, "rapid.nofailfile", "true")
+	setRapid(t, "rapid.shrinktime", "0s")
 	for name, wrong := range wrongQueues {
 		t.Run(name, func(t *testing.T) {
 			open := func(tb testing.TB, c enginetest.Config) enginetest.Rig {

@@ -12,14 +12,19 @@ import (
 // take takes messages for good, or gives them back because they did not arrive.
 func (c *client) take() {
 	user := c.user()
-	o := messaging.TakeOptions{Limit: 1 + c.random.IntN(4)}
-	if c.random.IntN(4) == 0 {
-		o.Wait = 2 * time.Second
-	}
+	c.takeWith(user, messaging.TakeOptions{Limit: 1 + c.random.IntN(4)})
+}
+
+// await takes messages for good, and waits for one where there is none.
+func (c *client) await() {
+	c.takeWith(c.user(), messaging.TakeOptions{Limit: 1 + c.random.IntN(4), Wait: 2 * time.Second})
+}
+
+func (c *client) takeWith(user messaging.UserID, o messaging.TakeOptions) {
 	began := c.ledger.now()
 	h, err := c.engine.Take(context.Background(), user, o)
 	if err != nil {
-		c.complain("take: %v", err)
+		c.complain("take", err)
 		return
 	}
 	arrived := c.random.IntN(4) > 0
@@ -45,7 +50,7 @@ func (c *client) lease() {
 	began := c.ledger.now()
 	h, err := c.engine.Take(context.Background(), user, messaging.TakeOptions{Limit: 1 + c.random.IntN(4), Lease: term})
 	if err != nil {
-		c.complain("lease: %v", err)
+		c.complain("lease", err)
 		return
 	}
 	arrived := c.random.IntN(8) > 0
@@ -100,7 +105,7 @@ func (c *client) acknowledge() {
 	}
 	outcomes, err := c.engine.Acknowledge(user, receipts)
 	if err != nil {
-		c.complain("acknowledge: %v", err)
+		c.complain("acknowledge", err)
 		return
 	}
 	c.ledger.note(func() {
@@ -134,7 +139,7 @@ func (c *client) reject() {
 	}
 	outcomes, err := c.engine.Reject(user, receipts, delay)
 	if err != nil {
-		c.complain("reject: %v", err)
+		c.complain("reject", err)
 		return
 	}
 	c.ledger.note(func() {
@@ -154,7 +159,7 @@ func (c *client) extend() {
 	}
 	_, receipts := unzip(chosen)
 	if _, err := c.engine.Extend(user, receipts, time.Duration(1+c.random.IntN(60))*time.Second); err != nil {
-		c.complain("extend: %v", err)
+		c.complain("extend", err)
 	}
 }
 
@@ -168,7 +173,7 @@ func (c *client) clear() {
 		return
 	}
 	if _, err := c.engine.Clear(user); err != nil {
-		c.complain("clear: %v", err)
+		c.complain("clear", err)
 		return
 	}
 	c.ledger.note(func() {
@@ -181,7 +186,7 @@ func (c *client) clear() {
 func (c *client) redrive() {
 	page, err := c.store.Control().ListDeadLetters(messaging.DeadLetterFilter{Limit: 5, Kind: messaging.Undeliverable})
 	if err != nil {
-		c.complain("list dead letters: %v", err)
+		c.complain("list dead letters", err)
 		return
 	}
 	if len(page.DeadLetters) == 0 {
@@ -210,7 +215,7 @@ func (c *client) redrive() {
 		return c.store.Control().SettleDead([]messaging.DeadCopy{dead})
 	})
 	if err != nil {
-		c.complain("requeue: %v", err)
+		c.complain("requeue", err)
 		return
 	}
 	c.ledger.note(func() {
@@ -240,7 +245,7 @@ func (c *client) drain() {
 	}
 	page, next, err := c.log.Read(from, 1+c.random.IntN(20), 1<<20)
 	if err != nil {
-		c.complain("read the log: %v", err)
+		c.complain("read the log", err)
 		return
 	}
 	if !c.ledger.note(func() {
@@ -252,7 +257,7 @@ func (c *client) drain() {
 		return
 	}
 	if err := c.store.Control().SavePosition(next); err != nil {
-		c.complain("save the position: %v", err)
+		c.complain("save the position", err)
 		return
 	}
 	c.ledger.note(func() { c.ledger.saved = next })
@@ -264,7 +269,7 @@ func (c *client) mark() {
 	defer c.draining.Unlock()
 	mark := storage.Watermark{Sequence: c.log.Durable(), Generation: c.log.Generation()}
 	if err := c.store.Control().SaveWatermark(mark); err != nil {
-		c.complain("save the watermark: %v", err)
+		c.complain("save the watermark", err)
 		return
 	}
 	c.ledger.note(func() { c.ledger.mark = mark })

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -76,6 +77,8 @@ type Store struct {
 	reserve *reserve
 	held    *heldFS     // below the database
 	closers []io.Closer // closed last to first, behind the database
+	// failures counts how often in a row background work has failed.
+	failures atomic.Int32
 }
 
 // Names of what stands in the data directory.

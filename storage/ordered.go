@@ -2,18 +2,35 @@ package storage
 
 import (
 	"errors"
+	"io/fs"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// orderedFS is a file system on which a marker never becomes durable before the
-// file that it names. Pebble writes a manifest, then a marker with its name, and
-// then syncs the directory once for both: where the power goes before that, a
-// disk may have kept the marker alone, and the database does not open any more.
-type orderedFS struct{ vfs.FS }
+// orderedFS is the file system below Pebble, made safer in two ways.
+//
+// A marker never becomes durable before the file that it names. Pebble writes a
+// manifest, then a marker with its name, and then syncs the directory once for
+// both: where the power goes before that, a disk may have kept the marker alone,
+// and the database does not open any more.
+//
+// What fails of a write-ahead log or of the note of options, and a directory that
+// cannot be listed or synced, ends the process as every failed sync does, with
+// its status and its line in the log. In some of these places Pebble panics, and
+// its locks then do so again; in others it returns from a start whose background
+// work still runs, on what is closed by then.
+type orderedFS struct {
+	vfs.FS
 
-const markerPrefix = "marker."
+	fatal func(doing string, err error)
+}
+
+const (
+	markerPrefix  = "marker."
+	logSuffix     = ".log"
+	optionsSuffix = ".dbtmp" // as which they are written
+)
 
 // Create implements [vfs.FS].
 func (o orderedFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
@@ -22,15 +39,95 @@ func (o orderedFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File
 			return nil, err
 		}
 	}
-	return o.FS.Create(name, category)
+	f, err := o.FS.Create(name, category)
+	return o.made(name, f, err)
+}
+
+// ReuseForWrite implements [vfs.FS].
+func (o orderedFS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := o.FS.ReuseForWrite(oldname, newname, category)
+	return o.made(newname, f, err)
+}
+
+// made passes on what came of making a file, vital where it is one of those.
+func (o orderedFS) made(name string, f vfs.File, err error) (vfs.File, error) {
+	if !strings.HasSuffix(name, logSuffix) && !strings.HasSuffix(name, optionsSuffix) {
+		return f, err
+	}
+	if err != nil {
+		o.fatal("make a file of the store", err)
+	}
+	return vital{f, o.fatal}, nil
+}
+
+// Rename implements [vfs.FS].
+func (o orderedFS) Rename(oldname, newname string) error {
+	err := o.FS.Rename(oldname, newname)
+	if err != nil && strings.HasSuffix(oldname, optionsSuffix) {
+		o.fatal("rename a file of the store", err)
+	}
+	return err
+}
+
+// List implements [vfs.FS].
+func (o orderedFS) List(dir string) ([]string, error) {
+	names, err := o.FS.List(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		o.fatal("list a directory of the store", err)
+	}
+	return names, err
+}
+
+// OpenDir implements [vfs.FS].
+func (o orderedFS) OpenDir(name string) (vfs.File, error) {
+	dir, err := o.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return vital{dir, o.fatal}, nil
 }
 
 // Unwrap implements [vfs.FS].
 func (o orderedFS) Unwrap() vfs.FS { return o.FS }
 
+// vital is a file without which nothing may be acknowledged.
+type vital struct {
+	vfs.File
+
+	fatal func(doing string, err error)
+}
+
+// Write implements [vfs.File].
+func (v vital) Write(p []byte) (int, error) {
+	n, err := v.File.Write(p)
+	return n, v.must("write a file of the store", err)
+}
+
+// Sync implements [vfs.File].
+func (v vital) Sync() error { return v.must("sync a file of the store", v.File.Sync()) }
+
+// SyncData implements [vfs.File].
+func (v vital) SyncData() error { return v.must("sync a file of the store", v.File.SyncData()) }
+
+// SyncTo implements [vfs.File].
+func (v vital) SyncTo(length int64) (fullSync bool, err error) {
+	fullSync, err = v.File.SyncTo(length)
+	return fullSync, v.must("sync a file of the store", err)
+}
+
+// Close implements [vfs.File].
+func (v vital) Close() error { return v.must("close a file of the store", v.File.Close()) }
+
+func (v vital) must(doing string, err error) error {
+	if err != nil {
+		v.fatal(doing, err)
+	}
+	return err
+}
+
 // syncDir makes the names in a directory durable.
-func syncDir(fs vfs.FS, path string) error {
-	dir, err := fs.OpenDir(path)
+func syncDir(fsys vfs.FS, path string) error {
+	dir, err := fsys.OpenDir(path)
 	if err != nil {
 		return err
 	}

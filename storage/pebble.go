@@ -74,7 +74,7 @@ func (s *Store) openError(dir string, err error) error {
 // reports a slow disk, and gives the reserve free when the disk is full.
 func (s *Store) pebbleFS() vfs.FS {
 	if s.config.FS != nil {
-		return orderedFS{s.config.FS}
+		return orderedFS{s.config.FS, s.fatal}
 	}
 	checked, closer := vfs.WithDiskHealthChecks(vfs.Default, slowDisk, nil, func(info vfs.DiskSlowInfo) {
 		s.logger.Warn("the disk is slow", "file", filepath.Base(info.Path), "operation", info.OpType.String(), "seconds", info.Duration.Seconds())
@@ -83,7 +83,7 @@ func (s *Store) pebbleFS() vfs.FS {
 	return orderedFS{vfs.OnDiskFull(checked, func() {
 		s.logger.Error("the disk is full: the reserve is given free for what must still be written; free some space", "dir", s.config.Dir)
 		s.reserve.release(s.logger)
-	})}
+	}), s.fatal}
 }
 
 func (s *Store) baseFS() vfs.FS {
@@ -136,8 +136,16 @@ func (l pebbleLogger) Fatalf(format string, args ...any) {
 // events reports only what an operator has to know.
 func (s *Store) events() *pebble.EventListener {
 	return &pebble.EventListener{
-		BackgroundError: func(err error) {
-			s.logger.Error("background work of the store failed and is tried again", "error", err)
+		BackgroundError: s.backgroundError,
+		FlushEnd: func(info pebble.FlushInfo) {
+			if info.Err == nil {
+				s.failures.Store(0)
+			}
+		},
+		CompactionEnd: func(info pebble.CompactionInfo) {
+			if info.Err == nil {
+				s.failures.Store(0)
+			}
 		},
 		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
 			s.logger.Warn("writes wait for the store's background work", "reason", info.Reason)
@@ -145,5 +153,17 @@ func (s *Store) events() *pebble.EventListener {
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
 			s.logger.Error("the store found damaged data", "file", info.Path, "details", slog.AnyValue(info.Details))
 		},
+	}
+}
+
+// maxFailures is how often in a row background work may fail, but for want of
+// room: Pebble tries again for ever, and whoever waits for it, a start or a
+// stop among them, would wait as long.
+const maxFailures = 20
+
+func (s *Store) backgroundError(err error) {
+	s.logger.Error("background work of the store failed and is tried again", "error", err)
+	if !isDiskFull(err) && s.failures.Add(1) >= maxFailures {
+		s.fatal("work in the background of the store", err)
 	}
 }
