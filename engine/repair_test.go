@@ -21,7 +21,7 @@ type contents struct {
 	dead   int
 }
 
-func (d *disk) contents() contents {
+func (d *realDisk) contents() contents {
 	d.Helper()
 	c, err := contentsOf(d.store)
 	if err != nil {

@@ -296,7 +296,7 @@ func readContents(dir string) (contents, error) {
 	return c, errors.Join(err, store.Close())
 }
 
-func (d *disk) read() (contents, error) { return contentsOf(d.store) }
+func (d *realDisk) read() (contents, error) { return contentsOf(d.store) }
 
 // TestRigDamageCatchesAChangedMessage: a message that was changed and is whole by
 // every checksum is found by who judges.
@@ -320,7 +320,7 @@ func TestRigDamageCatchesAChangedMessage(t *testing.T) {
 }
 
 // fillSome puts a little of everything into a store, without a large broadcast.
-func (d *disk) fillSome() {
+func (d *realDisk) fillSome() {
 	d.Helper()
 	for i := range 30 {
 		d.send(fmt.Sprint("u", i%4), fmt.Sprintf(`,"priority":%q`, messaging.Priority(i%messaging.Priorities)), fmt.Sprint("key", i))

@@ -13,8 +13,8 @@ import (
 	"github.com/stayafrica/messaging/wal"
 )
 
-// disk is an engine on the real disk.
-type disk struct {
+// realDisk is an engine on the real disk.
+type realDisk struct {
 	testing.TB
 
 	dir    string
@@ -23,7 +23,7 @@ type disk struct {
 	engine *engine.Engine
 }
 
-func openDisk(tb testing.TB, dir string) (*disk, error) {
+func openDisk(tb testing.TB, dir string) (*realDisk, error) {
 	tb.Helper()
 	store, err := storage.Open(storage.Config{Dir: dir, MemTableBytes: 1 << 20, Fatal: func(err error) { tb.Errorf("fatal: %v", err) }})
 	if err != nil {
@@ -37,10 +37,10 @@ func openDisk(tb testing.TB, dir string) (*disk, error) {
 	if err != nil {
 		return nil, errors.Join(err, log.Close(), store.Close())
 	}
-	return &disk{tb, dir, store, log, e}, nil
+	return &realDisk{tb, dir, store, log, e}, nil
 }
 
-func mustOpenDisk(tb testing.TB, dir string) *disk {
+func mustOpenDisk(tb testing.TB, dir string) *realDisk {
 	tb.Helper()
 	d, err := openDisk(tb, dir)
 	if err != nil {
@@ -50,7 +50,7 @@ func mustOpenDisk(tb testing.TB, dir string) *disk {
 }
 
 // close stops as the service does: the watermark is saved before.
-func (d *disk) close() {
+func (d *realDisk) close() {
 	d.Helper()
 	err := d.log.Close()
 	d.saveWatermark()
@@ -59,14 +59,14 @@ func (d *disk) close() {
 	}
 }
 
-func (d *disk) saveWatermark() {
+func (d *realDisk) saveWatermark() {
 	d.Helper()
 	if err := d.store.Control().SaveWatermark(storage.Watermark{Sequence: d.log.Durable(), Generation: d.log.Generation()}); err != nil {
 		d.Fatal(err)
 	}
 }
 
-func (d *disk) send(user, fields string, key string) messaging.Receipt {
+func (d *realDisk) send(user, fields string, key string) messaging.Receipt {
 	d.Helper()
 	m, err := messaging.ParseDraft(fmt.Appendf(nil, `{"conversation_id":1,"sender_id":2,"receiver_id":%q,"text":"x"%s}`, user, fields))
 	if err != nil {
@@ -83,7 +83,7 @@ func (d *disk) send(user, fields string, key string) messaging.Receipt {
 	return receipt
 }
 
-func (d *disk) broadcast(users int) messaging.Receipt {
+func (d *realDisk) broadcast(users int) messaging.Receipt {
 	d.Helper()
 	receipt, err := d.engine.Broadcast(largeBroadcast(d, users), messaging.Once{})
 	if err != nil {
@@ -93,7 +93,7 @@ func (d *disk) broadcast(users int) messaging.Receipt {
 }
 
 // fillWhole puts a bit of everything into a store that there is.
-func (d *disk) fillWhole() {
+func (d *realDisk) fillWhole() {
 	d.Helper()
 	for i := range 60 {
 		d.send(fmt.Sprint("u", i%4), fmt.Sprintf(`,"priority":%q`, messaging.Priority(i%messaging.Priorities)), fmt.Sprint("key", i))
@@ -119,7 +119,7 @@ func (d *disk) fillWhole() {
 }
 
 // moveSome takes, acknowledges, gives back and evicts some.
-func (d *disk) moveSome() {
+func (d *realDisk) moveSome() {
 	d.Helper()
 	h, err := d.engine.Take(context.Background(), "u0", messaging.TakeOptions{Limit: 4})
 	if err != nil {
@@ -143,7 +143,7 @@ func (d *disk) moveSome() {
 }
 
 // controlSome writes dead letters of both kinds, a position and a job.
-func (d *disk) controlSome() {
+func (d *realDisk) controlSome() {
 	d.Helper()
 	page, _, err := d.log.Read(messaging.Position{Sequence: 1}, 3, 1<<20)
 	if err != nil {
