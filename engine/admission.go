@@ -65,12 +65,14 @@ func (e *Engine) MeasureDisk() error {
 		return err
 	}
 	e.diskFree.Store(free)
+	missing := e.store.ReserveMissing()
 	full := e.diskFull.Load()
 	switch {
-	case !full && (free < e.config.MinFree || !e.store.ReserveHeld()):
+	case !full && (free < e.config.MinFree || missing > 0):
 		e.diskFull.Store(true)
 		e.logger.Error("the disk is nearly full: sends are refused until there is room; free some space", "free_bytes", free, "needed_bytes", e.config.MinFree)
-	case full && free > e.config.MinFree+e.config.MinFree/10:
+		e.wakeRelief()
+	case full && free > missing+e.config.MinFree+e.config.MinFree/10:
 		if err := e.store.RestoreReserve(); err != nil {
 			return nil //nolint:nilerr // there is not enough room for the reserve yet
 		}

@@ -71,6 +71,7 @@ type Store struct {
 	control *Control
 	meta    Meta
 	reserve *reserve
+	full    *fullness
 	closers []io.Closer // closed last to first, behind the database
 }
 
@@ -86,13 +87,18 @@ const (
 // Open opens or creates the store. What it finds must be whole: it holds at
 // least what the watermark says was acknowledged, else [ErrDamaged].
 func Open(config Config) (*Store, error) {
-	s := &Store{config: config, logger: config.Logger}
+	s := &Store{config: config, logger: config.Logger, full: newFullness()}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
+	s.full.opening.Store(true)
 	if err := s.open(); err != nil {
+		if isDiskFull(err) && !errors.Is(err, ErrDiskFull) {
+			err = fmt.Errorf("%w: %w", ErrDiskFull, err)
+		}
 		return nil, errors.Join(err, s.closeAll())
 	}
+	s.full.opening.Store(false)
 	return s, nil
 }
 
@@ -139,8 +145,7 @@ func (s *Store) prepareDirectory() error {
 		return err
 	}
 	s.closers = append(s.closers, lock)
-	s.reserve, err = openReserve(s.path(reserveName), s.reserveSize())
-	return err
+	return s.enterReserve()
 }
 
 // makeDirectory makes a directory and those above it, each durable in the one
@@ -267,7 +272,7 @@ func (s *Store) openControl() error {
 	if err != nil {
 		return err
 	}
-	s.control = &Control{file: file, fatal: s.fatal}
+	s.control = &Control{file: file, fatal: s.fatal, release: s.releaseReserve}
 	return s.control.load()
 }
 
@@ -335,7 +340,10 @@ func (s *Store) Meta() Meta { return s.meta }
 func (s *Store) Control() *Control { return s.control }
 
 // Close closes everything, in the opposite order of Open.
-func (s *Store) Close() error { return s.closeAll() }
+func (s *Store) Close() error {
+	s.full.close()
+	return s.closeAll()
+}
 
 func (s *Store) closeAll() error {
 	var errs []error
@@ -354,6 +362,9 @@ func (s *Store) closeAll() error {
 // fatal ends the process through the configuration's hook.
 func (s *Store) fatal(doing string, err error) {
 	err = fmt.Errorf("%s: %w", doing, err)
+	if isDiskFull(err) && !errors.Is(err, ErrDiskFull) {
+		err = fmt.Errorf("%w: %w", ErrDiskFull, err)
+	}
 	if s.config.Fatal != nil {
 		s.config.Fatal(err)
 	}

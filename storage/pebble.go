@@ -71,10 +71,7 @@ func (s *Store) pebbleFS() vfs.FS {
 		s.logger.Warn("the disk is slow", "file", filepath.Base(info.Path), "operation", info.OpType.String(), "seconds", info.Duration.Seconds())
 	})
 	s.closers = append(s.closers, closer)
-	return vfs.OnDiskFull(checked, func() {
-		s.logger.Error("the disk is full: the reserve is given free for what must still be written; free some space", "dir", s.config.Dir)
-		s.reserve.release(s.logger)
-	})
+	return s.withReserve(checked)
 }
 
 func (s *Store) baseFS() vfs.FS {
@@ -133,9 +130,7 @@ func (l pebbleLogger) Fatalf(format string, args ...any) {
 // events reports only what an operator has to know.
 func (s *Store) events() *pebble.EventListener {
 	return &pebble.EventListener{
-		BackgroundError: func(err error) {
-			s.logger.Error("background work of the store failed and is tried again", "error", err)
-		},
+		BackgroundError: s.backgroundFailed,
 		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
 			s.logger.Warn("writes wait for the store's background work", "reason", info.Reason)
 		},

@@ -15,6 +15,10 @@ type Record struct {
 	Message messaging.Message
 	// Recipients is how many receivers a broadcast has; 0 for a single message.
 	Recipients uint32
+	// Trimmed says that the message went before its time, to make room: what is
+	// left says that there was one, when it was created, and its id. It keeps the
+	// log without gaps.
+	Trimmed bool
 }
 
 // IsBroadcast says whether the record is one message for many.
@@ -40,13 +44,15 @@ func (r *Record) CopyFor(seq uint64, number uint32, receiver messaging.Receiver)
 //	[due:8]  [expires:8]  len:1 conversation   len:1 receiver   body (to the end, as it came)
 //
 // flags: 1 the backend has it already ("persist": false), 2 due, 4 expires are
-// there (Unix ms).
+// there (Unix ms), 8 the message was trimmed: only time and id are left, and
+// nothing follows but the two lengths.
 const (
 	recordVersion = 1
 	flagStored    = 1
 	flagDue       = 2
 	flagExpires   = 4
-	recordFlags   = flagStored | flagDue | flagExpires
+	flagTrimmed   = 8
+	recordFlags   = flagStored | flagDue | flagExpires | flagTrimmed
 	recordFixed   = 4 + 8 + 16 + 4
 	maxPriority   = byte(messaging.Priorities - 1)
 	allDefaults   = byte(messaging.DefaultType | messaging.DefaultPriority | messaging.DefaultMetadata)
@@ -75,6 +81,9 @@ func (r *Record) encode(dst []byte) {
 	dst[0], dst[1] = recordVersion, 0
 	if m.Stored {
 		dst[1] = flagStored
+	}
+	if r.Trimmed {
+		dst[1] |= flagTrimmed
 	}
 	dst[2], dst[3] = byte(m.Priority), byte(m.Defaults)
 	binary.BigEndian.PutUint64(dst[4:], uint64(m.CreatedAt.UnixMilli()))
@@ -110,6 +119,10 @@ func DecodeRecord(src []byte) (Record, error) {
 	m.CreatedAt = time.UnixMilli(int64(binary.BigEndian.Uint64(src[4:]))) //nolint:gosec // the bits come back as they went
 	copy(m.ID[:], src[12:28])
 	m.Origin = m.ID
+	if src[1]&flagTrimmed != 0 {
+		r.Trimmed = true
+		return r, r.checkTrimmed(src)
+	}
 	rest := src[recordFixed:]
 	for i, into := range []*time.Time{&m.DeliverAt, &m.ExpiresAt} {
 		if src[1]&(flagDue<<i) == 0 {
@@ -133,6 +146,20 @@ func DecodeRecord(src []byte) (Record, error) {
 		return Record{}, errRecord
 	}
 	return r, nil
+}
+
+// stub is what is left of a record that is trimmed.
+func (r *Record) stub() Record {
+	return Record{Message: messaging.Message{ID: r.Message.ID, CreatedAt: r.Message.CreatedAt}, Trimmed: true}
+}
+
+// checkTrimmed refuses bytes that no stub was encoded to.
+func (r *Record) checkTrimmed(src []byte) error {
+	if len(src) != recordFixed+2 || src[1] != flagTrimmed || src[2] != 0 || src[3] != 0 || r.Recipients != 0 ||
+		src[recordFixed] != 0 || src[recordFixed+1] != 0 {
+		return errRecord
+	}
+	return nil
 }
 
 func cutID(src []byte) (id string, rest []byte, ok bool) {

@@ -165,6 +165,7 @@ func (m *Main) open(supervisor *supervisor) error {
 	supervisor.add("idempotency keys", m.engine.Sweep)
 	supervisor.add("dead letters", m.engine.SweepDeadLetters)
 	supervisor.add("retention", m.engine.Retention)
+	supervisor.add("early retention", m.engine.Relieve)
 	supervisor.add("fan-out", m.engine.Fanout)
 	supervisor.add("disk watch", m.engine.WatchDisk)
 	supervisor.add("progress", m.keepProgress)
