@@ -9,7 +9,7 @@ import (
 
 // diskInterval is how often the free space is measured: a full disk is
 // answered as such within a tenth of a second.
-const diskInterval = 50 * time.Millisecond
+const diskInterval = 25 * time.Millisecond
 
 // commitDeadline is how long a commit may wait for the disk before the service
 // calls itself not ready and refuses more.
