@@ -18,7 +18,7 @@ import (
 // tries a flush again at once. Room may come back meanwhile, and readiness is
 // red by then (a commit has a deadline).
 const (
-	roomPoll  = 100 * time.Millisecond
+	roomPoll     = 100 * time.Millisecond
 	roomPatience = 20 * time.Second
 	// roomWanted is the free space with which it goes on.
 	roomWanted = 4 << 20

@@ -53,6 +53,8 @@ type Config struct {
 	// (default 32 MiB).
 	CacheBytes    int64
 	MemTableBytes uint64
+	// MaxOpenFiles bounds the tables that are kept open (default 1000).
+	MaxOpenFiles int
 	// Fatal is called when the disk failed in a way after which nothing may be
 	// acknowledged. It must not return; nil panics.
 	Fatal func(error)

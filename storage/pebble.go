@@ -17,6 +17,9 @@ import (
 // memTablesMax is how many memtables may be full before writes wait.
 const memTablesMax = 4
 
+// MaxOpenFiles is how many tables are kept open where nothing else is said.
+const MaxOpenFiles = 1000
+
 func (s *Store) memTableBytes() uint64 { return cmp.Or(s.config.MemTableBytes, 32<<20) }
 
 // openPebble opens one database; mustExist refuses to make an empty one where
@@ -35,7 +38,7 @@ func (s *Store) openPebble(dir string, mustExist bool) (*pebble.DB, error) {
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       48,
 		LBaseMaxBytes:               64 << 20,
-		MaxOpenFiles:                1000,
+		MaxOpenFiles:                cmp.Or(s.config.MaxOpenFiles, MaxOpenFiles),
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 		Logger:                      pebbleLogger{s},
 		EventListener:               s.events(),

@@ -150,6 +150,13 @@ func (w *fullWorld) startOnFullDisk() {
 	w.disk.fill(0)
 }
 
+// staysFull takes the room that recovery has made, but for some: the reserve may
+// be used up.
+func (w *fullWorld) staysFull() {
+	w.disk.fill(fullMinFree / 2)
+	time.Sleep(refusedWithin)
+}
+
 func (w *fullWorld) pause(least, most time.Duration) {
 	time.Sleep(least + time.Duration(w.Rand.Int64N(int64(most-least))))
 }
@@ -190,6 +197,10 @@ func (w *fullWorld) fullAtStart() {
 	w.start()
 	stop := w.client.load(4, 16<<10, w.Rand.Uint64())
 	w.pause(200*time.Millisecond, time.Second)
+	if w.Rand.IntN(2) == 0 { // it is full before the restart, too
+		w.disk.fill(0)
+		w.pause(0, 500*time.Millisecond)
+	}
 	stop()
 	if w.Rand.IntN(2) == 0 {
 		w.service.Kill()
@@ -203,6 +214,7 @@ func (w *fullWorld) fullAtStart() {
 		w.disk.fill(0)
 	}
 	w.startOnFullDisk()
+	w.staysFull()
 	w.worksWhileFull()
 	w.heals()
 }
@@ -225,6 +237,7 @@ func (w *fullWorld) fullInRecovery() {
 	if !ok {
 		w.startOnFullDisk()
 	}
+	w.staysFull()
 	w.worksWhileFull()
 	w.heals()
 }

@@ -130,7 +130,9 @@ func (m *Main) listen(ctx context.Context) (<-chan error, error) {
 func (m *Main) open(supervisor *supervisor) error {
 	c := &m.Config
 	var err error
-	if m.store, err = storage.Open(storage.Config{Dir: c.DataDir, Fatal: m.Fatal, NoSync: m.Faults.NoSync, Logger: m.Logger}); err != nil {
+	if m.store, err = storage.Open(storage.Config{
+		Dir: c.DataDir, MaxOpenFiles: tableLimit(), Fatal: m.Fatal, NoSync: m.Faults.NoSync, Logger: m.Logger,
+	}); err != nil {
 		return err
 	}
 	if m.log, err = wal.Open(wal.Config{Store: m.store, Observe: m.commits.observe, Early: m.Faults.Early}); err != nil {
