@@ -35,6 +35,7 @@ type relief struct {
 	cursor uint64        // where the next pass begins; below it all was looked at
 	told   bool          // the log has said that messages go early
 	vain   bool          // the log has said that it would be in vain
+	owed   *reclaim      // room that could not be given back yet
 	// messages and bytes are what went since the disk became full.
 	messages, bytes uint64
 }
@@ -144,6 +145,9 @@ func (e *Engine) relieved(ctx context.Context) {
 func (e *Engine) TrimEarly(ctx context.Context, bytes uint64) (done bool, err error) {
 	e.trimming.Lock()
 	defer e.trimming.Unlock()
+	if err := e.reclaimOwed(ctx); err != nil {
+		return false, err
+	}
 	first := e.log.Floor()
 	p := &reliefPass{engine: e, next: max(first, e.relief.cursor), end: e.keep()}
 	p.first = p.next
@@ -167,7 +171,28 @@ func (e *Engine) TrimEarly(ctx context.Context, bytes uint64) (done bool, err er
 		batch.Commit()
 	}
 	e.countRelief(ctx, p)
-	return p.next >= p.end, e.store.Reclaim(ctx, p.first, p.next, p.broadcasts)
+	e.relief.owed = &reclaim{min(p.first, first), p.next, p.broadcasts}
+	return p.next >= p.end, e.reclaimOwed(ctx)
+}
+
+// reclaim is a range of the log whose room is to be given back.
+type reclaim struct {
+	from, to   uint64
+	broadcasts bool
+}
+
+// reclaimOwed gives the room back of the last pass, if that was not done yet: on
+// a full disk it may fail.
+func (e *Engine) reclaimOwed(ctx context.Context) error {
+	owed := e.relief.owed
+	if owed == nil {
+		return nil
+	}
+	err := e.store.Reclaim(ctx, owed.from, owed.to, owed.broadcasts)
+	if err == nil {
+		e.relief.owed = nil
+	}
+	return err
 }
 
 func (e *Engine) countRelief(ctx context.Context, p *reliefPass) {

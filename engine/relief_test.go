@@ -6,11 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/engine"
@@ -217,4 +222,77 @@ func TestNothingIsTrimmedEarlyInVain(t *testing.T) {
 		time.Sleep(time.Minute)
 		s.wantLeft(1)
 	})
+}
+
+// TestACrashWhileTrimmingEarlyLosesNothing crashes at any moment of it: the log
+// opens without gaps, and what somebody has yet to read is there.
+func TestACrashWhileTrimmingEarlyLosesNothing(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := newRig(t, engine.Config{})
+	for n := range 3000 {
+		user := "u"
+		if n%7 == 3 {
+			user = "never"
+		}
+		r.send(user, strconv.Itoa(n), messaging.Normal)
+	}
+	r.broadcast("b", "u", "v")
+	for range 3 {
+		r.take("u", 1000)
+	}
+	if err := r.log.Insist(nothing{}); err != nil {
+		t.Fatal(err)
+	}
+	wanted := r.log.Queued()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for end := false; !end; {
+			var err error
+			if end, err = r.engine.TrimEarly(context.Background(), 1); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	chance := rand.New(rand.NewPCG(seed, 0))
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		case <-time.After(time.Duration(chance.IntN(20)) * time.Millisecond):
+		}
+		control := r.control.Clone()
+		crashed := &rig{
+			tb: t, control: control, config: r.config,
+			fs: r.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: chance.IntN(101), RNG: chance}),
+		}
+		crashed.open()
+		if got := crashed.log.Queued(); got != wanted {
+			t.Errorf("%d entries are left, want %d", got, wanted)
+		}
+		if got := len(crashed.take("never", 1000)); got != 429 {
+			t.Errorf("the reader who never came finds %d messages, want 429", got)
+		}
+		wantTexts(t, crashed.take("v", 1), "b")
+		crashed.trimEarly(1 << 20)
+		crashed.close()
+	}
+}
+
+func TestRetentionPassesWhatWasTrimmedEarly(t *testing.T) {
+	var mu sync.Mutex
+	now := time.Now()
+	r := newRig(t, engine.Config{Retention: time.Hour, Now: func() time.Time { mu.Lock(); defer mu.Unlock(); return now }})
+	r.send("never", "1", messaging.Normal)
+	r.send("u", "2", messaging.Normal)
+	r.broadcast("3", "u", "v")
+	wantTexts(t, r.take("u", 2), "2", "3")
+	wantTexts(t, r.take("v", 2), "3")
+	r.trimEarly(1 << 20)
+	r.wantLeft(1)
+	r.advanceWithoutJump(&mu, &now, 2*time.Hour)
+	r.wantTrimmed(3)
+	wantTexts(t, peek(t, r, "never"))
 }

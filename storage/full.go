@@ -13,13 +13,9 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// How long a write waits for room when there is no reserve to give free: Pebble
-// ends the process when its write-ahead log or manifest cannot be written, and
-// tries a flush again at once. Room may come back meanwhile, and readiness is
-// red by then (a commit has a deadline).
 const (
-	roomPoll     = 100 * time.Millisecond
-	roomPatience = 20 * time.Second
+	// roomPoll is how often a write that waits for room looks for it.
+	roomPoll = 100 * time.Millisecond
 	// roomWanted is the free space with which it goes on.
 	roomWanted = 4 << 20
 )
@@ -57,8 +53,11 @@ func (s *Store) releaseReserve() bool {
 	return true
 }
 
-// awaitRoom returns when there is room again, or none came. All writes of the
-// database wait meanwhile.
+// awaitRoom returns when there is room again, or the service stops. All writes
+// of the database wait meanwhile: Pebble would end the process when its
+// write-ahead log or manifest cannot be written, and try a flush again at once.
+// Nothing is answered meanwhile, and readiness turns red (a commit has a
+// deadline).
 func (s *Store) awaitRoom() {
 	if s.full.opening.Load() {
 		return // the start says so, and ends
@@ -66,7 +65,7 @@ func (s *Store) awaitRoom() {
 	if s.full.told.CompareAndSwap(false, true) {
 		s.logger.Error("the disk is full and the reserve is used up: writes wait for room; free some space", "dir", s.config.Dir)
 	}
-	for deadline := time.Now().Add(roomPatience); time.Now().Before(deadline); {
+	for {
 		select {
 		case <-time.After(roomPoll):
 		case <-s.full.closing:
@@ -77,6 +76,11 @@ func (s *Store) awaitRoom() {
 		}
 	}
 }
+
+// StopWaiting lets writes fail that wait for room on a full disk: the process
+// ends then, without having acknowledged them. It is called when the service
+// stops, which must not take for ever.
+func (s *Store) StopWaiting() { s.full.close() }
 
 // backgroundFailed hears of background work of Pebble's that failed and is
 // tried again. A full disk has been told already. Where it keeps the store from

@@ -343,7 +343,7 @@ func (s *Store) Control() *Control { return s.control }
 
 // Close closes everything, in the opposite order of Open.
 func (s *Store) Close() error {
-	s.full.close()
+	s.StopWaiting()
 	return s.closeAll()
 }
 

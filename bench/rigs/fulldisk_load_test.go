@@ -211,7 +211,7 @@ func (c *fullClient) take(user, limit int, lease bool) (int, error) {
 
 // nack takes one message under a lease and gives it back.
 func (c *fullClient) nack(user int) error {
-	status, answer := c.call(http.MethodGet, fmt.Sprintf("/api/messages/queue/%d?max_count=1&lease=60", user), "")
+	status, answer := c.call(http.MethodGet, fmt.Sprintf("/api/messages/queue/%d?max_count=1&lease=10", user), "")
 	var page struct{ Messages []fullMessage }
 	if status != http.StatusOK || json.Unmarshal(answer, &page) != nil {
 		return fmt.Errorf("%w: %d %.200s", errTake, status, answer)
@@ -244,4 +244,24 @@ func (c *fullClient) takeAll(users int) (total int, err error) {
 		}
 	}
 	return total, nil
+}
+
+// slowestRefusal is how long it took at the most, over all rounds.
+type slowestRefusal struct {
+	mu              sync.Mutex
+	taken, answered time.Duration
+}
+
+func (s *slowestRefusal) note(taken, answered time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken, s.answered = max(s.taken, taken), max(s.answered, answered)
+}
+
+// String implements [fmt.Stringer].
+func (s *slowestRefusal) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fmt.Sprintf("the last send that was taken began at most %s, the first refusal was answered at most %s after the disk was full",
+		s.taken.Round(time.Millisecond), s.answered.Round(time.Millisecond))
 }

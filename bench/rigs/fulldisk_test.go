@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,9 +23,9 @@ const (
 	startWithin = 30 * time.Second
 )
 
-// TestRigFullDisk fills the disk of the real program in each of five ways: by
+// TestRigFullDisk fills the disk of the real program in each of six ways: by
 // something else at once, by messages alone, before a start, while it recovers,
-// and while it compacts. Sends must be refused at once, takes and the drain go
+// while it compacts, and with the reserve. Sends must be refused at once, takes and the drain go
 // on, a start serve or exit with the disk's status, and all be well again
 // without a restart when there is room: because somebody made it, or because
 // what was taken and drained was trimmed early. A ledger outside says what was
@@ -74,6 +73,7 @@ var fullWays = []fullWay{
 	{"at the start", (*fullWorld).fullAtStart},
 	{"in recovery", (*fullWorld).fullInRecovery},
 	{"in compaction", (*fullWorld).fullInCompaction},
+	{"to the last byte", (*fullWorld).filledWithReserve},
 }
 
 // fullWorld is one round: a small disk, the service on it, a backend, clients.
@@ -259,6 +259,53 @@ func (w *fullWorld) fullInCompaction() {
 	w.heals()
 }
 
+// filledWithReserve takes what the reserve gave free, too: writes wait, and go on
+// when there is room, or end with the service.
+func (w *fullWorld) filledWithReserve() {
+	w.env = append(w.env, "DISK_MIN_FREE=0") // or sends would be refused long before
+	w.start()
+	w.client.http.Timeout = 2 * time.Second
+	stop := w.client.load(6, 48<<10, w.Rand.Uint64())
+	w.pause(0, 400*time.Millisecond)
+	for full := time.Now(); time.Since(full) < time.Second; {
+		w.disk.fill(0)
+	}
+	stop()
+	for range 3 { // leases that nobody gets are not counted as read
+		w.disk.fill(0)
+		_ = w.client.nack(w.Rand.IntN(fullUsers))
+	}
+	if strings.Contains(w.service.Log(), "writes wait for room") {
+		w.Count("times writes were held", 1)
+	}
+	if w.Rand.IntN(3) == 0 {
+		if status, err := w.service.Stop(30 * time.Second); (status != 0 && status != 5) || err != nil {
+			w.Errorf("the stop on a full disk gave %d, %v", status, err)
+		}
+		w.disk.empty()
+		if !w.start() {
+			w.Errorf("the start was given up though there is room:\n%s", w.service.Log())
+		}
+		return
+	}
+	w.pause(0, 3*time.Second)
+	w.heals()
+	w.client.http.Timeout = 20 * time.Second
+	w.releaseLeases()
+}
+
+// releaseLeases waits until the leases are over whose answers were lost.
+func (w *fullWorld) releaseLeases() {
+	w.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		_, answer := w.client.call(http.MethodGet, "/metrics", "")
+		if strings.Contains(string(answer), "messaging_leases 0\n") {
+			return
+		}
+	}
+	w.Error("leases do not end")
+}
+
 // refused checks that nothing that was sent later than it may be was taken.
 func (w *fullWorld) refused(full time.Time) {
 	w.Helper()
@@ -355,24 +402,4 @@ func (w *fullWorld) finish() {
 	w.Count("messages", w.ledger.count(func(o *outcome) bool { return o.status == http.StatusOK }))
 	w.Count("refused", w.ledger.count(func(o *outcome) bool { return o.status == http.StatusInsufficientStorage }))
 	w.Count("losses", len(lost))
-}
-
-// slowestRefusal is how long it took at the most, over all rounds.
-type slowestRefusal struct {
-	mu              sync.Mutex
-	taken, answered time.Duration
-}
-
-func (s *slowestRefusal) note(taken, answered time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.taken, s.answered = max(s.taken, taken), max(s.answered, answered)
-}
-
-// String implements [fmt.Stringer].
-func (s *slowestRefusal) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return fmt.Sprintf("the last send that was taken began at most %s, the first refusal was answered at most %s after the disk was full",
-		s.taken.Round(time.Millisecond), s.answered.Round(time.Millisecond))
 }

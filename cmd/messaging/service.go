@@ -241,6 +241,9 @@ func (m *Main) close() error {
 	if m.django != nil {
 		m.django.Close()
 	}
+	if m.store != nil {
+		m.store.StopWaiting()
+	}
 	if m.log != nil {
 		errs = append(errs, m.log.Close(), m.saveProgress())
 	}
