@@ -117,7 +117,7 @@ func (e *Engine) roomNeeded() uint64 {
 // something else fills the disk, or DISK_MIN_FREE is too large for it. Then the
 // log is worth more than the little room that it would make.
 func (e *Engine) inVain(ctx context.Context, need uint64) bool {
-	stored := e.store.Stats().Bytes
+	stored := e.store.Stats().Live()
 	if need <= stored {
 		return false
 	}

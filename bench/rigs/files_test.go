@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,8 +19,8 @@ import (
 const fewFiles = 256
 
 // TestFact6ConnectionsDoNotTakeTheFilesOfTheStore: running out of file
-// descriptors ends the process when the write-ahead log is rotated. So twice as
-// many connections as there may be files come, and stay; meanwhile messages are
+// descriptors ends the process when the write-ahead log is rotated. So more
+// connections come than there may be files, and stay; meanwhile messages are
 // stored, the log is rotated, and nothing is lost.
 func TestFact6ConnectionsDoNotTakeTheFilesOfTheStore(t *testing.T) {
 	prlimit, err := exec.LookPath("prlimit")
@@ -27,9 +29,9 @@ func TestFact6ConnectionsDoNotTakeTheFilesOfTheStore(t *testing.T) {
 	}
 	config := program.Config{Dir: filepath.Join(t.TempDir(), "data"), Prefix: []string{prlimit, "--nofile=256:256"}}
 	service, client := startFewFiles(t, config)
-	stop := client.load(4, 48<<10, 6)
+	stop := storeBatches(client)
 	time.Sleep(100 * time.Millisecond) // its connections come first
-	crowd(t, service.URL, 2*fewFiles)
+	crowd(t, service.URL, fewFiles+64)
 	rotated := make(map[string]bool)
 	for deadline := time.Now().Add(60 * time.Second); len(rotated) < 6; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -54,7 +56,7 @@ func TestFact6ConnectionsDoNotTakeTheFilesOfTheStore(t *testing.T) {
 	}
 	service, reader := startFewFiles(t, config)
 	reader.ledger = client.ledger
-	if _, err := reader.takeAll(fullUsers + 1); err != nil {
+	if err := reader.takeAll(fullUsers + 1); err != nil {
 		t.Fatal(err)
 	}
 	lost := client.ledger.count(func(o *outcome) bool { return o.status == http.StatusOK && !o.read })
@@ -78,6 +80,23 @@ func startFewFiles(t *testing.T, config program.Config) (*program.Program, *full
 		t.Fatal(err)
 	}
 	return service, newFullClient(service.URL, "files-", &fullLedger{messages: make(map[string]*outcome)})
+}
+
+// storeBatches stores batches of a few MiB until stop: a connection is seldom idle
+// then, and keeps its place.
+func storeBatches(c *fullClient) (stop func()) {
+	var stopped atomic.Bool
+	var sending sync.WaitGroup
+	for n := range 2 {
+		sending.Go(func() {
+			for text := padding(uint64(n)); !stopped.Load(); {
+				if c.batch(n, 50, text) != http.StatusOK {
+					time.Sleep(10 * time.Millisecond)
+				}
+			}
+		})
+	}
+	return func() { stopped.Store(true); sending.Wait() }
 }
 
 // crowd opens so many connections, which say nothing, until the end of the test.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -151,6 +152,21 @@ func (c *fullClient) send(user, size int, padding []byte) int {
 	return o.status
 }
 
+// batch sends many long messages to a user at once, and notes what became of
+// them.
+func (c *fullClient) batch(user, size int, text []byte) int {
+	names, messages := make([]string, size), make([]string, size)
+	for i := range names {
+		names[i] = c.prefix + strconv.FormatInt(c.number.Add(1), 10)
+		messages[i] = fmt.Sprintf(`{"conversation_id":%d,"sender_id":1,"receiver_id":%d,"text":"%s %s"}`, user, user, names[i], text)
+	}
+	status, _ := c.call(http.MethodPost, "/api/messages/batch", `{"messages":[`+strings.Join(messages, ",")+`]}`)
+	for _, name := range names {
+		c.ledger.note(name, func(o *outcome) { o.status = status })
+	}
+	return status
+}
+
 // padding is text that does not compress.
 func padding(seed uint64) []byte {
 	r := rand.New(rand.NewPCG(seed, 1))
@@ -235,15 +251,44 @@ func (c *fullClient) settle(verb, want string, user int, receipts []string) erro
 }
 
 // takeAll empties the queues of users.
-func (c *fullClient) takeAll(users int) (total int, err error) {
+func (c *fullClient) takeAll(users int) error {
 	for user := range users {
-		for n := 1; n > 0; total += n {
+		for n := 1; n > 0; {
+			var err error
 			if n, err = c.take(user, 100, user%2 == 0); err != nil {
-				return total, err
+				return err
 			}
 		}
 	}
-	return total, nil
+	return nil
+}
+
+// staysFull takes the room that the store gives back meanwhile, but for some: the
+// reserve may be used up.
+func (w *fullWorld) staysFull() {
+	for began := time.Now(); time.Since(began) < 3*refusedWithin; time.Sleep(5 * time.Millisecond) {
+		w.disk.fill(fullMinFree / 2)
+	}
+}
+
+// staysFullByItself waits until nothing that the store gives back makes room any
+// more; it gives since when.
+func (w *fullWorld) staysFullByItself() (full time.Time) {
+	w.Helper()
+	deadline := time.Now().Add(90 * time.Second)
+	for full = time.Now(); time.Since(full) < 3*refusedWithin; time.Sleep(time.Millisecond) {
+		if w.disk.free() >= fullMinFree {
+			full = time.Now()
+		}
+		if time.Now().After(deadline) {
+			w.Fatalf("the load did not fill the disk: %d bytes are free", w.disk.free())
+		}
+	}
+	return full
+}
+
+func (w *fullWorld) pause(least, most time.Duration) {
+	time.Sleep(least + time.Duration(w.Rand.Int64N(int64(most-least))))
 }
 
 // slowestRefusal is how long it took at the most, over all rounds.

@@ -150,24 +150,15 @@ func (w *fullWorld) startOnFullDisk() {
 	w.disk.fill(0)
 }
 
-// staysFull takes the room that recovery has made, but for some: the reserve may
-// be used up.
-func (w *fullWorld) staysFull() {
-	w.disk.fill(fullMinFree / 2)
-	time.Sleep(refusedWithin)
-}
-
-func (w *fullWorld) pause(least, most time.Duration) {
-	time.Sleep(least + time.Duration(w.Rand.Int64N(int64(most-least))))
-}
-
 func (w *fullWorld) filledAtOnce() {
 	w.start()
 	stop := w.client.load(4, 8<<10, w.Rand.Uint64())
 	defer stop()
 	w.pause(200*time.Millisecond, time.Second)
 	w.disk.fill(0)
-	w.refused(time.Now())
+	full := time.Now()
+	w.staysFull()
+	w.refused(full)
 	w.worksWhileFull()
 	w.heals()
 }
@@ -177,14 +168,9 @@ func (w *fullWorld) filledByLoad() {
 	w.start()
 	stop := w.client.load(6, 48<<10, w.Rand.Uint64())
 	defer stop()
-	for deadline := time.Now().Add(90 * time.Second); w.disk.free() >= fullMinFree; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			w.Fatalf("the load did not fill the disk: %d bytes are free", w.disk.free())
-		}
-	}
-	w.refused(time.Now())
+	w.refused(w.staysFullByItself())
 	w.worksWhileFull()
-	if _, err := w.client.takeAll(fullUsers); err != nil { // the last user never reads
+	if err := w.client.takeAll(fullUsers); err != nil { // the last user never reads
 		w.Error(err)
 	}
 	w.sendsAgain(20 * time.Second)
@@ -215,6 +201,7 @@ func (w *fullWorld) fullAtStart() {
 	}
 	w.startOnFullDisk()
 	w.staysFull()
+	w.notReady()
 	w.worksWhileFull()
 	w.heals()
 }
@@ -238,6 +225,7 @@ func (w *fullWorld) fullInRecovery() {
 		w.startOnFullDisk()
 	}
 	w.staysFull()
+	w.notReady()
 	w.worksWhileFull()
 	w.heals()
 }
@@ -247,13 +235,14 @@ func (w *fullWorld) fullInCompaction() {
 	stop := w.client.load(4, 32<<10, w.Rand.Uint64())
 	defer stop()
 	for until := time.Now().Add(1500 * time.Millisecond); time.Now().Before(until); {
-		if _, err := w.client.takeAll(fullUsers / 2); err != nil { // its tombstones are compacted
+		if err := w.client.takeAll(fullUsers / 2); err != nil { // its tombstones are compacted
 			w.Error(err)
 		}
 	}
 	w.disk.fill(w.Rand.Int64N(fullMinFree / 2))
-	w.refused(time.Now())
-	w.disk.fill(0)
+	full := time.Now()
+	w.staysFull()
+	w.refused(full)
 	w.worksWhileFull()
 	w.pause(0, time.Second)
 	w.heals()
@@ -309,12 +298,12 @@ func (w *fullWorld) releaseLeases() {
 // refused checks that nothing that was sent later than it may be was taken.
 func (w *fullWorld) refused(full time.Time) {
 	w.Helper()
-	time.Sleep(3 * refusedWithin)
+	w.notReady()
 	var first time.Time
 	var last time.Duration
 	w.ledger.each(func(_ string, o *outcome) {
 		switch {
-		case o.status == http.StatusInsufficientStorage && (first.IsZero() || o.ended.Before(first)):
+		case o.status == http.StatusInsufficientStorage && o.ended.After(full) && (first.IsZero() || o.ended.Before(first)):
 			first = o.ended
 		case o.status == http.StatusOK:
 			last = max(last, o.began.Sub(full))
@@ -327,12 +316,16 @@ func (w *fullWorld) refused(full time.Time) {
 	w.slowest.note(last, first.Sub(full))
 }
 
-// worksWhileFull takes, acknowledges, gives back, and waits for the drain.
-func (w *fullWorld) worksWhileFull() {
+func (w *fullWorld) notReady() {
 	w.Helper()
 	if status, answer := w.client.call(http.MethodGet, "/health/ready", ""); status != http.StatusServiceUnavailable || !strings.Contains(string(answer), `"disk":false`) {
 		w.Errorf("readiness on a full disk: %d %s", status, answer)
 	}
+}
+
+// worksWhileFull takes, acknowledges, gives back, and waits for the drain.
+func (w *fullWorld) worksWhileFull() {
+	w.Helper()
 	began := time.Now()
 	for user := range fullUsers {
 		if err := w.client.nack(user); err != nil {
@@ -382,7 +375,7 @@ func (w *fullWorld) sendsAgain(within time.Duration) {
 
 // finish reads what is left, and judges.
 func (w *fullWorld) finish() {
-	if _, err := w.client.takeAll(fullUsers + 1); err != nil {
+	if err := w.client.takeAll(fullUsers + 1); err != nil {
 		w.Error(err)
 	}
 	w.drained()
