@@ -11,6 +11,10 @@ import (
 // answered as such within a tenth of a second.
 const diskInterval = 25 * time.Millisecond
 
+// resumeShare is which part of the minimum must be free beyond it for sends to
+// be taken again, so that it does not flap.
+const resumeShare = 10
+
 // commitDeadline is how long a commit may wait for the disk before the service
 // calls itself not ready and refuses more.
 const commitDeadline = 5 * time.Second
@@ -72,7 +76,7 @@ func (e *Engine) MeasureDisk() error {
 		e.diskFull.Store(true)
 		e.logger.Error("the disk is nearly full: sends are refused until there is room; free some space", "free_bytes", free, "needed_bytes", e.config.MinFree)
 		e.wakeRelief()
-	case full && free > missing+e.config.MinFree+e.config.MinFree/10:
+	case full && free > missing+e.config.MinFree+e.config.MinFree/resumeShare:
 		if err := e.store.RestoreReserve(); err != nil {
 			return nil //nolint:nilerr // there is not enough room for the reserve yet
 		}

@@ -19,7 +19,7 @@ const (
 	reliefMost  = 128 << 20
 	// reliefPage is how many records are looked at for one commit.
 	reliefPage = 512
-	// Where everything was looked at it pauses, ten times as long as the look
+	// Where everything was looked at it pauses, five times as long as the look
 	// took, within these bounds.
 	reliefPause        = time.Second
 	longestReliefPause = 10 * time.Minute
@@ -35,6 +35,7 @@ type relief struct {
 	cursor uint64        // where the next pass begins; below it all was looked at
 	told   bool          // the log has said that messages go early
 	vain   bool          // the log has said that it would be in vain
+	looked time.Duration // how long looking took since the last pause
 	owed   *reclaim      // room that could not be given back yet
 	// messages and bytes are what went since the disk became full.
 	messages, bytes uint64
@@ -78,10 +79,9 @@ func (e *Engine) Relieve(ctx context.Context) error {
 // relieve makes passes until there is room or nothing more to trim; pause is
 // after which time it is to look again, 0 for when the disk is full anew.
 func (e *Engine) relieve(ctx context.Context) (pause time.Duration, err error) {
-	began := time.Now()
 	for ctx.Err() == nil {
-		need := e.roomNeeded()
-		if need == 0 || e.inVain(ctx, need) {
+		need := e.roomNeeded(e.config.MinFree / 2)
+		if need == 0 || e.inVain(ctx) {
 			break
 		}
 		done, err := e.TrimEarly(ctx, max(reliefLeast, min(need, reliefMost)))
@@ -97,26 +97,31 @@ func (e *Engine) relieve(ctx context.Context) (pause time.Duration, err error) {
 		e.relieved(ctx)
 		return 0, nil
 	}
-	return max(reliefPause, min(10*time.Since(began), longestReliefPause)), nil
+	looked := e.relief.looked
+	e.relief.looked = 0
+	return max(reliefPause, min(5*looked, longestReliefPause)), nil
 }
 
-// roomNeeded is how much must become free: half as much again as is wanted, so
-// that the next messages do not fill the disk at once.
-func (e *Engine) roomNeeded() uint64 {
+// roomNeeded is how much must become free to have spare bytes more than the
+// minimum. It aims at half as much again, so that the next messages do not fill
+// the disk at once.
+func (e *Engine) roomNeeded(spare uint64) uint64 {
 	free, err := e.config.Free()
 	if err != nil {
 		return 0 // WatchDisk reports it
 	}
-	if want := e.config.MinFree + e.config.MinFree/2 + e.store.ReserveMissing(); want > free {
+	if want := e.config.MinFree + spare + e.store.ReserveMissing(); want > free {
 		return want - free
 	}
 	return 0
 }
 
-// inVain says whether even a store without a message would not be small enough:
-// something else fills the disk, or DISK_MIN_FREE is too large for it. Then the
-// log is worth more than the little room that it would make.
-func (e *Engine) inVain(ctx context.Context, need uint64) bool {
+// inVain says whether even a store without a message would not be small enough
+// for sends to be taken again: something else fills the disk, or DISK_MIN_FREE is
+// too large for it. Then the log is worth more than the little room that it would
+// make.
+func (e *Engine) inVain(ctx context.Context) bool {
+	need := e.roomNeeded(e.config.MinFree / resumeShare)
 	stored := e.store.Stats().Live()
 	if need <= stored {
 		return false
@@ -151,12 +156,14 @@ func (e *Engine) TrimEarly(ctx context.Context, bytes uint64) (done bool, err er
 	first := e.log.Floor()
 	p := &reliefPass{engine: e, next: max(first, e.relief.cursor), end: e.keep()}
 	p.first = p.next
+	began := time.Now()
 	for p.bytes < bytes && p.next < p.end && ctx.Err() == nil {
 		if err := p.page(min(p.end, p.next+reliefPage)); err != nil {
 			return false, err
 		}
 		p.end = min(p.end, e.keep()) // a replay may have begun
 	}
+	e.relief.looked += time.Since(began)
 	if e.relief.cursor = p.next; p.next >= p.end {
 		e.relief.cursor = 0
 	}

@@ -16,8 +16,8 @@ import (
 )
 
 // smallBytes is the size of the disk that is to be full: the reserve (192 MiB),
-// what is to stay free, and some hundred MiB of messages.
-const smallBytes = 512 << 20
+// write-ahead logs (up to 7 of 36 MiB), what is to stay free, and some messages.
+const smallBytes = 640 << 20
 
 // smallDisk is a file system of its own, which a file can fill.
 type smallDisk struct {
