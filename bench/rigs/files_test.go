@@ -33,7 +33,7 @@ func TestFact6ConnectionsDoNotTakeTheFilesOfTheStore(t *testing.T) {
 	time.Sleep(100 * time.Millisecond) // its connections come first
 	crowd(t, service.URL, fewFiles+64)
 	rotated := make(map[string]bool)
-	for deadline := time.Now().Add(60 * time.Second); len(rotated) < 6; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); len(rotated) < 5; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the log was rotated %d times\n%s", len(rotated), service.Log())
 		}
