@@ -29,6 +29,7 @@ type queue struct {
 	// The registry's, under its shard's lock.
 	pins       int
 	prev, next *queue
+	passing    bool // only broadcasts have wanted it since it was read
 
 	// reading is held by the one reader that looks for messages. It is taken
 	// before mu, and mu is not held while the disk is read: the committer needs it.

@@ -46,7 +46,7 @@ func (r *registry) shard(user messaging.UserID) *shard {
 
 // pin gives a user's queue with its state loaded. Whoever pins unpins.
 func (r *registry) pin(user messaging.UserID) (*queue, error) {
-	q := r.shard(user).pin(user)
+	q := r.shard(user).pin(user, false)
 	if err := q.load(r.store); err != nil {
 		r.unpin(q)
 		return nil, err
@@ -54,12 +54,15 @@ func (r *registry) pin(user messaging.UserID) (*queue, error) {
 	return q, nil
 }
 
-// pinAll gives several users' queues, in their order.
+// pinAll gives the queues of a broadcast's receivers, in their order. Those that
+// were not in memory are forgotten again when they are unpinned, unless somebody
+// else wants them meanwhile: a broadcast must not drive out what is in use, nor
+// fill the memory with what is not.
 func (r *registry) pinAll(users []messaging.UserID) ([]*queue, error) {
 	queues := make([]*queue, len(users))
 	var cold []*queue
 	for i, user := range users {
-		queues[i] = r.shard(user).pin(user)
+		queues[i] = r.shard(user).pin(user, true)
 		if !queues[i].isLoaded() {
 			cold = append(cold, queues[i])
 		}
@@ -96,7 +99,7 @@ func (r *registry) unpinAll(queues []*queue) {
 // stack, which a goroutine keeps: it is done on one that ends, or ten thousand
 // who wait would hold that memory.
 func (r *registry) pinToWait(user messaging.UserID) (q *queue, err error) {
-	q = r.shard(user).pin(user)
+	q = r.shard(user).pin(user, false)
 	if q.isLoaded() {
 		return q, nil
 	}
@@ -120,18 +123,19 @@ func (r *registry) pinAgain(q *queue) {
 
 func (r *registry) unpin(q *queue) { r.shard(q.user).unpin(q) }
 
-func (s *shard) pin(user messaging.UserID) *queue {
+func (s *shard) pin(user messaging.UserID, passing bool) *queue {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := s.queues[user]
 	switch {
 	case q == nil:
-		q = &queue{user: user}
+		q = &queue{user: user, passing: true}
 		s.queues[user] = q
 	case q.pins == 0:
 		s.unlinkLocked(q)
 	}
 	q.pins++
+	q.passing = q.passing && passing
 	return q
 }
 
@@ -140,6 +144,10 @@ func (s *shard) unpin(q *queue) {
 	defer s.mu.Unlock()
 	q.pins--
 	if q.pins > 0 {
+		return
+	}
+	if q.passing {
+		delete(s.queues, q.user)
 		return
 	}
 	q.prev, q.next = s.idle.prev, &s.idle

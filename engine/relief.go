@@ -257,7 +257,7 @@ func (p *reliefPass) page(to uint64) error {
 		if contiguous = contiguous && ok; contiguous {
 			c.floor = seq + 1
 		}
-		if ok && !gone.record.Trimmed {
+		if ok && !gone.record.Trimmed && !gone.record.Lost {
 			c.add(gone)
 		}
 	}
@@ -304,7 +304,7 @@ func (p *reliefPass) candidates(to uint64) (map[uint64]stubbed, error) {
 // isQueued says whether a message stands in a queue, due later and leased ones
 // included.
 func (e *Engine) isQueued(seq uint64, record *wal.Record) (bool, error) {
-	if record.Trimmed {
+	if record.Trimmed || record.Lost {
 		return false, nil
 	}
 	if !record.IsBroadcast() {

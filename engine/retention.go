@@ -170,7 +170,7 @@ func (t *trimmer) unpin() {
 }
 
 func (t *trimmer) record(seq uint64, record *wal.Record) error {
-	if record.Trimmed {
+	if record.Trimmed || record.Lost {
 		return nil
 	}
 	if !record.IsBroadcast() {

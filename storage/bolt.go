@@ -58,7 +58,7 @@ func syncParent(path string) error {
 // one that is not would kill the process when it is read.
 func openControlFile(path string) (ControlFile, error) {
 	if err := checkBolt(path); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w; restore it, and do not delete anything", ErrDamaged, path, err)
+		return nil, fmt.Errorf("%w: %s: %w; %s", ErrDamaged, path, err, howToRepair)
 	}
 	options := boltOptions
 	db, err := bbolt.Open(path, 0o600, &options)

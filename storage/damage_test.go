@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestWatermarkFindsAMissingWAL(t *testing.T) { // fact 2
+func TestFact2WatermarkFindsAMissingWAL(t *testing.T) {
 	dir := t.TempDir()
 	s := openDisk(t, dir)
 	fill(t, s, 5)
@@ -26,7 +26,7 @@ func TestWatermarkFindsAMissingWAL(t *testing.T) { // fact 2
 	wantRefused(t, dir, ErrDamaged)
 }
 
-func TestCutWALIsFound(t *testing.T) { // fact 1
+func TestFact1CutWALIsFound(t *testing.T) {
 	dir := t.TempDir()
 	s := openDisk(t, dir)
 	fill(t, s, 50)
@@ -46,7 +46,7 @@ func TestCutWALIsFound(t *testing.T) { // fact 1
 
 // The watermark lags behind by up to a second; for what is newer, the WAL itself
 // must show that it was changed, the first one of a new store too.
-func TestFlippedByteInTheFirstWALIsFound(t *testing.T) { // fact 1
+func TestFact1FlippedByteInTheFirstWALIsFound(t *testing.T) {
 	for _, at := range []int64{2_000, 20_000, 50_000} {
 		t.Run(fmt.Sprint(at), func(t *testing.T) {
 			dir := t.TempDir()
@@ -69,7 +69,7 @@ func TestFlippedByteInTheFirstWALIsFound(t *testing.T) { // fact 1
 
 // The very first WAL, of the making of a store, is in the old format, in which
 // damage goes unseen: so nothing may depend on it.
-func TestNewStoreDoesNotNeedTheWALOfItsMaking(t *testing.T) { // fact 1
+func TestFact1NewStoreDoesNotNeedTheWALOfItsMaking(t *testing.T) {
 	dir := t.TempDir()
 	maker := &Store{config: Config{Dir: dir, MemTableBytes: 1 << 20}, logger: slog.New(slog.DiscardHandler)}
 	if err := errors.Join(maker.create(), maker.closeAll()); err != nil {
@@ -120,7 +120,7 @@ func flipInLargest(t *testing.T, pattern string, at int64) {
 
 // What the database holds is whole by its own checksums, and yet not the log
 // that was written.
-func TestGapAmongTheLastRecordsIsFound(t *testing.T) { // fact 2
+func TestFact2GapAmongTheLastRecordsIsFound(t *testing.T) {
 	for name, sequences := range map[string][]uint64{
 		"a record is missing": {1, 2, 4, 5}, "the first is missing": {2, 3, 4, 5}, "the last is missing": {1, 2, 3, 4}, "one too many": {1, 2, 3, 4, 5, 6},
 	} {
@@ -157,7 +157,7 @@ func TestHalfAStoreIsRefused(t *testing.T) {
 	}
 }
 
-func TestDamagedControlFileIsRefused(t *testing.T) { // fact 3
+func TestFact3DamagedControlFileIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	s := openDisk(t, dir)
 	fill(t, s, 3)

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,25 +22,15 @@ const (
 // fullness is what the store knows of a full disk.
 type fullness struct {
 	opening atomic.Bool // a flush that fails now would be tried for ever
-	told    atomic.Bool // the log has said that background work waits for room
-	closing chan struct{}
-	close   func()
-}
-
-func newFullness() *fullness {
-	f := &fullness{closing: make(chan struct{})}
-	f.close = sync.OnceFunc(func() { close(f.closing) })
-	return f
+	told    atomic.Bool // the log has said that writes wait for room
+	closing atomic.Bool // the service stops, and writes do not wait any more
 }
 
 // withReserve is a file system that gives the reserve free when the disk is
-// full, and tries the write once more.
+// full, and tries the write once more; where that is too little, or somebody
+// else was faster, the write waits for room.
 func (s *Store) withReserve(fs vfs.FS) vfs.FS {
-	return vfs.OnDiskFull(fs, func() {
-		if !s.releaseReserve() {
-			s.awaitRoom()
-		}
-	})
+	return vfs.OnDiskFull(vfs.OnDiskFull(fs, func() { s.releaseReserve() }), s.awaitRoom)
 }
 
 // releaseReserve gives the reserve free; false says that there was none left.
@@ -65,12 +54,8 @@ func (s *Store) awaitRoom() {
 	if s.full.told.CompareAndSwap(false, true) {
 		s.logger.Error("the disk is full and the reserve is used up: writes wait for room; free some space", "dir", s.config.Dir)
 	}
-	for {
-		select {
-		case <-time.After(roomPoll):
-		case <-s.full.closing:
-			return
-		}
+	for !s.full.closing.Load() {
+		time.Sleep(roomPoll)
 		if free, err := Free(s.config.Dir); err != nil || free >= roomWanted {
 			return
 		}
@@ -80,7 +65,7 @@ func (s *Store) awaitRoom() {
 // StopWaiting lets writes fail that wait for room on a full disk: the process
 // ends then, without having acknowledged them. It is called when the service
 // stops, which must not take for ever.
-func (s *Store) StopWaiting() { s.full.close() }
+func (s *Store) StopWaiting() { s.full.closing.Store(true) }
 
 // backgroundFailed hears of background work of Pebble's that failed and is
 // tried again. A full disk has been told already. Where it keeps the store from

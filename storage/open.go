@@ -31,6 +31,9 @@ var (
 	ErrDiskFull error = &messaging.Error{Code: messaging.CodeDiskFull, Message: "the disk is full: nothing was stored; free some space"}
 )
 
+// howToRepair is what to do about damage, for a person.
+const howToRepair = "restore it if you can; else `messaging verify` says what is wrong and `messaging repair` keeps what is whole; delete nothing"
+
 // Format is the version of everything that is on disk.
 const Format = 1
 
@@ -73,7 +76,8 @@ type Store struct {
 	control *Control
 	meta    Meta
 	reserve *reserve
-	full    *fullness
+	full    fullness
+	held    *heldFS     // below the database
 	closers []io.Closer // closed last to first, behind the database
 }
 
@@ -84,12 +88,13 @@ const (
 	controlName = "control.db"
 	lockName    = "LOCK"
 	reserveName = "reserve"
+	repairName  = "repair" // there while a repair puts files in their places
 )
 
 // Open opens or creates the store. What it finds must be whole: it holds at
 // least what the watermark says was acknowledged, else [ErrDamaged].
 func Open(config Config) (*Store, error) {
-	s := &Store{config: config, logger: config.Logger, full: newFullness()}
+	s := &Store{config: config, logger: config.Logger}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
@@ -106,6 +111,9 @@ func Open(config Config) (*Store, error) {
 
 func (s *Store) open() error {
 	if err := s.prepareDirectory(); err != nil {
+		return err
+	}
+	if err := s.refuseHalfRepaired(); err != nil {
 		return err
 	}
 	fresh, err := s.isFresh()
@@ -128,6 +136,14 @@ func (s *Store) open() error {
 		return err
 	}
 	return s.recover(identity)
+}
+
+func (s *Store) refuseHalfRepaired() error {
+	cut, err := s.exists(repairName)
+	if err == nil && cut {
+		return fmt.Errorf("%w: a repair of %s was cut off: run `messaging repair` again", ErrDamaged, s.config.Dir)
+	}
+	return err
 }
 
 // prepareDirectory makes the directory ours: there, private, locked, and with
@@ -188,8 +204,8 @@ func (s *Store) isFresh() (bool, error) {
 	}
 	switch {
 	case hasControl && !hasMessages:
-		return false, fmt.Errorf("%w: %s is there and %s is not: put the missing directory back from where it went, or restore a back-up",
-			ErrDamaged, s.path(controlName), s.path(messagesDir))
+		return false, fmt.Errorf("%w: %s is there and %s is not: put the missing directory back from where it went; %s",
+			ErrDamaged, s.path(controlName), s.path(messagesDir), howToRepair)
 	case hasMessages && !hasControl:
 		return false, s.refuseWithoutControl()
 	}
@@ -211,8 +227,8 @@ func (s *Store) refuseWithoutControl() error {
 		return err
 	}
 	if meta.Last != 0 {
-		return fmt.Errorf("%w: %s is there and %s is not: put the missing file back from where it went, or restore a back-up",
-			ErrDamaged, s.path(messagesDir), s.path(controlName))
+		return fmt.Errorf("%w: %s is there and %s is not: put the missing file back from where it went; %s",
+			ErrDamaged, s.path(messagesDir), s.path(controlName), howToRepair)
 	}
 	return s.createControl(meta.StoreID)
 }
@@ -293,11 +309,14 @@ func (s *Store) recover(id identity) error {
 		return err
 	}
 	if meta.Last < mark.Sequence || meta.Generation < mark.Generation {
-		return fmt.Errorf("%w: it holds messages up to %d (generation %d), but %d (generation %d) was acknowledged: files are missing or were cut; restore them, and do not delete anything",
-			ErrDamaged, meta.Last, meta.Generation, mark.Sequence, mark.Generation)
+		return fmt.Errorf("%w: it holds messages up to %d (generation %d), but %d (generation %d) was acknowledged: files are missing or were cut; %s",
+			ErrDamaged, meta.Last, meta.Generation, mark.Sequence, mark.Generation, howToRepair)
 	}
 	if err := s.checkTail(meta); err != nil {
 		return err
+	}
+	if err := s.held.release(); err != nil {
+		s.logger.Warn("old files could not be removed; the next start tries again", "error", err)
 	}
 	meta.Generation++
 	s.meta = meta

@@ -25,14 +25,22 @@ func (s *Store) memTableBytes() uint64 { return cmp.Or(s.config.MemTableBytes, 3
 // openPebble opens one database; mustExist refuses to make an empty one where
 // there should be one, which Pebble does when its manifest is gone.
 func (s *Store) openPebble(dir string, mustExist bool) (*pebble.DB, error) {
+	return s.openPebbleWith(dir, func(o *pebble.Options) { o.ErrorIfNotExists, o.ErrorIfExists = mustExist, !mustExist })
+}
+
+// readPebble opens a database without writing anything where it stands.
+func (s *Store) readPebble(dir string) (*pebble.DB, error) {
+	return s.openPebbleWith(dir, func(o *pebble.Options) { o.ReadOnly, o.ErrorIfNotExists = true, true })
+}
+
+func (s *Store) openPebbleWith(dir string, adjust func(*pebble.Options)) (*pebble.DB, error) {
+	s.held = &heldFS{FS: s.pebbleFS()}
 	cache := pebble.NewCache(cmp.Or(s.config.CacheBytes, 96<<20))
 	defer cache.Unref()
 	options := &pebble.Options{
-		FS:                          s.pebbleFS(),
+		FS:                          s.held,
 		Cache:                       cache,
 		FormatMajorVersion:          pebbleFormat,
-		ErrorIfNotExists:            mustExist,
-		ErrorIfExists:               !mustExist,
 		MemTableSize:                s.memTableBytes(),
 		MemTableStopWritesThreshold: memTablesMax,
 		L0CompactionThreshold:       4,
@@ -43,6 +51,7 @@ func (s *Store) openPebble(dir string, mustExist bool) (*pebble.DB, error) {
 		Logger:                      pebbleLogger{s},
 		EventListener:               s.events(),
 	}
+	adjust(options)
 	for i := range options.Levels {
 		options.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
@@ -57,7 +66,7 @@ func (s *Store) openPebble(dir string, mustExist bool) (*pebble.DB, error) {
 func (s *Store) openError(dir string, err error) error {
 	switch {
 	case pebble.IsCorruptionError(err), errors.Is(err, pebble.ErrDBDoesNotExist), errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %s cannot be opened: %w; restore it, and do not delete anything", ErrDamaged, dir, err)
+		return fmt.Errorf("%w: %s cannot be opened: %w; %s", ErrDamaged, dir, err, howToRepair)
 	case isDiskFull(err):
 		return fmt.Errorf("%w: %w", ErrDiskFull, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/storage"
 )
 
 // Record is what the log keeps of a send or a broadcast. Its Message has no
@@ -19,6 +20,9 @@ type Record struct {
 	// left says that there was one, when it was created, and its id. It keeps the
 	// log without gaps.
 	Trimmed bool
+	// Lost says that the record was damaged: a repair put this one in its place, so
+	// that the log has no gap. It counts as settled, and nobody gets it.
+	Lost bool
 }
 
 // IsBroadcast says whether the record is one message for many.
@@ -44,15 +48,17 @@ func (r *Record) CopyFor(seq uint64, number uint32, receiver messaging.Receiver)
 //	[due:8]  [expires:8]  len:1 conversation   len:1 receiver   body (to the end, as it came)
 //
 // flags: 1 the backend has it already ("persist": false), 2 due, 4 expires are
-// there (Unix ms), 8 the message was trimmed: only time and id are left, and
-// nothing follows but the two lengths.
+// there (Unix ms), 8 the record was lost: it has neither receiver nor message,
+// 16 the message was trimmed: only time and id are left, and nothing follows but
+// the two lengths.
 const (
 	recordVersion = 1
 	flagStored    = 1
 	flagDue       = 2
 	flagExpires   = 4
-	flagTrimmed   = 8
-	recordFlags   = flagStored | flagDue | flagExpires | flagTrimmed
+	flagLost      = 8
+	flagTrimmed   = 16
+	recordFlags   = flagStored | flagDue | flagExpires | flagLost | flagTrimmed
 	recordFixed   = 4 + 8 + 16 + 4
 	maxPriority   = byte(messaging.Priorities - 1)
 	allDefaults   = byte(messaging.DefaultType | messaging.DefaultPriority | messaging.DefaultMetadata)
@@ -85,6 +91,9 @@ func (r *Record) encode(dst []byte) {
 	if r.Trimmed {
 		dst[1] |= flagTrimmed
 	}
+	if r.Lost {
+		dst[1] |= flagLost
+	}
 	dst[2], dst[3] = byte(m.Priority), byte(m.Defaults)
 	binary.BigEndian.PutUint64(dst[4:], uint64(m.CreatedAt.UnixMilli()))
 	copy(dst[12:], m.ID[:])
@@ -112,7 +121,7 @@ func DecodeRecord(src []byte) (Record, error) {
 		src[2] > maxPriority || src[3]&^allDefaults != 0 {
 		return Record{}, errRecord
 	}
-	r := Record{Recipients: binary.BigEndian.Uint32(src[28:])}
+	r := Record{Recipients: binary.BigEndian.Uint32(src[28:]), Lost: src[1]&flagLost != 0}
 	m := &r.Message
 	m.Stored = src[1]&flagStored != 0
 	m.Priority, m.Defaults = messaging.Priority(src[2]), messaging.Defaults(src[3])
@@ -142,7 +151,8 @@ func DecodeRecord(src []byte) (Record, error) {
 		return Record{}, errRecord
 	}
 	m.Conversation, m.Receiver.User, m.Body = conversation, messaging.UserID(receiver), body
-	if r.IsBroadcast() == (receiver != "") {
+	switch {
+	case r.Lost && (!m.Stored || r.IsBroadcast() || receiver != ""), !r.Lost && r.IsBroadcast() == (receiver != ""):
 		return Record{}, errRecord
 	}
 	return r, nil
@@ -160,6 +170,34 @@ func (r *Record) checkTrimmed(src []byte) error {
 		return errRecord
 	}
 	return nil
+}
+
+// LostRecord is what a repair puts in the place of a record that was lost.
+func LostRecord(at time.Time) Record {
+	return Record{Lost: true, Message: messaging.Message{Stored: true, CreatedAt: at, Body: []byte(`{}`)}}
+}
+
+// Codec is what a check or a repair of the store has to know of records.
+func Codec() storage.Codec {
+	return storage.Codec{
+		Inspect: func(raw []byte) (storage.RecordInfo, error) {
+			r, err := DecodeRecord(raw)
+			m := &r.Message
+			return storage.RecordInfo{ID: m.ID, CreatedAt: m.CreatedAt, Recipients: r.Recipients, Lost: r.Lost, Trimmed: r.Trimmed}, err
+		},
+		Lost: func(at time.Time) []byte { return encoded(LostRecord(at)) },
+		Narrow: func(raw []byte, recipients uint32) ([]byte, error) {
+			r, err := DecodeRecord(raw)
+			r.Recipients = recipients
+			return encoded(r), err
+		},
+	}
+}
+
+func encoded(r Record) []byte {
+	raw := make([]byte, r.size())
+	r.encode(raw)
+	return raw
 }
 
 func cutID(src []byte) (id string, rest []byte, ok bool) {

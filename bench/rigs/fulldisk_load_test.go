@@ -10,11 +10,16 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/stayafrica/messaging/bench/program"
 )
 
 // fullUsers have queues; one more, the last, never reads.
@@ -285,6 +290,20 @@ func (w *fullWorld) staysFullByItself() (full time.Time) {
 		}
 	}
 	return full
+}
+
+// verify has the program check the stopped store whole.
+func (w *fullWorld) verify() {
+	w.Helper()
+	path, err := program.Build("")
+	if err != nil {
+		w.Fatal(err)
+	}
+	command := exec.Command(path, "verify")
+	command.Env = append(os.Environ(), "DATA_DIR="+filepath.Join(w.disk.dir, "data"))
+	if out, err := command.CombinedOutput(); err != nil {
+		w.Errorf("verify: %v\n%s", err, out)
+	}
 }
 
 func (w *fullWorld) pause(least, most time.Duration) {

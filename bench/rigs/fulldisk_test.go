@@ -382,6 +382,7 @@ func (w *fullWorld) finish() {
 	if status, err := w.service.Stop(30 * time.Second); status != 0 || err != nil {
 		w.Errorf("the stop gave %d, %v", status, err)
 	}
+	w.verify()
 	lost, ghosts := w.ledger.lost()
 	if len(lost)+len(ghosts) > 0 {
 		w.Errorf("%d messages are lost, %d that were refused are there: %.300v %.300v", len(lost), len(ghosts), lost, ghosts)

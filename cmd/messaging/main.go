@@ -64,6 +64,9 @@ type cli struct {
 	DeadLetters deadLettersCmd `cmd:"" name:"dead-letters" help:"Look at messages that were given up, send them again or drop them."`
 	Replay      replayCmd      `cmd:"" help:"Send a part of the log to the backend again."`
 	Jobs        jobsCmd        `cmd:"" help:"Look at redrives and replays, or cancel them."`
+	Verify      verifyCmd      `cmd:"" help:"Check the data directory of a stopped service, without changing it."`
+	Repair      repairCmd      `cmd:"" help:"Put a damaged data directory together again, of all that can be read."`
+	Dump        dumpCmd        `cmd:"" help:"Print the records of a stopped service's data directory."`
 }
 
 type deadLettersCmd struct {

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/storage"
+	"github.com/stayafrica/messaging/wal"
+)
+
+type dumpCmd struct {
+	onDisk
+
+	From        uint64 `default:"1" help:"First sequence."`
+	To          uint64 `help:"Last sequence (0 for the last one there is)."`
+	Limit       int    `default:"1000" help:"Print no more than so many (0 for all)."`
+	Queue       string `placeholder:"USER" help:"Print the entries of a user's queue instead of the log."`
+	DeadLetters bool   `help:"Print dead letters instead of the log."`
+}
+
+// dumped is one record, entry or dead letter, for a person.
+type dumped struct {
+	Sequence     uint64         `json:"sequence"`
+	Time         string         `json:"created_at,omitzero"`
+	Kind         string         `json:"kind"`
+	ID           string         `json:"id,omitzero"`
+	Priority     string         `json:"priority,omitzero"`
+	Conversation string         `json:"conversation_id,omitzero"`
+	Receiver     string         `json:"receiver_id,omitzero"`
+	Recipients   int            `json:"recipients,omitzero"`
+	Note         string         `json:"note,omitzero"`
+	Body         jsontext.Value `json:"body,omitzero"`
+}
+
+// errDumped ends a dump that has printed enough.
+var errDumped = errors.New("enough")
+
+// Run prints what a stopped store holds.
+func (c *dumpCmd) Run(std *streams) (err error) {
+	dir, err := c.dir()
+	if err != nil {
+		return err
+	}
+	store, err := storage.OpenToRead(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	p := &dumpPrinter{std: std, json: c.JSON, limit: c.Limit, table: newTable(std)}
+	if !c.JSON {
+		p.table.row("SEQUENCE", "TIME", "KIND", "ID", "PRIORITY", "RECEIVER", "NOTE", "BODY")
+	}
+	switch {
+	case c.Queue != "":
+		err = p.queue(store, messaging.UserID(c.Queue))
+	case c.DeadLetters:
+		err = p.letters(store)
+	default:
+		err = p.log(store, c.From, c.To)
+	}
+	if errors.Is(err, errDumped) {
+		err = nil
+	}
+	return errors.Join(err, p.table.flush())
+}
+
+type dumpPrinter struct {
+	std     *streams
+	json    bool
+	limit   int
+	printed int
+	table   *table
+}
+
+// shownBody is how much of a body a table shows.
+const shownBody = 120
+
+func (p *dumpPrinter) print(d dumped) error {
+	if p.json {
+		line, err := json.Marshal(d)
+		if err != nil {
+			return fmt.Errorf("print %d: %w", d.Sequence, err)
+		}
+		if _, err := fmt.Fprintf(p.std.out, "%s\n", line); err != nil {
+			return err
+		}
+	} else {
+		receiver := d.Receiver
+		if d.Recipients > 0 {
+			receiver = strconv.Itoa(d.Recipients) + " users"
+		}
+		p.table.row(strconv.FormatUint(d.Sequence, 10), d.Time, d.Kind, d.ID, d.Priority, receiver, d.Note, shorten(string(d.Body), shownBody))
+	}
+	if p.printed++; p.printed == p.limit {
+		return errDumped
+	}
+	return nil
+}
+
+// log prints records; one that cannot be read is printed as such.
+func (p *dumpPrinter) log(store *storage.Store, from, to uint64) error {
+	if to == 0 {
+		to = ^uint64(0) - 1
+	}
+	return store.Records(from, to+1, func(seq uint64, raw []byte) (bool, error) {
+		record, err := wal.DecodeRecord(raw)
+		if err != nil {
+			return true, p.print(dumped{Sequence: seq, Kind: "damaged", Note: fmt.Sprintf("%d bytes that are no record", len(raw))})
+		}
+		return true, p.print(dumpRecord(seq, &record))
+	})
+}
+
+func dumpRecord(seq uint64, record *wal.Record) dumped {
+	m := &record.Message
+	d := dumped{
+		Sequence: seq, Time: timestamp(m.CreatedAt), Kind: "message", ID: m.ID.String(), Priority: m.Priority.String(),
+		Conversation: m.Conversation, Receiver: string(m.Receiver.User), Recipients: int(record.Recipients), Body: m.Body,
+	}
+	switch {
+	case record.Lost:
+		return dumped{Sequence: seq, Time: d.Time, Kind: "lost", Note: "a repair put this in the place of a record that could not be read"}
+	case record.Trimmed:
+		return dumped{Sequence: seq, Time: d.Time, Kind: "trimmed", ID: d.ID, Note: "the message went early, on a full disk"}
+	case record.IsBroadcast():
+		d.Kind = "broadcast"
+	}
+	if m.Stored {
+		d.Note += "not for the backend; "
+	}
+	if !m.DeliverAt.IsZero() {
+		d.Note += "due " + timestamp(m.DeliverAt) + "; "
+	}
+	if !m.ExpiresAt.IsZero() {
+		d.Note += "expires " + timestamp(m.ExpiresAt) + "; "
+	}
+	return d
+}
+
+func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// queue prints the entries of a user's queue in the order of their keys.
+func (p *dumpPrinter) queue(store *storage.Store, user messaging.UserID) error {
+	kinds := [...]string{"queued", "due later"}
+	for i, shelf := range [...]storage.Shelf{storage.Queued, storage.Delayed} {
+		for priority := range messaging.Priority(messaging.Priorities) {
+			var stop error
+			err := store.Entries(shelf, user, priority, 0, ^uint64(0), func(seq uint64, e storage.Entry) bool {
+				d := dumped{Sequence: seq, Kind: kinds[i], Priority: priority.String(), Receiver: string(user)}
+				if e.Deliveries > 0 {
+					d.Note += fmt.Sprintf("delivered %d times; ", e.Deliveries)
+				}
+				if e.Due != 0 {
+					d.Note += "due " + timestamp(time.UnixMilli(e.Due)) + "; "
+				}
+				if e.Expires != 0 {
+					d.Note += "expires " + timestamp(time.UnixMilli(e.Expires)) + "; "
+				}
+				stop = p.print(d)
+				return stop == nil
+			})
+			if err = errors.Join(err, stop); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (p *dumpPrinter) letters(store *storage.Store) error {
+	filter := messaging.DeadLetterFilter{Limit: 100}
+	for {
+		page, err := store.Control().ListDeadLetters(filter)
+		if err != nil {
+			return err
+		}
+		for i := range page.DeadLetters {
+			d := &page.DeadLetters[i]
+			err := p.print(dumped{
+				Sequence: d.Message.Position.Sequence, Time: timestamp(d.FailedAt), Kind: string(d.Kind), ID: d.ID, Priority: d.Message.Priority.String(),
+				Conversation: d.Message.Conversation, Receiver: string(d.Message.Receiver.User), Recipients: d.Recipients, Note: d.Reason, Body: d.Message.Body,
+			})
+			if err != nil {
+				return err
+			}
+		}
+		if filter.After = page.Next; filter.After == "" {
+			return nil
+		}
+	}
+}

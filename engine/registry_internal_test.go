@@ -1,0 +1,44 @@
+package engine
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stayafrica/messaging"
+)
+
+func (r *registry) cached() (n int) {
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.Lock()
+		n += len(s.queues)
+		s.mu.Unlock()
+	}
+	return n
+}
+
+// TestBroadcastLeavesTheCacheAlone: what is in use stays in memory, and what a
+// broadcast alone has touched does not.
+func TestBroadcastLeavesTheCacheAlone(t *testing.T) {
+	onWorkbench(t, Config{CachedQueues: 64 * 4}, 0, func(w *workbench) {
+		w.send("x", "") // to u
+		before := w.queues.cached()
+		users := []messaging.Receiver{{User: "u"}}
+		for i := range 2000 {
+			users = append(users, messaging.Receiver{User: messaging.UserID(fmt.Sprint("b", i))})
+		}
+		places, err := w.pinAll(users)
+		if err != nil {
+			w.Fatal(err)
+		}
+		wanted, err := w.queues.pin("b7") // somebody else's, meanwhile
+		if err != nil {
+			w.Fatal(err)
+		}
+		w.unpinPlaces(places)
+		w.queues.unpin(wanted)
+		if n := w.queues.cached(); n != before+1 {
+			w.Errorf("%d queues are in memory, want %d: u and b7", n, before+1)
+		}
+	})
+}

@@ -1,0 +1,210 @@
+package engine_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/storage"
+	"github.com/stayafrica/messaging/wal"
+)
+
+// contents is what a store holds, for comparison: every message of the log by
+// its sequence, and every queue.
+type contents struct {
+	bodies map[uint64]string
+	queues map[messaging.UserID][]uint64
+	dead   int
+}
+
+func (d *disk) contents() contents {
+	d.Helper()
+	c, err := contentsOf(d.store)
+	if err != nil {
+		d.Fatal(err)
+	}
+	return c
+}
+
+func contentsOf(store *storage.Store) (contents, error) {
+	c := contents{bodies: make(map[uint64]string), queues: make(map[messaging.UserID][]uint64)}
+	errs := []error{store.Records(0, ^uint64(0), func(seq uint64, raw []byte) (bool, error) {
+		record, err := wal.DecodeRecord(raw)
+		if err != nil {
+			return false, fmt.Errorf("%w: record %d: %w", storage.ErrDamaged, seq, err)
+		}
+		if !record.Lost {
+			c.bodies[seq] = string(record.Message.Body)
+		}
+		return true, nil
+	})}
+	for _, shelf := range []storage.Shelf{storage.Queued, storage.Delayed} {
+		errs = append(errs, store.AllEntries(shelf, func(user messaging.UserID, _ messaging.Priority, seq uint64) bool {
+			c.queues[user] = append(c.queues[user], seq)
+			return true
+		}))
+	}
+	for filter := (messaging.DeadLetterFilter{Limit: 100}); ; {
+		page, err := store.Control().ListDeadLetters(filter)
+		errs = append(errs, err)
+		c.dead += len(page.DeadLetters)
+		if filter.After = page.Next; filter.After == "" || err != nil {
+			return c, errors.Join(errs...)
+		}
+	}
+}
+
+// layers makes a store that has tables and a write-ahead log with something in
+// it, and gives what it holds.
+func layers(t *testing.T) (dir string, whole contents) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "data")
+	d := mustOpenDisk(t, dir)
+	d.fillWhole()
+	d.close()
+	d = mustOpenDisk(t, dir) // what was in the log is in a table now
+	for i := range 40 {
+		d.send(fmt.Sprint("n", i%3), "", "")
+	}
+	whole = d.contents()
+	d.close()
+	return dir, whole
+}
+
+// newest is the file with the highest number.
+func newest(t *testing.T, pattern string) string {
+	t.Helper()
+	names, err := filepath.Glob(pattern)
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no %s (%v)", pattern, err)
+	}
+	return slices.Max(names)
+}
+
+func largest(t *testing.T, pattern string) (path string) {
+	t.Helper()
+	names, err := filepath.Glob(pattern)
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no %s (%v)", pattern, err)
+	}
+	size := int64(-1)
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Size() > size {
+			path, size = name, info.Size()
+		}
+	}
+	return path
+}
+
+func flip(t *testing.T, path string, at int64) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at < 0 {
+		at += int64(len(b))
+	}
+	b[at] ^= 0x40
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRepairKeepsWhatIsWhole damages a store in many ways: the damage is found,
+// and after a repair the store is whole again, holds nothing that was not there,
+// and lacks no more than what the damage took.
+func TestRepairKeepsWhatIsWhole(t *testing.T) {
+	tables, logs := filepath.Join("messages", "*.sst"), filepath.Join("messages", "*.log")
+	for name, c := range map[string]struct {
+		damage func(t *testing.T, dir string)
+		// lost is how many messages may be missing.
+		lost int
+		// control says that the control file is lost.
+		control bool
+	}{
+		"the manifest is gone":          {func(t *testing.T, dir string) { t.Helper(); remove(t, newest(t, dir+"/messages/MANIFEST-*")) }, 0, false},
+		"the manifest is damaged":       {func(t *testing.T, dir string) { t.Helper(); flip(t, newest(t, dir+"/messages/MANIFEST-*"), 30) }, 0, false},
+		"the log is gone":               {func(t *testing.T, dir string) { t.Helper(); remove(t, newest(t, filepath.Join(dir, logs))) }, 40, false},
+		"the log is damaged":            {func(t *testing.T, dir string) { t.Helper(); flip(t, newest(t, filepath.Join(dir, logs)), 700) }, 2, false},
+		"a table is gone":               {func(t *testing.T, dir string) { t.Helper(); remove(t, largest(t, filepath.Join(dir, tables))) }, 74, false},
+		"a table is damaged":            {func(t *testing.T, dir string) { t.Helper(); flip(t, largest(t, filepath.Join(dir, tables)), 20_000) }, 74, false},
+		"the end of a table is damaged": {func(t *testing.T, dir string) { t.Helper(); flip(t, largest(t, filepath.Join(dir, tables)), -5) }, 74, false},
+		"the control file is gone":      {func(t *testing.T, dir string) { t.Helper(); remove(t, dir+"/control.db") }, 0, true},
+		"the control file is cut": {func(t *testing.T, dir string) {
+			t.Helper()
+			if err := os.Truncate(dir+"/control.db", 5000); err != nil {
+				t.Fatal(err)
+			}
+		}, 0, true},
+		"all messages are gone": {func(t *testing.T, dir string) { t.Helper(); remove(t, dir+"/messages") }, 114, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, whole := layers(t)
+			c.damage(t, dir)
+			report, err := storage.Verify(checkConfig(dir))
+			if err != nil || report.Found == 0 {
+				t.Fatalf("the damage is not found (%v)", err)
+			}
+			// A service that is started meanwhile is refused, or there is nothing to
+			// repair; it must not make matters worse.
+			if d, err := openDisk(t, dir); err == nil {
+				d.close()
+			} else if !errors.Is(err, storage.ErrDamaged) {
+				t.Errorf("a start: %v", err)
+			}
+			done, err := storage.Repair(checkConfig(dir))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("lost %v, changes %q, aside %s", done.Lost, done.Changes, done.Aside)
+			for _, p := range done.After.Problems {
+				t.Errorf("after the repair: %s %s", p.Where, p.What)
+			}
+			wantClean(t, dir)
+			d := mustOpenDisk(t, dir)
+			defer d.close()
+			wantKept(t, whole, d.contents(), c.lost, c.control)
+			if next := d.send("u0", "", ""); next.Sequence != uint64(len(whole.bodies)+1) {
+				t.Errorf("the next message is %d, and %d were given out", next.Sequence, len(whole.bodies))
+			}
+		})
+	}
+}
+
+func wantKept(t *testing.T, whole, kept contents, lost int, control bool) {
+	t.Helper()
+	for seq, body := range kept.bodies {
+		if whole.bodies[seq] != body {
+			t.Errorf("message %d is %q, and was %q", seq, body, whole.bodies[seq])
+		}
+	}
+	if missing := len(whole.bodies) - len(kept.bodies); missing > lost {
+		t.Errorf("%d messages are missing of %d, of which the damage took %d at most", missing, len(whole.bodies), lost)
+	}
+	for user, queue := range whole.queues {
+		for _, seq := range queue {
+			if _, there := kept.bodies[seq]; there && lost == 0 && !slices.Contains(kept.queues[user], seq) {
+				t.Errorf("message %d is not in the queue of %s any more", seq, user)
+			}
+		}
+	}
+	if control != (kept.dead == 0) || (!control && kept.dead != whole.dead) {
+		t.Errorf("%d dead letters are left of %d", kept.dead, whole.dead)
+	}
+}

@@ -1,0 +1,335 @@
+package engine_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/bench/torture"
+	"github.com/stayafrica/messaging/storage"
+)
+
+// damageEvery is how far apart the bytes are that the short form flips, and the
+// places where it cuts, outside of headers.
+const (
+	damageEvery  = 64
+	damageHeader = 64
+)
+
+// damage is one thing that happens to the files of a store.
+type damage struct {
+	what  string // for a person
+	files []string
+	apply func(contents [][]byte) [][]byte // nil removes the file
+}
+
+// damaged is a store to be damaged, over and over: what is in its files, and what
+// it holds.
+type damaged struct {
+	dir   string
+	files map[string][]byte
+	whole contents
+	// mark is the last sequence that the watermark covers.
+	mark uint64
+	list []damage
+}
+
+// newDamaged makes a store with tables, a manifest, logs and a control file, which
+// has a bit of everything. One that is stopped has a watermark that covers all of
+// it; one that is killed has an older one.
+func newDamaged(tb testing.TB, stopped bool) *damaged {
+	tb.Helper()
+	s := &damaged{dir: filepath.Join(tb.TempDir(), "data")}
+	d := mustOpenDisk(tb, s.dir)
+	d.fillSome()
+	d.close()
+	d = mustOpenDisk(tb, s.dir)
+	for i := range 20 {
+		d.send(fmt.Sprint("n", i%3), "", "")
+		if i == 10 && !stopped {
+			d.saveWatermark()
+		}
+	}
+	s.mark = d.log.Durable()
+	if !stopped {
+		s.mark -= 9
+	}
+	s.whole = d.contents()
+	if stopped {
+		d.close()
+	} else if err := errors.Join(d.log.Close(), d.store.Close()); err != nil {
+		tb.Fatal(err)
+	}
+	s.read(tb)
+	return s
+}
+
+func (s *damaged) read(tb testing.TB) {
+	tb.Helper()
+	s.files = make(map[string][]byte)
+	err := filepath.WalkDir(s.dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || e.Name() == "reserve" || e.Name() == "LOCK" {
+			return err
+		}
+		name, _ := filepath.Rel(s.dir, path) // it is below
+		s.files[name], err = os.ReadFile(path)
+		return err
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(s.dir, "reserve")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		tb.Fatal(err)
+	}
+}
+
+// enumerate lists every damage, or with every over 1 those of the short form.
+func (s *damaged) enumerate(every int) {
+	names := slices.Sorted(maps.Keys(s.files))
+	for _, name := range names {
+		size := len(s.files[name])
+		s.list = append(s.list, damage{what: "remove " + name, files: []string{name}, apply: func([][]byte) [][]byte { return [][]byte{nil} }})
+		for at := range size {
+			if at%every != 0 && at >= damageHeader && at < size-damageHeader {
+				continue
+			}
+			bit := byte(1) << ((at*7 + size) % 8)
+			s.list = append(s.list, damage{what: fmt.Sprintf("flip byte %d of %s", at, name), files: []string{name}, apply: func(b [][]byte) [][]byte {
+				b[0][at] ^= bit
+				return b
+			}})
+			if at%every == 0 {
+				s.list = append(s.list, damage{what: fmt.Sprintf("cut %s at %d", name, at), files: []string{name}, apply: func(b [][]byte) [][]byte {
+					return [][]byte{b[0][:at]}
+				}})
+			}
+		}
+		for _, other := range names {
+			if other > name && filepath.Ext(other) == filepath.Ext(name) {
+				s.list = append(s.list, damage{what: "swap " + name + " and " + other, files: []string{name, other}, apply: func(b [][]byte) [][]byte {
+					return [][]byte{b[1], b[0]}
+				}})
+			}
+		}
+	}
+}
+
+// do damages the store in a directory; undo puts the files back.
+func (s *damaged) do(tb testing.TB, dir string, d damage) (undo func()) {
+	tb.Helper()
+	before := make([][]byte, len(d.files))
+	for i, name := range d.files {
+		before[i] = slices.Clone(s.files[name])
+	}
+	for i, after := range d.apply(before) {
+		path := filepath.Join(dir, d.files[i])
+		err := os.Remove(path)
+		if after != nil {
+			err = os.WriteFile(path, after, 0o600)
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return func() {
+		for _, name := range d.files {
+			if err := os.WriteFile(filepath.Join(dir, name), s.files[name], 0o600); err != nil {
+				tb.Fatal(err)
+			}
+		}
+	}
+}
+
+// copyTo writes the store as it was.
+func (s *damaged) copyTo(tb testing.TB, dir string) {
+	tb.Helper()
+	for name, b := range s.files {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, b, 0o600)); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "LOCK"), nil, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// judge looks at what a store that passes for whole gives: nothing else than was
+// written, and all of it but for the end that the watermark does not cover.
+func (s *damaged) judge(tb testing.TB, what string, kept contents) {
+	tb.Helper()
+	ended := false
+	for seq := uint64(1); seq <= uint64(len(s.whole.bodies)); seq++ {
+		body, ok := kept.bodies[seq]
+		switch {
+		case ok && body != s.whole.bodies[seq]:
+			tb.Errorf("%s: message %d reads %q, and was %q", what, seq, body, s.whole.bodies[seq])
+		case ok && ended:
+			tb.Errorf("%s: message %d is there, and one before it is not", what, seq)
+		case !ok && seq <= s.mark:
+			tb.Errorf("%s: message %d is missing, and the watermark is at %d", what, seq, s.mark)
+		}
+		ended = ended || !ok
+	}
+	if len(kept.bodies) > len(s.whole.bodies) {
+		tb.Errorf("%s: there are %d messages, and were %d", what, len(kept.bodies), len(s.whole.bodies))
+	}
+	if kept.dead != s.whole.dead && !ended {
+		tb.Errorf("%s: there are %d dead letters, and were %d", what, kept.dead, s.whole.dead)
+	}
+}
+
+// TestRigDamage flips bytes, cuts, removes and swaps files. Each is found by a
+// check, or harmless: what is read is what was written, and only what the
+// watermark does not cover may be missing. Every fiftieth is also opened as a
+// service does, and repaired.
+func TestRigDamage(t *testing.T) {
+	every := damageEvery
+	if torture.Long() {
+		every = 1
+	}
+	stores := []*damaged{newDamaged(t, true), newDamaged(t, false)}
+	total := 0
+	for _, s := range stores {
+		s.enumerate(every)
+		total += len(s.list)
+	}
+	torture.Run(t, total, func(r *torture.Round) {
+		n := r.Number
+		if torture.Long() {
+			n = int(r.Seed % uint64(total))
+		}
+		s := stores[0]
+		if n >= len(s.list) {
+			s, n = stores[1], n-len(s.list)
+		}
+		d := s.list[n]
+		r.Count("found", s.check(r, d))
+		if n%50 == 0 {
+			r.Count("opened", 1)
+			r.Count("repaired", s.repair(r, d))
+		}
+	})
+}
+
+// check says whether a check finds the damage; if not, the store is read.
+func (s *damaged) check(r *torture.Round, d damage) (found int) {
+	defer s.do(r, s.dir, d)()
+	report, err := storage.Verify(checkConfig(s.dir))
+	if err != nil {
+		r.Errorf("%s: %v", d.what, err)
+		return 0
+	}
+	if report.Found > 0 {
+		return 1
+	}
+	kept, err := readContents(s.dir)
+	if err != nil {
+		r.Errorf("%s: a check found nothing, and reading fails: %v", d.what, err)
+		return 0
+	}
+	s.judge(r, d.what, kept)
+	return 0
+}
+
+// repair opens the damaged store as a service does, which must refuse it or give
+// nothing wrong, and then repairs it.
+func (s *damaged) repair(r *torture.Round, d damage) (repaired int) {
+	dir := filepath.Join(r.TempDir(), "data")
+	s.copyTo(r, dir)
+	s.do(r, dir, d)
+	if opened, err := openDisk(r, dir); err == nil {
+		kept, err := opened.read()
+		if err == nil {
+			s.judge(r, "opened after: "+d.what, kept)
+		} else if !errors.Is(err, storage.ErrDamaged) {
+			r.Errorf("%s: reading gives %v", d.what, err)
+		}
+		if err := errors.Join(opened.log.Close(), opened.store.Close()); err != nil {
+			r.Errorf("%s: %v", d.what, err)
+		}
+	} else if !errors.Is(err, storage.ErrDamaged) && !errors.Is(err, storage.ErrFormat) {
+		r.Errorf("%s: a start gives %v", d.what, err)
+	}
+	done, err := storage.Repair(checkConfig(dir))
+	if err != nil {
+		r.Errorf("%s: the repair gives %v", d.what, err)
+		return 0
+	}
+	for _, p := range done.After.Problems {
+		r.Errorf("%s: after the repair: %s %s", d.what, p.Where, p.What)
+	}
+	opened, err := openDisk(r, dir)
+	if err != nil {
+		r.Errorf("%s: a start after the repair gives %v", d.what, err)
+		return 0
+	}
+	kept, err := opened.read()
+	if err = errors.Join(err, opened.log.Close(), opened.store.Close()); err != nil {
+		r.Errorf("%s: after the repair: %v", d.what, err)
+	}
+	for seq, body := range kept.bodies {
+		if body != s.whole.bodies[seq] {
+			r.Errorf("%s: after the repair message %d reads %q, and was %q", d.what, seq, body, s.whole.bodies[seq])
+		}
+	}
+	if done.Aside == "" {
+		return 0
+	}
+	return 1
+}
+
+// readContents reads a store without opening it for a service.
+func readContents(dir string) (contents, error) {
+	store, err := storage.OpenToRead(dir)
+	if err != nil {
+		return contents{}, err
+	}
+	c, err := contentsOf(store)
+	return c, errors.Join(err, store.Close())
+}
+
+func (d *disk) read() (contents, error) { return contentsOf(d.store) }
+
+// TestRigDamageCatchesAChangedMessage: a message that was changed and is whole by
+// every checksum is found by who judges.
+func TestRigDamageCatchesAChangedMessage(t *testing.T) {
+	s := newDamaged(t, true)
+	torture.Control(t, 1, func(r *torture.Round) {
+		kept := contents{bodies: maps.Clone(s.whole.bodies), dead: s.whole.dead}
+		kept.bodies[5] = strings.Replace(kept.bodies[5], "x", "y", 1)
+		s.judge(r, "changed", kept)
+	})
+	torture.Control(t, 1, func(r *torture.Round) {
+		kept := contents{bodies: maps.Clone(s.whole.bodies), dead: s.whole.dead}
+		delete(kept.bodies, uint64(len(kept.bodies)))
+		s.judge(r, "without the last one", kept)
+	})
+	if kept, err := readContents(s.dir); err != nil {
+		t.Error(err)
+	} else {
+		s.judge(t, "untouched", kept)
+	}
+}
+
+// fillSome puts a little of everything into a store, without a large broadcast.
+func (d *disk) fillSome() {
+	d.Helper()
+	for i := range 30 {
+		d.send(fmt.Sprint("u", i%4), fmt.Sprintf(`,"priority":%q`, messaging.Priority(i%messaging.Priorities)), fmt.Sprint("key", i))
+	}
+	for i := range 3 {
+		d.send("later", fmt.Sprintf(`,"delay_seconds":%d`, 3600+i), "")
+		d.send("short", fmt.Sprintf(`,"ttl_seconds":%d`, 3600+i), "")
+	}
+	d.broadcast(7)
+	d.moveSome()
+	d.controlSome()
+}

@@ -1,0 +1,164 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/engine"
+	"github.com/stayafrica/messaging/storage"
+	"github.com/stayafrica/messaging/wal"
+)
+
+// disk is an engine on the real disk.
+type disk struct {
+	testing.TB
+
+	dir    string
+	store  *storage.Store
+	log    *wal.Log
+	engine *engine.Engine
+}
+
+func openDisk(tb testing.TB, dir string) (*disk, error) {
+	tb.Helper()
+	store, err := storage.Open(storage.Config{Dir: dir, MemTableBytes: 1 << 20, Fatal: func(err error) { tb.Errorf("fatal: %v", err) }})
+	if err != nil {
+		return nil, err
+	}
+	log, err := wal.Open(wal.Config{Store: store})
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	e, err := engine.Open(engine.Config{Store: store, Log: log, MaxDeliveries: 3})
+	if err != nil {
+		return nil, errors.Join(err, log.Close(), store.Close())
+	}
+	return &disk{tb, dir, store, log, e}, nil
+}
+
+func mustOpenDisk(tb testing.TB, dir string) *disk {
+	tb.Helper()
+	d, err := openDisk(tb, dir)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return d
+}
+
+// close stops as the service does: the watermark is saved before.
+func (d *disk) close() {
+	d.Helper()
+	err := d.log.Close()
+	d.saveWatermark()
+	if err = errors.Join(err, d.store.Close()); err != nil {
+		d.Fatal(err)
+	}
+}
+
+func (d *disk) saveWatermark() {
+	d.Helper()
+	if err := d.store.Control().SaveWatermark(storage.Watermark{Sequence: d.log.Durable(), Generation: d.log.Generation()}); err != nil {
+		d.Fatal(err)
+	}
+}
+
+func (d *disk) send(user, fields string, key string) messaging.Receipt {
+	d.Helper()
+	m, err := messaging.ParseDraft(fmt.Appendf(nil, `{"conversation_id":1,"sender_id":2,"receiver_id":%q,"text":"x"%s}`, user, fields))
+	if err != nil {
+		d.Fatal(err)
+	}
+	once := messaging.Once{}
+	if key != "" {
+		once = messaging.NewOnce("tester", "send", key, [32]byte{1})
+	}
+	receipt, err := d.engine.Send(m, once)
+	if err != nil {
+		d.Fatal(err)
+	}
+	return receipt
+}
+
+func (d *disk) broadcast(users int) messaging.Receipt {
+	d.Helper()
+	receipt, err := d.engine.Broadcast(largeBroadcast(d, users), messaging.Once{})
+	if err != nil {
+		d.Fatal(err)
+	}
+	return receipt
+}
+
+// fillWhole puts a bit of everything into a store that there is.
+func (d *disk) fillWhole() {
+	d.Helper()
+	for i := range 60 {
+		d.send(fmt.Sprint("u", i%4), fmt.Sprintf(`,"priority":%q`, messaging.Priority(i%messaging.Priorities)), fmt.Sprint("key", i))
+	}
+	for i := range 6 {
+		d.send("later", fmt.Sprintf(`,"delay_seconds":%d`, 3600+i), "")
+		d.send("short", fmt.Sprintf(`,"ttl_seconds":%d`, 3600+i), "")
+	}
+	d.broadcast(7)
+	d.broadcast(messaging.ReceiversPerChunk + 5)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	fanned := make(chan error, 1)
+	go func() { fanned <- d.engine.Fanout(ctx) }()
+	for ctx.Err() == nil && d.engine.Stats().Fanouts > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	if err := <-fanned; err != nil {
+		d.Fatal(err)
+	}
+	d.moveSome()
+	d.controlSome()
+}
+
+// moveSome takes, acknowledges, gives back and evicts some.
+func (d *disk) moveSome() {
+	d.Helper()
+	h, err := d.engine.Take(context.Background(), "u0", messaging.TakeOptions{Limit: 4})
+	if err != nil {
+		d.Fatal(err)
+	}
+	h.Settle(true)
+	leased, err := d.engine.Take(context.Background(), "u1", messaging.TakeOptions{Limit: 6, Lease: time.Hour})
+	if err != nil {
+		d.Fatal(err)
+	}
+	leased.Settle(true)
+	receipts := make([]string, len(leased.Messages))
+	for i := range leased.Messages {
+		receipts[i] = leased.Messages[i].Receipt
+	}
+	_, err = d.engine.Acknowledge("u1", receipts[:2])
+	_, rejectErr := d.engine.Reject("u1", receipts[2:4], time.Hour)
+	if err = errors.Join(err, rejectErr); err != nil {
+		d.Fatal(err)
+	}
+}
+
+// controlSome writes dead letters of both kinds, a position and a job.
+func (d *disk) controlSome() {
+	d.Helper()
+	page, _, err := d.log.Read(messaging.Position{Sequence: 1}, 3, 1<<20)
+	if err != nil {
+		d.Fatal(err)
+	}
+	letters := []messaging.DeadLetter{
+		{ID: messaging.DeadLetterID(messaging.Refused, page[0].ID), Kind: messaging.Refused, Reason: "no such row", Attempts: 3, FailedAt: time.Unix(1000, 0), Message: page[0]},
+		{ID: messaging.DeadLetterID(messaging.Undeliverable, page[1].ID), Kind: messaging.Undeliverable, Reason: "nobody acknowledged it", FailedAt: time.Unix(2000, 0), Message: page[1]},
+	}
+	c := d.store.Control()
+	if err := errors.Join(c.AddDeadLetters(letters), c.SavePosition(messaging.Position{Sequence: 10}), c.SaveJob("job", []byte(`{"id":"job"}`))); err != nil {
+		d.Fatal(err)
+	}
+}
+
+func checkConfig(dir string) storage.CheckConfig {
+	return storage.CheckConfig{Dir: dir, Codec: wal.Codec()}
+}

@@ -1,0 +1,234 @@
+package storage
+
+import (
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"go.etcd.io/bbolt"
+)
+
+// What was measured of the libraries, on which the checks at open rest. A test
+// that fails here after an upgrade says that a check has become needless, or is
+// no longer enough.
+
+const factKeys = 200
+
+// factDatabase makes a database as the library does it, with acknowledged keys in
+// its live log.
+func factDatabase(t *testing.T, format pebble.FormatMajorVersion, flushed bool) string {
+	t.Helper()
+	dir := t.TempDir()
+	db, err := pebble.Open(dir, &pebble.Options{FormatMajorVersion: format})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if flushed {
+		err = errors.Join(db.Set([]byte("first"), nil, pebble.Sync), db.Flush())
+	}
+	for i := range uint64(factKeys) {
+		err = errors.Join(err, db.Set(binary.BigEndian.AppendUint64([]byte{'k'}, i), make([]byte, 1000), pebble.Sync))
+	}
+	if err = errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// factKeysLeft opens a database as the library does it, and counts.
+func factKeysLeft(dir string) (n int, err error) {
+	db, err := pebble.Open(dir, &pebble.Options{ErrorIfNotExists: true})
+	if err != nil {
+		return 0, err
+	}
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: []byte{'k'}, UpperBound: []byte{'l'}})
+	if err != nil {
+		return 0, errors.Join(err, db.Close())
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		n++
+	}
+	return n, errors.Join(it.Close(), db.Close())
+}
+
+func newestFile(t *testing.T, pattern string) string {
+	t.Helper()
+	names, err := filepath.Glob(pattern)
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no %s (%v)", pattern, err)
+	}
+	return slices.Max(names)
+}
+
+func flipByte(t *testing.T, path string, at int64) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at < 0 {
+		at += int64(len(b))
+	}
+	b[at] ^= 0x10
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFact1PebbleCutsOffALogAtAFlippedBit(t *testing.T) {
+	dir := factDatabase(t, pebble.FormatMinSupported, false)
+	flipByte(t, newestFile(t, filepath.Join(dir, "*.log")), 100_000)
+	if n, err := factKeysLeft(dir); err != nil || n >= factKeys {
+		t.Errorf("%d keys of %d are left (%v): the library's first format shows damage now", n, factKeys, err)
+	}
+}
+
+func TestFact1FormatAndFlushShowDamageButInTheLastBlock(t *testing.T) {
+	for _, c := range []struct {
+		what    string
+		format  pebble.FormatMajorVersion
+		flushed bool
+		at      int64
+		shown   bool
+	}{
+		{"the format without the flush", pebbleFormat, false, 100_000, false},
+		{"both", pebbleFormat, true, 100_000, true},
+		{"both, in the last block", pebbleFormat, true, -500, false},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			dir := factDatabase(t, c.format, c.flushed)
+			flipByte(t, newestFile(t, filepath.Join(dir, "*.log")), c.at)
+			n, err := factKeysLeft(dir)
+			if shown := pebble.IsCorruptionError(err); shown != c.shown || (!shown && (err != nil || n == factKeys)) {
+				t.Errorf("%d keys of %d are left (%v)", n, factKeys, err)
+			}
+		})
+	}
+}
+
+func TestFact2PebbleOpensWithoutItsLog(t *testing.T) {
+	dir := factDatabase(t, pebbleFormat, true)
+	if err := os.Remove(newestFile(t, filepath.Join(dir, "*.log"))); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := factKeysLeft(dir); err != nil || n != 0 {
+		t.Errorf("%d keys are left (%v)", n, err)
+	}
+}
+
+func TestFact2PebbleOpensWithAFlippedManifest(t *testing.T) {
+	dir := factDatabase(t, pebbleFormat, true)
+	if n, err := factKeysLeft(dir); err != nil || n != factKeys { // they are in a table now
+		t.Fatalf("%d keys (%v)", n, err)
+	}
+	manifest := newestFile(t, filepath.Join(dir, "MANIFEST-*"))
+	info, err := os.Stat(manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened, lost := 0, 0
+	for at := range info.Size() {
+		broken := t.TempDir()
+		if err := os.CopyFS(broken, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		flipByte(t, filepath.Join(broken, filepath.Base(manifest)), at)
+		if n, err := factKeysLeft(broken); err == nil {
+			opened++
+			if n < factKeys {
+				lost++
+			}
+		}
+	}
+	if lost == 0 {
+		t.Errorf("of %d flips %d opened and none of them lost keys: the library shows damage of its manifest now", info.Size(), opened)
+	}
+}
+
+func TestFact3BoltHasNoChecksums(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bolt.db")
+	write := func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists([]byte("b"))
+		return errors.Join(err, b.Put([]byte("key"), []byte("a value that can be told")))
+	}
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Update(write), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range b { // every copy of it
+		if string(b[i:min(i+7, len(b))]) == "a value" {
+			b[i] = 'X'
+		}
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if db, err = bbolt.Open(path, 0o600, nil); err != nil {
+		t.Fatal(err)
+	}
+	err = db.View(func(tx *bbolt.Tx) error {
+		if v := tx.Bucket([]byte("b")).Get([]byte("key")); string(v) != "X value that can be told" {
+			t.Errorf("it reads %q: the library shows damage of values now", v)
+		}
+		return nil
+	})
+	if err = errors.Join(err, db.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFact3BoltTakesAnEmptyFileForANewOne(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bolt.db")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatalf("the library refuses it now: %v", err)
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFact10PebbleMakesFilesThatOthersMayRead: so the service sets its umask and
+// makes the directory private.
+func TestFact10PebbleMakesFilesThatOthersMayRead(t *testing.T) {
+	old := syscall.Umask(0o022)
+	defer syscall.Umask(old)
+	dir := filepath.Join(factDatabase(t, pebbleFormat, false), "new")
+	db, err := pebble.Open(dir, &pebble.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	readable := 0
+	err = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil && info.Mode().Perm()&0o044 != 0 {
+			readable++
+		}
+		return err
+	})
+	if err != nil || readable == 0 {
+		t.Errorf("%d names are readable by others (%v): the library keeps them private now", readable, err)
+	}
+}

@@ -1,0 +1,340 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/stayafrica/messaging"
+)
+
+// A repair builds a new store beside the damaged one, of all that can be read,
+// and then puts it in its place:
+//
+//	messages.repaired/    the new database
+//	control.db.repaired   the new control file
+//	aside-<time>/         where the old ones go; nothing is deleted
+//	repair                the name of that directory, while files are moved
+//
+// The commit point is the file `repair`: before it nothing of the old store was
+// touched, and a repair that was cut off begins anew; from it on a repair that
+// was cut off goes on moving, and a service refuses to start meanwhile.
+const (
+	repairedDir     = messagesDir + ".repaired"
+	repairedControl = controlName + ".repaired"
+	asidePrefix     = "aside-"
+)
+
+// Repaired is what a repair did.
+type Repaired struct {
+	// Before is what was wrong.
+	Before Report `json:"before"`
+	// Aside is the directory to which the damaged files went; empty where there
+	// was nothing to repair.
+	Aside string `json:"aside,omitempty"`
+	// Lost are the sequences whose messages could not be read, as ranges.
+	Lost []LostRange `json:"lost"`
+	// Changes are what else was put right.
+	Changes []string `json:"changes"`
+	// After is what a check found when it was done.
+	After Report `json:"after"`
+}
+
+// LostRange is a range of sequences, both ends included.
+type LostRange struct {
+	From uint64 `json:"from"`
+	To   uint64 `json:"to"`
+}
+
+// Repair makes a store whole again that no process has open: what can be read is
+// kept, the rest is put aside and told. A store that is whole is left as it is.
+// It needs about as much free space as the store has. Where it fails, the store
+// is as it was, or the error says to run it again.
+func Repair(config CheckConfig) (done Repaired, err error) {
+	lock, err := lockFile(filepath.Join(config.Dir, lockName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return done, noStore(config.Dir)
+	}
+	if err != nil {
+		return done, err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	r := &repairer{config: config, done: &done, store: &Store{config: Config{Dir: config.Dir, CacheBytes: 64 << 20}, logger: slog.New(slog.DiscardHandler)}}
+	return done, r.run()
+}
+
+// repairer repairs one store.
+type repairer struct {
+	config  CheckConfig
+	done    *Repaired
+	store   *Store   // the damaged one; only its paths are used
+	into    *Store   // the new one
+	state   oldState // what the old control file says
+	meta    Meta     // of the new one
+	drained uint64   // the drain must begin no later: 0 is anywhere
+}
+
+func (r *repairer) run() error {
+	cut, err := r.store.exists(repairName)
+	if err != nil {
+		return err
+	}
+	if !cut {
+		r.done.Before = r.check()
+		r.done.Lost, r.done.Changes = []LostRange{}, []string{}
+		if r.done.Before.Found == 0 {
+			r.done.After = r.done.Before
+			return nil
+		}
+		if err := r.build(); err != nil {
+			return fmt.Errorf("the store is as it was: %w", err)
+		}
+	}
+	if err := r.replace(); err != nil {
+		return fmt.Errorf("run the repair again: %w", err)
+	}
+	r.done.After = r.check()
+	return nil
+}
+
+func (r *repairer) check() Report {
+	report := Report{Problems: []Problem{}}
+	v := newVerifier(r.config, &report)
+	v.all()
+	if err := v.close(); err != nil {
+		report.add(messagesDir, "%v", err)
+	}
+	return report
+}
+
+// build makes the new store and the note that begins the move.
+func (r *repairer) build() error {
+	for _, name := range []string{repairedDir, repairedControl} {
+		if err := os.RemoveAll(r.store.path(name)); err != nil {
+			return err
+		}
+	}
+	if err := r.wantSpace(); err != nil {
+		return err
+	}
+	r.state = r.readControl()
+	if err := r.buildMessages(); err != nil {
+		return err
+	}
+	if err := r.buildControl(); err != nil {
+		return err
+	}
+	r.done.Aside = asidePrefix + time.Now().UTC().Format("20060102T150405Z")
+	if err := os.MkdirAll(r.store.path(r.done.Aside), 0o700); err != nil {
+		return err
+	}
+	return r.note(r.done.Aside)
+}
+
+// wantSpace refuses to begin what would fill the disk.
+func (r *repairer) wantSpace() error {
+	var size uint64
+	err := filepath.WalkDir(r.store.path(messagesDir), func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return nil //nolint:nilerr // what is not there takes no room
+		}
+		if info, err := e.Info(); err == nil {
+			size += uint64(info.Size()) //nolint:gosec // not negative
+		}
+		return nil
+	})
+	free, freeErr := Free(r.config.Dir)
+	if err = errors.Join(err, freeErr); err != nil {
+		return err
+	}
+	if free < size+size/8 {
+		return fmt.Errorf("%w: a repair needs about %d MiB beside the %d MiB that are free", ErrDiskFull, (size+size/8)>>20, free>>20)
+	}
+	return nil
+}
+
+// note makes the commit point durable: where the old files go.
+func (r *repairer) note(aside string) error {
+	temporary := r.store.path(repairName + ".new")
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(aside)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(temporary, r.store.path(repairName)); err != nil {
+		return err
+	}
+	return r.store.syncDir(r.config.Dir)
+}
+
+// replace moves the old files aside and the new ones in their places. It may be
+// cut off at any moment and called again.
+func (r *repairer) replace() error {
+	aside, err := os.ReadFile(r.store.path(repairName))
+	if err != nil {
+		return err
+	}
+	r.done.Aside = string(aside)
+	for _, move := range [][2]string{
+		{messagesDir, repairedDir}, {controlName, repairedControl},
+	} {
+		if has, err := r.store.exists(move[1]); err != nil || !has {
+			if err != nil {
+				return err
+			}
+			continue // it was moved before
+		}
+		old, kept := r.store.path(move[0]), filepath.Join(r.store.path(r.done.Aside), move[0])
+		if err := os.Rename(old, kept); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := os.Rename(r.store.path(move[1]), old); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(r.store.syncDir(r.store.path(r.done.Aside)), r.store.syncDir(r.config.Dir)); err != nil {
+		return err
+	}
+	if err := os.Remove(r.store.path(repairName)); err != nil {
+		return err
+	}
+	return r.store.syncDir(r.config.Dir)
+}
+
+// buildMessages copies what can be read of the messages, and puts right what does
+// not fit together.
+func (r *repairer) buildMessages() (err error) {
+	r.into = &Store{config: r.store.config, logger: r.store.logger}
+	r.into.config.Fatal = func(err error) { panic(repairFailed{err}) } //nolint:forbidigo // out of a batch, to the recover below
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case repairFailed:
+			err = p.err
+		default:
+			panic(p) //nolint:forbidigo // not ours
+		}
+		if r.into.db != nil {
+			err = errors.Join(err, r.into.db.Close())
+		}
+	}()
+	if r.into.db, err = r.into.openPebble(r.store.path(repairedDir), false); err != nil {
+		return err
+	}
+	// As when a store is made: nothing may stand in the first write-ahead log.
+	if err := errors.Join(r.into.db.Set([]byte{tableMeta}, make([]byte, metaLen), pebble.Sync), r.into.db.Flush()); err != nil {
+		return err
+	}
+	if err := r.copyKeys(); err != nil {
+		return err
+	}
+	if err := r.mend(); err != nil {
+		return err
+	}
+	return r.into.db.Flush()
+}
+
+// repairFailed carries what a batch could not do out of it.
+type repairFailed struct{ err error }
+
+// copyKeys copies the tables that cannot be made from others.
+func (r *repairer) copyKeys() error {
+	batch := r.into.NewBatch()
+	defer batch.Close()
+	put := func(key, value []byte) bool {
+		switch key[0] {
+		case tableMeta:
+			r.meta, _ = decodeMeta(value) // one that cannot be read is made anew
+			return true
+		case tableLog, tableReceivers, tableQueue, tableDelayed, tableOnce, tableFanout, tableTime:
+		default:
+			return true // made anew
+		}
+		batch.must(batch.batch.Set(key, value, nil))
+		if batch.Len() > repairBatch {
+			batch.Commit()
+			batch.Reset()
+		}
+		return true
+	}
+	err := r.eachKey(put)
+	batch.Commit()
+	return err
+}
+
+// repairBatch is how many bytes are written at a time.
+const repairBatch = 4 << 20
+
+// eachKey gives every key of the old database: through the library where that
+// works to the end, and no log has more than the library found; else file by file.
+func (r *repairer) eachKey(each func(key, value []byte) bool) error {
+	db, last, ok := r.openWhole()
+	salvage := &salvager{dir: r.store.path(messagesDir), report: new(Report)}
+	if !ok || salvage.lastRecord() > last {
+		if ok {
+			_ = db.Close() // it was only read
+		}
+		for key, value := range salvage.merged() {
+			each(key, value)
+		}
+		r.change("the files of %s were read one by one: messages that were taken may be handed out again", messagesDir)
+		return nil
+	}
+	it, err := db.NewIter(nil)
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		each(it.Key(), it.Value())
+	}
+	return errors.Join(it.Error(), it.Close(), db.Close())
+}
+
+// openWhole opens the old database if it can be read to its end, and says which
+// record is its last.
+func (r *repairer) openWhole() (db *pebble.DB, last uint64, ok bool) {
+	db, err := r.store.readPebble(r.store.path(messagesDir))
+	if err != nil {
+		return nil, 0, false
+	}
+	it, err := db.NewIter(nil)
+	if err == nil {
+		for ok := it.First(); ok && err == nil; ok = it.Next() {
+			if _, err = it.ValueAndErr(); it.Key()[0] == tableLog {
+				last, _ = parseNumberKey(it.Key())
+			}
+		}
+		err = errors.Join(err, it.Error(), it.Close())
+	}
+	if err != nil {
+		_ = db.Close() // it was only read
+		return nil, 0, false
+	}
+	return db, last, true
+}
+
+func (r *repairer) change(what string, args ...any) {
+	r.done.Changes = append(r.done.Changes, fmt.Sprintf(what, args...))
+}
+
+// position is where the drain goes on: no later than it had come, and before all
+// of which the receivers were put together anew.
+func (r *repairer) position() messaging.Position {
+	p := r.state.position
+	if r.drained > 0 && p.Sequence > r.drained {
+		p = messaging.Position{Sequence: r.drained}
+	}
+	if p.Sequence > r.meta.Last+1 {
+		p = messaging.Position{Sequence: r.meta.Last + 1}
+	}
+	return p
+}
