@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sys/unix"
 
 	"github.com/stayafrica/messaging"
@@ -240,4 +241,55 @@ func TestAFullDiskDoesNotBreakTheControlFile(t *testing.T) {
 		t.Errorf("after opening again %d dead letters, want %d", n, (wrote+1)*100)
 	}
 	closeStore(t, s)
+}
+
+// stingyFS has no room for so many writes.
+type stingyFS struct {
+	vfs.FS
+
+	refusals *int
+}
+
+func (f stingyFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	file, err := f.FS.Create(name, category)
+	return stingyFile{file, f.refusals}, err
+}
+
+type stingyFile struct {
+	vfs.File
+
+	refusals *int
+}
+
+func (f stingyFile) Write(b []byte) (int, error) {
+	if *f.refusals > 0 {
+		*f.refusals--
+		return 0, syscall.ENOSPC
+	}
+	return f.File.Write(b)
+}
+
+// TestAWriteWaitsWhereSomebodyElseTakesTheReserve: what was given free may be
+// gone before the write is tried again, and a write-ahead log that cannot be
+// written ends the process.
+func TestAWriteWaitsWhereSomebodyElseTakesTheReserve(t *testing.T) {
+	dir := t.TempDir()
+	s := &Store{
+		config: Config{Dir: dir}, logger: slog.New(slog.DiscardHandler),
+		reserve: &reserve{path: filepath.Join(dir, reserveName), size: 1 << 20},
+	}
+	if err := s.reserve.restore(); err != nil {
+		t.Fatal(err)
+	}
+	refusals := 2
+	file, err := s.withReserve(stingyFS{vfs.NewMem(), &refusals}).Create("log", vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.Write([]byte("x")); err != nil || s.ReserveMissing() == 0 {
+		t.Errorf("the write gave %v, and %d bytes of the reserve are missing", err, s.ReserveMissing())
+	}
+	if err := file.Close(); err != nil {
+		t.Error(err)
+	}
 }
