@@ -285,6 +285,8 @@ func (w *fullWorld) staysFullByItself() (full time.Time) {
 		switch free := w.disk.free(); {
 		case free >= fullMinFree+fullMinFree/10: // sends are taken again
 			dipped = false
+		case free >= fullMinFree && time.Since(full) < refusedWithin: // nobody need have seen it
+			dipped = false
 		case free < fullMinFree && !dipped:
 			dipped, full = true, time.Now()
 		}
