@@ -84,8 +84,10 @@ type Stats struct {
 	Expired      uint64
 	Cleared      uint64
 	Retained     uint64
-	Duplicates   uint64
-	Persisted    uint64
+	// Relieved counts messages that retention took early, on a full disk.
+	Relieved   uint64
+	Duplicates uint64
+	Persisted  uint64
 	// Refused counts failures in which the backend answered, Unreached those in
 	// which it did not.
 	Refused   uint64

@@ -9,7 +9,11 @@ import (
 
 // diskInterval is how often the free space is measured: a full disk is
 // answered as such within a tenth of a second.
-const diskInterval = 50 * time.Millisecond
+const diskInterval = 25 * time.Millisecond
+
+// resumeShare is which part of the minimum must be free beyond it for sends to
+// be taken again, so that it does not flap.
+const resumeShare = 10
 
 // commitDeadline is how long a commit may wait for the disk before the service
 // calls itself not ready and refuses more.
@@ -65,12 +69,14 @@ func (e *Engine) MeasureDisk() error {
 		return err
 	}
 	e.diskFree.Store(free)
+	missing := e.store.ReserveMissing()
 	full := e.diskFull.Load()
 	switch {
-	case !full && (free < e.config.MinFree || !e.store.ReserveHeld()):
+	case !full && (free < e.config.MinFree || missing > 0):
 		e.diskFull.Store(true)
 		e.logger.Error("the disk is nearly full: sends are refused until there is room; free some space", "free_bytes", free, "needed_bytes", e.config.MinFree)
-	case full && free > e.config.MinFree+e.config.MinFree/10:
+		e.wakeRelief()
+	case full && free > missing+e.config.MinFree+e.config.MinFree/resumeShare:
 		if err := e.store.RestoreReserve(); err != nil {
 			return nil //nolint:nilerr // there is not enough room for the reserve yet
 		}

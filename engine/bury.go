@@ -168,11 +168,16 @@ func (e *Engine) requeue(m *messaging.Message) (refusal string, err error) {
 		return "", internal(err)
 	}
 	defer e.queues.unpin(q)
-	const gone = "the log does not have it any more (MESSAGE_RETENTION_DAYS): send it anew, or delete it"
+	const gone = "the log does not have it any more (MESSAGE_RETENTION_DAYS, or a full disk): send it anew, or delete it"
 	if !e.requeues.enter(m.Position.Sequence) {
 		return gone, nil
 	}
 	defer e.requeues.leave(m.Position.Sequence)
+	e.requeues.coming.RLock()
+	defer e.requeues.coming.RUnlock()
+	if _, err := e.log.Record(m.Position.Sequence); errors.Is(err, storage.ErrNotFound) {
+		return gone, nil
+	}
 	entry := entryOf(m, now)
 	entry.Due, entry.Quoted = 0, m.Copy && m.Receiver.Quoted
 	c := &requeueChange{engine: e, queue: q, sequence: m.Position.Sequence, priority: m.Priority, entry: entry}

@@ -68,6 +68,8 @@ type Engine struct {
 	counters counters
 	unfanned unfinished
 	requeues requeues
+	trimming sync.Mutex // one run of retention at a time, of either kind
+	relief   relief
 	leases   *leases
 	timers   *timers
 	burials  burials
@@ -87,7 +89,7 @@ type Engine struct {
 }
 
 type counters struct {
-	accepted, taken, leased, acknowledged, redelivered, evicted, expired, cleared, retained, duplicates atomic.Uint64
+	accepted, taken, leased, acknowledged, redelivered, evicted, expired, cleared, retained, relieved, duplicates atomic.Uint64
 }
 
 // looksPerCPU is how many pages may be read at a time for each processor.
@@ -114,6 +116,7 @@ func Open(config Config) (*Engine, error) {
 		looks: make(chan struct{}, looksPerCPU*runtime.GOMAXPROCS(0)), closing: make(chan struct{}),
 	}
 	e.burials.news, e.burials.letters = make(chan struct{}, 1), make(chan struct{}, 1)
+	e.relief.news = make(chan struct{}, 1)
 	e.stopWaiting = sync.OnceFunc(func() { close(e.closing) })
 	e.nonce = newNonce()
 	e.log.OnFinish(e.finish)
@@ -225,6 +228,7 @@ func (e *Engine) Stats() messaging.Stats {
 		Expired:      e.counters.expired.Load(),
 		Cleared:      e.counters.cleared.Load(),
 		Retained:     e.counters.retained.Load(),
+		Relieved:     e.counters.relieved.Load(),
 		Duplicates:   e.counters.duplicates.Load(),
 		Queued:       e.log.Queued(),
 		Leases:       e.leases.count(),

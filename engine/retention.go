@@ -48,6 +48,8 @@ func (e *Engine) Retention(ctx context.Context) error {
 // the floor are removed afterwards by one range delete; a crash before it
 // leaves them to the next run.
 func (e *Engine) Trim(ctx context.Context) (uint64, error) {
+	e.trimming.Lock()
+	defer e.trimming.Unlock()
 	now, steady := e.clock.read(e.config.Now(), time.Now())
 	if e.clock.jumped() {
 		e.logger.WarnContext(ctx, "the clock was set: retention waits until it has run steadily for ten minutes")
@@ -168,6 +170,9 @@ func (t *trimmer) unpin() {
 }
 
 func (t *trimmer) record(seq uint64, record *wal.Record) error {
+	if record.Trimmed || record.Lost {
+		return nil
+	}
 	if !record.IsBroadcast() {
 		return t.drop(seq, record.Message.Priority, record.Message.Receiver.User)
 	}
@@ -286,8 +291,10 @@ func (e *Engine) drop(tx *wal.Tx, d drop) {
 }
 
 // requeues keeps retention and what comes back into queues apart: retention
-// does not see an entry whose commit is under way when it looks.
+// does not see an entry whose commit is under way when it looks. What comes back
+// holds coming for reading, and a page of early trimming holds it for writing.
 type requeues struct {
+	coming    sync.RWMutex
 	mu        sync.Mutex
 	end       uint64         // retention lets go of what is below; 0 while it rests
 	sequences map[uint64]int // what is coming back

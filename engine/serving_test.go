@@ -25,7 +25,7 @@ func (s *serving) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	e := s.engine
-	for _, run := range []func(ctx context.Context) error{e.Leases, e.Schedule, e.Bury, e.Sweep, e.Fanout, e.Retention} {
+	for _, run := range []func(ctx context.Context) error{e.Leases, e.Schedule, e.Bury, e.Sweep, e.Fanout, e.Retention, e.WatchDisk, e.Relieve} {
 		s.services.Go(func() {
 			if err := run(ctx); err != nil && !errors.Is(err, context.Canceled) {
 				s.tb.Errorf("a service ended: %v", err)

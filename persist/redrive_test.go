@@ -177,7 +177,10 @@ func TestCancelBesideARedriveIsNoRace(t *testing.T) {
 	}
 	jobs, err := persist.NewJobs(persist.JobsConfig{
 		Store: control, History: history{newLog()}, DeadLetters: control,
-		Requeue: func(_ *messaging.Message, settle func() error) (string, error) { time.Sleep(time.Millisecond); return "", settle() },
+		Requeue: func(_ *messaging.Message, settle func() error) (string, error) {
+			time.Sleep(time.Millisecond)
+			return "", settle()
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -27,6 +27,7 @@ type RecordInfo struct {
 	CreatedAt  time.Time
 	Recipients uint32 // 0 for a single message
 	Lost       bool
+	Trimmed    bool // early, on a full disk: only a stub is left
 }
 
 // Problem is one thing that is wrong with a store.
@@ -42,11 +43,13 @@ type Report struct {
 	// First and Last are the sequences of the records there are.
 	First uint64 `json:"first_sequence"`
 	Last  uint64 `json:"last_sequence"`
-	// Records, Broadcasts, Lost: records, those of them that are broadcasts, and
-	// those that an earlier repair put in the place of lost ones.
+	// Records, Broadcasts, Lost, Trimmed: records, those of them that are
+	// broadcasts, those that an earlier repair put in the place of lost ones, and
+	// those that were trimmed early.
 	Records    uint64 `json:"records"`
 	Broadcasts uint64 `json:"broadcasts"`
 	Lost       uint64 `json:"lost_records"`
+	Trimmed    uint64 `json:"trimmed_records"`
 	// Entries and Users: what stands in queues, and in how many.
 	Entries     uint64 `json:"queue_entries"`
 	Users       uint64 `json:"queues"`
@@ -175,6 +178,9 @@ func (c *checker) record(seq uint64, raw []byte) {
 	case info.Lost:
 		c.report.Lost++
 		c.lost.add(seq, seq+1)
+	case info.Trimmed:
+		c.report.Trimmed++
+		c.lost.add(seq, seq+1) // as far as entries are concerned
 	case info.Recipients > 0:
 		c.report.Broadcasts++
 		c.broadcasts[info.ID] = broadcastSeen{sequence: seq, recipients: info.Recipients}

@@ -41,7 +41,9 @@ type ControlTx interface {
 type Control struct {
 	file  ControlFile
 	fatal func(doing string, err error)
-	dead  deadCounts
+	// release gives the reserve free and says whether there was one.
+	release func() bool
+	dead    deadCounts
 }
 
 // Buckets. The state stands in both stateBuckets.
@@ -225,10 +227,15 @@ func (c *Control) viewState(key string, size int, use func(value []byte)) error 
 	})
 }
 
-// update runs a durable transaction. A full disk is told to the caller, who
-// tries again later; any other failure of the file ends the process.
+// update runs a durable transaction. On a full disk it gives the reserve free
+// and tries once more: the drain and the dead letters go on. Without a reserve
+// the caller is told, who tries again later; any other failure of the file ends
+// the process.
 func (c *Control) update(doing string, change func(tx ControlTx) error) error {
 	err := c.file.Update(change)
+	if isDiskFull(err) && c.release != nil && c.release() {
+		err = c.file.Update(change)
+	}
 	switch {
 	case err == nil, errors.Is(err, ErrDamaged):
 		return err

@@ -107,3 +107,28 @@ func deadMessage(m *messaging.Message, user messaging.UserID, value []byte) mess
 	}
 	return m.CopyTo(binary.BigEndian.Uint32(value), messaging.Receiver{User: user, Quoted: value[4] == 1})
 }
+
+// UndeliverableIn gives the sequences in [from, to) of which some receiver's
+// message is an undeliverable dead letter: a redrive would put it back into its
+// queue, and needs its record.
+func (c *Control) UndeliverableIn(from, to uint64) (sequences map[uint64]bool, err error) {
+	if c.DeadLetters(messaging.Undeliverable) == 0 {
+		return nil, nil //nolint:nilnil // there are none
+	}
+	prefix := string(messaging.Undeliverable)
+	first := binary.BigEndian.AppendUint64([]byte(prefix), from)
+	sequences = make(map[uint64]bool)
+	err = c.file.View(func(tx ControlTx) error {
+		tx.Scan(bucketDeadGroups, string(first), func(key string, _ []byte) bool {
+			rest, ok := strings.CutPrefix(key, prefix)
+			if !ok || len(rest) < 8 {
+				return false
+			}
+			seq := binary.BigEndian.Uint64([]byte(rest))
+			sequences[seq] = true
+			return seq < to
+		})
+		return nil
+	})
+	return sequences, err
+}

@@ -67,19 +67,6 @@ type reserve struct {
 	held bool
 }
 
-// openReserve makes the reserve. Where there is no room for it and none was
-// left by the last run, the disk is full: opening the database would hang.
-func openReserve(path string, size int64) (*reserve, error) {
-	r := &reserve{path: path, size: size}
-	if err := r.restore(); err != nil && !isDiskFull(err) {
-		return nil, err
-	}
-	if r.held {
-		return r, nil
-	}
-	return nil, fmt.Errorf("%w: there is no room for the reserve of %d MiB beside %s; free some space and start again", ErrDiskFull, size>>20, path)
-}
-
 // restore allocates the file where it is not there.
 func (r *reserve) restore() error {
 	r.mu.Lock()
@@ -112,37 +99,24 @@ func writeZeros(f *os.File, size int64) error {
 	return nil
 }
 
-// release gives the room free, once.
-func (r *reserve) release(logger *slog.Logger) {
+// release gives the room free, once; it says whether there was any.
+func (r *reserve) release(logger *slog.Logger) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.held {
-		return
+		return false
 	}
 	r.held = false
 	if err := os.Remove(r.path); err != nil {
 		logger.Error("give the reserve free", "error", err)
 	}
+	return true
 }
 
-// RestoreReserve takes the reserve again once there is room for it. It does
-// nothing while the reserve is held.
-func (s *Store) RestoreReserve() error {
-	if s.reserve == nil {
-		return nil
-	}
-	return s.reserve.restore()
-}
-
-// ReserveHeld says whether the reserve is there; false means that the disk was
-// full not long ago.
-func (s *Store) ReserveHeld() bool {
-	if s.reserve == nil {
-		return true
-	}
-	s.reserve.mu.Lock()
-	defer s.reserve.mu.Unlock()
-	return s.reserve.held
+func (r *reserve) isHeld() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.held
 }
 
 // Dir is the data directory.

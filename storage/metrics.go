@@ -23,6 +23,16 @@ type Stats struct {
 	WrittenBytes uint64
 }
 
+// Live is about what the messages and queues themselves take: without logs and
+// tables that are only waiting to be deleted.
+func (s Stats) Live() uint64 {
+	live := s.MemTableBytes
+	for _, level := range s.Levels {
+		live += uint64(level.Bytes) //nolint:gosec // not negative
+	}
+	return live
+}
+
 // Stats reads the store's measures. It is cheap enough for a scrape.
 func (s *Store) Stats() Stats {
 	m := s.db.Metrics()

@@ -57,6 +57,8 @@ type Config struct {
 	// (default 32 MiB).
 	CacheBytes    int64
 	MemTableBytes uint64
+	// MaxOpenFiles bounds the tables that are kept open (default 1000).
+	MaxOpenFiles int
 	// Fatal is called when the disk failed in a way after which nothing may be
 	// acknowledged. It must not return; nil panics.
 	Fatal func(error)
@@ -75,6 +77,7 @@ type Store struct {
 	control *Control
 	meta    Meta
 	reserve *reserve
+	full    fullness
 	held    *heldFS     // below the database
 	closers []io.Closer // closed last to first, behind the database
 	// failures counts how often in a row background work has failed.
@@ -98,9 +101,14 @@ func Open(config Config) (*Store, error) {
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
+	s.full.opening.Store(true)
 	if err := s.open(); err != nil {
+		if isDiskFull(err) && !errors.Is(err, ErrDiskFull) {
+			err = fmt.Errorf("%w: %w", ErrDiskFull, err)
+		}
 		return nil, errors.Join(err, s.closeAll())
 	}
+	s.full.opening.Store(false)
 	return s, nil
 }
 
@@ -158,8 +166,7 @@ func (s *Store) prepareDirectory() error {
 		return err
 	}
 	s.closers = append(s.closers, lock)
-	s.reserve, err = openReserve(s.path(reserveName), s.reserveSize())
-	return err
+	return s.enterReserve()
 }
 
 // makeDirectory makes a directory and those above it, each durable in the one
@@ -286,7 +293,7 @@ func (s *Store) openControl() error {
 	if err != nil {
 		return err
 	}
-	s.control = &Control{file: file, fatal: s.fatal}
+	s.control = &Control{file: file, fatal: s.fatal, release: s.releaseReserve}
 	return s.control.load()
 }
 
@@ -357,7 +364,10 @@ func (s *Store) Meta() Meta { return s.meta }
 func (s *Store) Control() *Control { return s.control }
 
 // Close closes everything, in the opposite order of Open.
-func (s *Store) Close() error { return s.closeAll() }
+func (s *Store) Close() error {
+	s.StopWaiting()
+	return s.closeAll()
+}
 
 func (s *Store) closeAll() error {
 	var errs []error
@@ -376,6 +386,9 @@ func (s *Store) closeAll() error {
 // fatal ends the process through the configuration's hook.
 func (s *Store) fatal(doing string, err error) {
 	err = fmt.Errorf("%s: %w", doing, err)
+	if isDiskFull(err) && !errors.Is(err, ErrDiskFull) {
+		err = fmt.Errorf("%w: %w", ErrDiskFull, err)
+	}
 	if s.config.Fatal != nil {
 		s.config.Fatal(err)
 	}

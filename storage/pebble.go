@@ -17,6 +17,9 @@ import (
 // memTablesMax is how many memtables may be full before writes wait.
 const memTablesMax = 4
 
+// MaxOpenFiles is how many tables are kept open where nothing else is said.
+const MaxOpenFiles = 1000
+
 func (s *Store) memTableBytes() uint64 { return cmp.Or(s.config.MemTableBytes, 32<<20) }
 
 // openPebble opens one database; mustExist refuses to make an empty one where
@@ -43,7 +46,7 @@ func (s *Store) openPebbleWith(dir string, adjust func(*pebble.Options)) (*pebbl
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       48,
 		LBaseMaxBytes:               64 << 20,
-		MaxOpenFiles:                1000,
+		MaxOpenFiles:                cmp.Or(s.config.MaxOpenFiles, MaxOpenFiles),
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 		Logger:                      pebbleLogger{s},
 		EventListener:               s.events(),
@@ -80,10 +83,7 @@ func (s *Store) pebbleFS() vfs.FS {
 		s.logger.Warn("the disk is slow", "file", filepath.Base(info.Path), "operation", info.OpType.String(), "seconds", info.Duration.Seconds())
 	})
 	s.closers = append(s.closers, closer)
-	return orderedFS{vfs.OnDiskFull(checked, func() {
-		s.logger.Error("the disk is full: the reserve is given free for what must still be written; free some space", "dir", s.config.Dir)
-		s.reserve.release(s.logger)
-	}), s.fatal}
+	return orderedFS{s.withReserve(checked), s.fatal}
 }
 
 func (s *Store) baseFS() vfs.FS {
@@ -136,7 +136,7 @@ func (l pebbleLogger) Fatalf(format string, args ...any) {
 // events reports only what an operator has to know.
 func (s *Store) events() *pebble.EventListener {
 	return &pebble.EventListener{
-		BackgroundError: s.backgroundError,
+		BackgroundError: s.backgroundFailed,
 		FlushEnd: func(info pebble.FlushInfo) {
 			if info.Err == nil {
 				s.failures.Store(0)
@@ -153,17 +153,5 @@ func (s *Store) events() *pebble.EventListener {
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
 			s.logger.Error("the store found damaged data", "file", info.Path, "details", slog.AnyValue(info.Details))
 		},
-	}
-}
-
-// maxFailures is how often in a row background work may fail, but for want of
-// room: Pebble tries again for ever, and whoever waits for it, a start or a
-// stop among them, would wait as long.
-const maxFailures = 20
-
-func (s *Store) backgroundError(err error) {
-	s.logger.Error("background work of the store failed and is tried again", "error", err)
-	if !isDiskFull(err) && s.failures.Add(1) >= maxFailures {
-		s.fatal("work in the background of the store", err)
 	}
 }

@@ -144,10 +144,10 @@ func TestReserveIsGivenFreeAndTakenAgain(t *testing.T) { // fact 4
 		t.Fatalf("no reserve: %v", err)
 	}
 	s.reserve.release(s.logger)
-	if _, err := os.Stat(path); err == nil || s.ReserveHeld() {
+	if _, err := os.Stat(path); err == nil || s.ReserveMissing() == 0 {
 		t.Error("the reserve is still there")
 	}
-	if err := s.RestoreReserve(); err != nil || !s.ReserveHeld() {
+	if err := s.RestoreReserve(); err != nil || s.ReserveMissing() != 0 {
 		t.Errorf("the reserve is not there again: %v", err)
 	}
 }

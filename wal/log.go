@@ -47,6 +47,14 @@ func (tx *Tx) Floor() uint64 { return tx.log.meta.Floor }
 // SetFloor says that retention has taken all below seq.
 func (tx *Tx) SetFloor(seq uint64) { tx.log.meta.Floor = max(tx.log.meta.Floor, seq) }
 
+// TrimRecord takes the message of a record that is committed already, and
+// leaves a stub in its place: the log has no gap, and nobody is given it any
+// more.
+func (tx *Tx) TrimRecord(seq uint64, record *Record) {
+	stub := record.stub()
+	tx.PutRecord(seq, stub.size(), stub.encode)
+}
+
 // Config says what a log works on.
 type Config struct {
 	Store *storage.Store

@@ -197,7 +197,7 @@ func TestReadStopsAtItsLimitsAndGoesOnThere(t *testing.T) {
 }
 
 func FuzzDecodeRecord(f *testing.F) {
-	for _, r := range []Record{record(time.UnixMilli(1)), {Recipients: 3, Message: messaging.Message{Body: []byte(`{}`)}}} {
+	for _, r := range []Record{record(time.UnixMilli(1)), {Recipients: 3, Message: messaging.Message{Body: []byte(`{}`)}}, {Trimmed: true}} {
 		encoded := make([]byte, r.size())
 		r.encode(encoded)
 		f.Add(encoded)

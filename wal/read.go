@@ -21,7 +21,7 @@ func (l *Log) Record(seq uint64) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	return decode(seq, raw)
+	return present(seq, raw)
 }
 
 // RecordReader reads several records, best in the order of their sequences. Close
@@ -41,11 +41,20 @@ func (r RecordReader) Record(seq uint64) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	return decode(seq, raw)
+	return present(seq, raw)
 }
 
 // Close ends the reading.
 func (r RecordReader) Close() error { return r.reader.Close() }
+
+// present decodes a record; one that was trimmed is not there any more.
+func present(seq uint64, raw []byte) (Record, error) {
+	r, err := decode(seq, raw)
+	if err == nil && r.Trimmed {
+		return Record{}, storage.ErrNotFound
+	}
+	return r, err
+}
 
 func decode(seq uint64, raw []byte) (Record, error) {
 	r, err := DecodeRecord(raw)
@@ -58,7 +67,8 @@ func decode(seq uint64, raw []byte) (Record, error) {
 // Read gives the messages from a position on, in the order of the log, until
 // there are limit of them, they have maxBytes of bodies (always at least one
 // message), or the durable end is reached. A broadcast gives one message a
-// receiver. next is the position behind the last one.
+// receiver; what was trimmed is passed over, so a page may be empty before the
+// end. next is the position behind the last one.
 func (l *Log) Read(from messaging.Position, limit, maxBytes int) (page []messaging.Message, next messaging.Position, err error) {
 	r := reader{log: l, limit: limit, maxBytes: maxBytes, next: from}
 	if floor := l.Floor(); r.next.Sequence < floor {
@@ -77,12 +87,16 @@ type reader struct {
 	limit    int
 	maxBytes int
 	bytes    int
+	passed   int // records that were trimmed
 	page     []messaging.Message
 	next     messaging.Position
 }
 
+// maxPassed bounds the trimmed records that one page passes over.
+const maxPassed = 65_536
+
 func (r *reader) full() bool {
-	return len(r.page) >= r.limit || (r.bytes >= r.maxBytes && len(r.page) > 0)
+	return r.passed >= maxPassed || len(r.page) >= r.limit || (r.bytes >= r.maxBytes && len(r.page) > 0)
 }
 
 func (r *reader) record(seq uint64, raw []byte) (bool, error) {
@@ -92,6 +106,11 @@ func (r *reader) record(seq uint64, raw []byte) (bool, error) {
 	record, err := decode(seq, raw)
 	if err != nil {
 		return false, err
+	}
+	if record.Trimmed {
+		r.passed++
+		r.next = messaging.Position{Sequence: seq + 1}
+		return !r.full(), nil
 	}
 	record.Message.Body = slices.Clone(record.Message.Body) // raw is the iterator's
 	if record.IsBroadcast() {
@@ -115,6 +134,9 @@ func (r *reader) broadcast(seq uint64, record *Record) error {
 	for r.next.Receiver < record.Recipients {
 		chunk := r.next.Receiver / messaging.ReceiversPerChunk
 		receivers, err := r.log.Receivers(record, chunk)
+		if err != nil && r.log.gone(seq) {
+			return nil // it was trimmed while it was read
+		}
 		if err != nil {
 			return err
 		}
@@ -140,6 +162,12 @@ func (l *Log) Receivers(record *Record, chunk uint32) ([]messaging.Receiver, err
 		return nil, fmt.Errorf("%w: receivers of broadcast %s: chunk %d has %d", storage.ErrDamaged, record.Message.ID, chunk, len(receivers))
 	}
 	return receivers, nil
+}
+
+// gone says whether a record was trimmed.
+func (l *Log) gone(seq uint64) bool {
+	_, err := l.Record(seq)
+	return errors.Is(err, storage.ErrNotFound)
 }
 
 // Wait returns when the log has something at or behind a position, or with the

@@ -16,6 +16,10 @@ type Record struct {
 	Message messaging.Message
 	// Recipients is how many receivers a broadcast has; 0 for a single message.
 	Recipients uint32
+	// Trimmed says that the message went before its time, to make room: what is
+	// left says that there was one, when it was created, and its id. It keeps the
+	// log without gaps.
+	Trimmed bool
 	// Lost says that the record was damaged: a repair put this one in its place, so
 	// that the log has no gap. It counts as settled, and nobody gets it.
 	Lost bool
@@ -44,14 +48,17 @@ func (r *Record) CopyFor(seq uint64, number uint32, receiver messaging.Receiver)
 //	[due:8]  [expires:8]  len:1 conversation   len:1 receiver   body (to the end, as it came)
 //
 // flags: 1 the backend has it already ("persist": false), 2 due, 4 expires are
-// there (Unix ms), 8 the record was lost: it has neither receiver nor message.
+// there (Unix ms), 8 the record was lost: it has neither receiver nor message,
+// 16 the message was trimmed: only time and id are left, and nothing follows but
+// the two lengths.
 const (
 	recordVersion = 1
 	flagStored    = 1
 	flagDue       = 2
 	flagExpires   = 4
 	flagLost      = 8
-	recordFlags   = flagStored | flagDue | flagExpires | flagLost
+	flagTrimmed   = 16
+	recordFlags   = flagStored | flagDue | flagExpires | flagLost | flagTrimmed
 	recordFixed   = 4 + 8 + 16 + 4
 	maxPriority   = byte(messaging.Priorities - 1)
 	allDefaults   = byte(messaging.DefaultType | messaging.DefaultPriority | messaging.DefaultMetadata)
@@ -80,6 +87,9 @@ func (r *Record) encode(dst []byte) {
 	dst[0], dst[1] = recordVersion, 0
 	if m.Stored {
 		dst[1] = flagStored
+	}
+	if r.Trimmed {
+		dst[1] |= flagTrimmed
 	}
 	if r.Lost {
 		dst[1] |= flagLost
@@ -118,6 +128,10 @@ func DecodeRecord(src []byte) (Record, error) {
 	m.CreatedAt = time.UnixMilli(int64(binary.BigEndian.Uint64(src[4:]))) //nolint:gosec // the bits come back as they went
 	copy(m.ID[:], src[12:28])
 	m.Origin = m.ID
+	if src[1]&flagTrimmed != 0 {
+		r.Trimmed = true
+		return r, r.checkTrimmed(src)
+	}
 	rest := src[recordFixed:]
 	for i, into := range []*time.Time{&m.DeliverAt, &m.ExpiresAt} {
 		if src[1]&(flagDue<<i) == 0 {
@@ -144,6 +158,20 @@ func DecodeRecord(src []byte) (Record, error) {
 	return r, nil
 }
 
+// stub is what is left of a record that is trimmed.
+func (r *Record) stub() Record {
+	return Record{Message: messaging.Message{ID: r.Message.ID, CreatedAt: r.Message.CreatedAt}, Trimmed: true}
+}
+
+// checkTrimmed refuses bytes that no stub was encoded to.
+func (r *Record) checkTrimmed(src []byte) error {
+	if len(src) != recordFixed+2 || src[1] != flagTrimmed || src[2] != 0 || src[3] != 0 || r.Recipients != 0 ||
+		src[recordFixed] != 0 || src[recordFixed+1] != 0 {
+		return errRecord
+	}
+	return nil
+}
+
 // LostRecord is what a repair puts in the place of a record that was lost.
 func LostRecord(at time.Time) Record {
 	return Record{Lost: true, Message: messaging.Message{Stored: true, CreatedAt: at, Body: []byte(`{}`)}}
@@ -155,7 +183,7 @@ func Codec() storage.Codec {
 		Inspect: func(raw []byte) (storage.RecordInfo, error) {
 			r, err := DecodeRecord(raw)
 			m := &r.Message
-			return storage.RecordInfo{ID: m.ID, CreatedAt: m.CreatedAt, Recipients: r.Recipients, Lost: r.Lost}, err
+			return storage.RecordInfo{ID: m.ID, CreatedAt: m.CreatedAt, Recipients: r.Recipients, Lost: r.Lost, Trimmed: r.Trimmed}, err
 		},
 		Lost: func(at time.Time) []byte { return encoded(LostRecord(at)) },
 		Narrow: func(raw []byte, recipients uint32) ([]byte, error) {

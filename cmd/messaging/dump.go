@@ -126,6 +126,8 @@ func dumpRecord(seq uint64, record *wal.Record) dumped {
 	switch {
 	case record.Lost:
 		return dumped{Sequence: seq, Time: d.Time, Kind: "lost", Note: "a repair put this in the place of a record that could not be read"}
+	case record.Trimmed:
+		return dumped{Sequence: seq, Time: d.Time, Kind: "trimmed", ID: d.ID, Note: "the message went early, on a full disk"}
 	case record.IsBroadcast():
 		d.Kind = "broadcast"
 	}

@@ -74,6 +74,7 @@ func (m *Main) writeMetrics(w io.Writer) {
 	e.counter("messaging_messages_replayed_total", "", m.jobs.Replayed())
 	e.counter("messaging_messages_redriven_total", "", m.jobs.Redriven())
 	e.counter("messaging_messages_retained_out_total", "", s.Retained)
+	e.counter("messaging_messages_trimmed_early_total", "", s.Relieved)
 	m.writeDrainMetrics(e, s)
 	m.writeStoreMetrics(e, s)
 }

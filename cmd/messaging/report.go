@@ -8,6 +8,7 @@ import (
 
 	"github.com/stayafrica/messaging"
 	rest "github.com/stayafrica/messaging/http"
+	"github.com/stayafrica/messaging/storage"
 )
 
 // reportInterval is how often the log says how things go.
@@ -66,6 +67,29 @@ func (m *Main) logStats(ctx context.Context, before, now messaging.Stats) {
 		slog.Uint64("disk_free_bytes", free))
 }
 
+// otherFiles is how many of those are not for the store's tables.
+const otherFiles = storageFiles - storage.MaxOpenFiles
+
+// fewestTables is how many tables the store keeps open at the least: with a
+// limit so low that not even this leaves room for the rest, it is slow.
+const fewestTables = 64
+
+// tableLimit is how many tables the store may keep open. Where the limit on open
+// files is low the connections have been lowered as far as they can be, and the
+// store must not use what its write-ahead log needs: it ends the process when it
+// cannot be rotated.
+func tableLimit() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return storage.MaxOpenFiles
+	}
+	have := int(min(limit.Cur, 1<<30)) - otherFiles - rest.HealthPlaces - fewestConnections
+	return min(storage.MaxOpenFiles, max(fewestTables, have))
+}
+
+// fewestConnections is how many connections there may be whatever the limit.
+const fewestConnections = 16
+
 // connectionLimit lowers the number of connections to what the process may have
 // descriptors for.
 func connectionLimit(ctx context.Context, want int, logger *slog.Logger) int {
@@ -77,7 +101,7 @@ func connectionLimit(ctx context.Context, want int, logger *slog.Logger) int {
 	if have >= want {
 		return want
 	}
-	have = max(have, 16)
+	have = max(have, fewestConnections)
 	logger.WarnContext(ctx, "the limit on open files is too low for MAX_CONNECTIONS: raise it (ulimit -n, LimitNOFILE)",
 		"open_files", limit.Cur, "max_connections", want, "in_force", have)
 	return have

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
+
+	"github.com/stayafrica/messaging/storage"
 )
 
 // gcPercent lets the heap grow to some times what is alive before it is
@@ -49,7 +52,11 @@ func (c *serveCmd) Run(std *streams, flags *settingFlags) error {
 		cutShort()
 	}()
 	m := &Main{Config: config, Logger: logger, Faults: faults(), Fatal: func(err error) {
-		logger.Error("the disk failed: the service ends without acknowledging anything more; look at the disk, then start again", "error", err)
+		if errors.Is(err, storage.ErrDiskFull) {
+			logger.Error("the disk is full and stays so: the service ends without acknowledging anything more; free some space, then start again", "error", err)
+		} else {
+			logger.Error("the disk failed: the service ends without acknowledging anything more; look at the disk, then start again", "error", err)
+		}
 		os.Exit(exitDisk)
 	}}
 	return m.Run(ctx, hurry)

@@ -130,7 +130,9 @@ func (m *Main) listen(ctx context.Context) (<-chan error, error) {
 func (m *Main) open(supervisor *supervisor) error {
 	c := &m.Config
 	var err error
-	if m.store, err = storage.Open(storage.Config{Dir: c.DataDir, Fatal: m.Fatal, NoSync: m.Faults.NoSync, Logger: m.Logger}); err != nil {
+	if m.store, err = storage.Open(storage.Config{
+		Dir: c.DataDir, MaxOpenFiles: tableLimit(), Fatal: m.Fatal, NoSync: m.Faults.NoSync, Logger: m.Logger,
+	}); err != nil {
 		return err
 	}
 	if m.log, err = wal.Open(wal.Config{Store: m.store, Observe: m.commits.observe, Early: m.Faults.Early}); err != nil {
@@ -165,6 +167,7 @@ func (m *Main) open(supervisor *supervisor) error {
 	supervisor.add("idempotency keys", m.engine.Sweep)
 	supervisor.add("dead letters", m.engine.SweepDeadLetters)
 	supervisor.add("retention", m.engine.Retention)
+	supervisor.add("early retention", m.engine.Relieve)
 	supervisor.add("fan-out", m.engine.Fanout)
 	supervisor.add("disk watch", m.engine.WatchDisk)
 	supervisor.add("progress", m.keepProgress)
@@ -237,6 +240,9 @@ func (m *Main) close() error {
 	var errs []error
 	if m.django != nil {
 		m.django.Close()
+	}
+	if m.store != nil {
+		m.store.StopWaiting()
 	}
 	if m.log != nil {
 		errs = append(errs, m.log.Close(), m.saveProgress())

@@ -126,6 +126,7 @@ func showReport(std *streams, r *storage.Report) error {
 		{"records", r.Records},
 		{"broadcasts", r.Broadcasts},
 		{"lost records", r.Lost},
+		{"trimmed records", r.Trimmed},
 		{"queue entries", r.Entries},
 		{"queues", r.Users},
 		{"dead letters", r.DeadLetters},

@@ -1,0 +1,295 @@
+package storage
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
+
+	"github.com/stayafrica/messaging"
+)
+
+// smallDisk mounts a disk of 160 MiB until the end of the test; fill leaves so
+// much of it free, and empty gives all back.
+func smallDisk(t *testing.T) (dir string, fill func(leave int64), empty func()) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=160m"); err != nil {
+		t.Skipf("a small disk cannot be mounted here (it takes root): %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Errorf("unmount: %v", errors.Join(err, syscall.Unmount(dir, syscall.MNT_DETACH)))
+		}
+	})
+	filler := filepath.Join(dir, "filler")
+	fill = func(leave int64) {
+		t.Helper()
+		f, err := os.OpenFile(filler, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for {
+			free, err := Free(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			end, _ := f.Seek(0, io.SeekEnd)
+			// What is written meanwhile may take it away: then it looks again.
+			if int64(free) <= leave {
+				return
+			}
+			if err := unix.Fallocate(int(f.Fd()), 0, end, int64(free)-leave); err != nil && !errors.Is(err, unix.ENOSPC) {
+				t.Fatal(err)
+			}
+		}
+	}
+	return dir, fill, func() { _ = os.Remove(filler) }
+}
+
+// lines is a log that may be read while it is written.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *lines) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.buf.String(), text)
+}
+
+func openSmall(t *testing.T, dir string, log *lines) (*Store, error) {
+	t.Helper()
+	return Open(Config{
+		Dir: filepath.Join(dir, "data"), MemTableBytes: 1 << 20, CacheBytes: 8 << 20, Logger: slog.New(slog.NewTextHandler(log, nil)),
+		Fatal: func(err error) { t.Errorf("the disk failed: %v", err); select {} },
+	})
+}
+
+// putMegabyte commits a record of a mebibyte that does not compress.
+func putMegabyte(s *Store, seq uint64) {
+	text := make([]byte, 1<<20)
+	r := rand.New(rand.NewPCG(seq, 0))
+	for i := range text {
+		text[i] = byte(r.Uint32())
+	}
+	b := s.NewBatch()
+	defer b.Close()
+	b.PutRecord(seq, len(text), func(dst []byte) { copy(dst, text) })
+	m := s.meta
+	m.Last = seq
+	b.PutMeta(m)
+	b.Commit()
+}
+
+// TestFact4AFullDiskHoldsWritesUpUntilThereIsRoom: Pebble tries for ever to
+// flush to a full disk, and ends the process when its log cannot be written. The
+// reserve is used first; then writes wait, and go on without a restart.
+func TestFact4AFullDiskHoldsWritesUpUntilThereIsRoom(t *testing.T) {
+	dir, fill, empty := smallDisk(t)
+	log := new(lines)
+	s, err := openSmall(t, dir, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(0)
+	seq := uint64(0)
+	for range 20 {
+		seq++
+		putMegabyte(s, seq)
+	}
+	if s.ReserveMissing() == 0 {
+		t.Fatal("the reserve was not needed")
+	}
+	fill(0)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 20 {
+			seq++
+			putMegabyte(s, seq)
+		}
+	}()
+	select {
+	case <-done:
+		t.Error("20 MiB were written to a full disk")
+	case <-time.After(2 * time.Second):
+	}
+	empty()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Fatal("writes do not go on though there is room")
+	}
+	if err := s.RestoreReserve(); err != nil || s.ReserveMissing() != 0 {
+		t.Errorf("the reserve is not there again: %v", err)
+	}
+	for _, line := range []string{"the reserve is given free", "writes wait for room"} {
+		if n := log.count(line); n != 1 {
+			t.Errorf("the log says %q %d times", line, n)
+		}
+	}
+	if n := log.count("level=ERROR"); n != 2 {
+		t.Errorf("the log has %d errors", n)
+	}
+	closeStore(t, s)
+	if s, err = openSmall(t, dir, log); err != nil || s.Meta().Last != seq {
+		t.Fatalf("after opening again it ends at %d, want %d (%v)", s.Meta().Last, seq, err)
+	}
+	closeStore(t, s)
+}
+
+// TestFact4AStartOnAFullDiskEnds: it uses the reserve; without one it is refused,
+// unless there is enough room to recover in.
+func TestFact4AStartOnAFullDiskEnds(t *testing.T) {
+	dir, fill, empty := smallDisk(t)
+	log := new(lines)
+	s, err := openSmall(t, dir, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	putMegabyte(s, 1)
+	closeStore(t, s)
+
+	fill(0)
+	if s, err = openSmall(t, dir, log); err != nil {
+		t.Fatalf("with its reserve it gave %v", err)
+	}
+	putMegabyte(s, 2)
+	closeStore(t, s)
+
+	_ = os.Remove(filepath.Join(dir, "data", reserveName))
+	fill(0)
+	if _, err = openSmall(t, dir, log); !errors.Is(err, ErrDiskFull) {
+		t.Fatalf("without a reserve it gave %v", err)
+	}
+	empty()
+	fill(67 << 20)
+	if s, err = openSmall(t, dir, log); err != nil || s.ReserveMissing() == 0 {
+		t.Fatalf("with room for a start and not for the reserve it gave %v", err)
+	}
+	putMegabyte(s, 3)
+	closeStore(t, s)
+}
+
+// TestAFullDiskDoesNotBreakTheControlFile: it may use the reserve as well, and
+// without one an update is refused and can be tried again.
+func TestAFullDiskDoesNotBreakTheControlFile(t *testing.T) {
+	dir, fill, empty := smallDisk(t)
+	log := new(lines)
+	s, err := openSmall(t, dir, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	letters := func(n int) []messaging.DeadLetter {
+		list := make([]messaging.DeadLetter, 100)
+		for i := range list {
+			seq := uint64(n*len(list) + i + 1)
+			list[i] = messaging.DeadLetter{
+				ID: fmt.Sprint("refused-", seq), Kind: messaging.Refused, Reason: "x",
+				Message: messaging.Message{Position: messaging.Position{Sequence: seq}, Body: fmt.Appendf(nil, `{"text":%q}`, strings.Repeat("x", 50_000))},
+			}
+		}
+		return list
+	}
+	fill(0)
+	if err := s.Control().AddDeadLetters(letters(0)); err != nil || s.ReserveMissing() == 0 {
+		t.Fatalf("with the reserve: %v, %d bytes of it are missing", err, s.ReserveMissing())
+	}
+	fill(0)
+	wrote, refused := 1, error(nil)
+	for refused == nil && wrote < 50 {
+		if refused = s.Control().AddDeadLetters(letters(wrote)); refused == nil {
+			wrote++
+		}
+	}
+	if !errors.Is(refused, ErrDiskFull) {
+		t.Fatalf("on a full disk %d updates gave %v", wrote, refused)
+	}
+	if n := s.Control().DeadLetters(messaging.Refused); n != uint64(wrote*100) {
+		t.Errorf("%d dead letters, want %d", n, wrote*100)
+	}
+	empty()
+	if err := s.Control().AddDeadLetters(letters(wrote)); err != nil {
+		t.Fatalf("with room again: %v", err)
+	}
+	closeStore(t, s)
+	if s, err = openSmall(t, dir, log); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.Control().DeadLetters(messaging.Refused); n != uint64((wrote+1)*100) {
+		t.Errorf("after opening again %d dead letters, want %d", n, (wrote+1)*100)
+	}
+	closeStore(t, s)
+}
+
+// stingyFS has no room for so many writes.
+type stingyFS struct {
+	vfs.FS
+
+	refusals *int
+}
+
+func (f stingyFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	file, err := f.FS.Create(name, category)
+	return stingyFile{file, f.refusals}, err
+}
+
+type stingyFile struct {
+	vfs.File
+
+	refusals *int
+}
+
+func (f stingyFile) Write(b []byte) (int, error) {
+	if *f.refusals > 0 {
+		*f.refusals--
+		return 0, syscall.ENOSPC
+	}
+	return f.File.Write(b)
+}
+
+// TestAWriteWaitsWhereSomebodyElseTakesTheReserve: what was given free may be
+// gone before the write is tried again, and a write-ahead log that cannot be
+// written ends the process.
+func TestAWriteWaitsWhereSomebodyElseTakesTheReserve(t *testing.T) {
+	dir := t.TempDir()
+	s := &Store{
+		config: Config{Dir: dir}, logger: slog.New(slog.DiscardHandler),
+		reserve: &reserve{path: filepath.Join(dir, reserveName), size: 1 << 20},
+	}
+	if err := s.reserve.restore(); err != nil {
+		t.Fatal(err)
+	}
+	refusals := 2
+	file, err := s.withReserve(stingyFS{vfs.NewMem(), &refusals}).Create("log", vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.Write([]byte("x")); err != nil || s.ReserveMissing() == 0 {
+		t.Errorf("the write gave %v, and %d bytes of the reserve are missing", err, s.ReserveMissing())
+	}
+	if err := file.Close(); err != nil {
+		t.Error(err)
+	}
+}
