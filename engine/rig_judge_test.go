@@ -336,7 +336,7 @@ func (v *verdict) judgePeek(user messaging.UserID) {
 // more.
 func (v *verdict) resume() {
 	l := v.ledger
-	maps.DeleteFunc(l.messages, func(a address, m *sent) bool {
+	maps.DeleteFunc(l.messages, func(a address, _ *sent) bool {
 		return v.found[a] == 0 && !v.dead[a] // it was lost unanswered, or retention took it
 	})
 	for a, m := range l.messages {

@@ -35,11 +35,22 @@ func (s *Store) readPebble(dir string) (*pebble.DB, error) {
 
 func (s *Store) openPebbleWith(dir string, adjust func(*pebble.Options)) (*pebble.DB, error) {
 	s.held = &heldFS{FS: s.pebbleFS()}
-	cache := pebble.NewCache(cmp.Or(s.config.CacheBytes, 96<<20))
-	defer cache.Unref()
+	options := s.pebbleOptions()
+	options.FS = s.held
+	options.Cache = pebble.NewCache(cmp.Or(s.config.CacheBytes, 96<<20))
+	defer options.Cache.Unref()
+	adjust(options)
+	db, err := pebble.Open(dir, options)
+	if err != nil {
+		return nil, s.openError(dir, err)
+	}
+	return db, nil
+}
+
+// pebbleOptions is how a database is opened, but for its file system, its cache
+// and whether it must be there.
+func (s *Store) pebbleOptions() *pebble.Options {
 	options := &pebble.Options{
-		FS:                          s.held,
-		Cache:                       cache,
 		FormatMajorVersion:          pebbleFormat,
 		MemTableSize:                s.memTableBytes(),
 		MemTableStopWritesThreshold: memTablesMax,
@@ -51,15 +62,10 @@ func (s *Store) openPebbleWith(dir string, adjust func(*pebble.Options)) (*pebbl
 		Logger:                      pebbleLogger{s},
 		EventListener:               s.events(),
 	}
-	adjust(options)
 	for i := range options.Levels {
 		options.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
-	db, err := pebble.Open(dir, options)
-	if err != nil {
-		return nil, s.openError(dir, err)
-	}
-	return db, nil
+	return options
 }
 
 // openError says what kept Pebble from opening.
