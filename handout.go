@@ -34,6 +34,8 @@ func NthID(first MessageID, n int) MessageID {
 type TakeOptions struct {
 	// Limit is how many messages at the most.
 	Limit int
+	// Bytes bounds them, but for the first one; 0 is 8 MiB.
+	Bytes int
 	// Lease is for how long they are the reader's, unless acknowledged; 0 takes
 	// them for good.
 	Lease time.Duration

@@ -32,6 +32,12 @@ func (e *Engine) admit() error {
 	return nil
 }
 
+// Busy says that so much waits for the disk that a send would be refused. It is
+// asked before the body of one is read: refusing has to cost less than accepting,
+// or an overload feeds itself. A full disk is no matter of this: what was sent
+// before, under the same key, is answered then too.
+func (e *Engine) Busy() error { return e.log.Busy() }
+
 // Disk says how many bytes are free and whether that is enough to take sends.
 func (e *Engine) Disk() (free uint64, ok bool) {
 	return e.diskFree.Load(), !e.diskFull.Load() && e.log.Stalled() <= commitDeadline

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"slices"
@@ -11,8 +12,8 @@ import (
 	"github.com/stayafrica/messaging/wal"
 )
 
-// maxHandout bounds the bodies of one answer, in bytes; there is always at
-// least one message.
+// maxHandout bounds the messages of one answer, in bytes, where the reader sets
+// no bound; there is always at least one message.
 const maxHandout = 8 << 20
 
 // maxPassedOver bounds how many entries that are not to be handed out one look
@@ -23,6 +24,7 @@ const maxPassedOver = 4096
 type reading struct {
 	epoch uint64
 	news  uint64
+	room  int // of the messages in bytes; 0 is as much as there may be
 	// end is the first sequence that it must not see. It is one for all
 	// priorities, or a message could overtake a higher one that came before it.
 	end      uint64
@@ -56,6 +58,7 @@ type page struct {
 	expired  []place
 	spent    []place
 	cut      bool // there may be more behind what was passed over
+	room     int  // of the messages, in bytes
 }
 
 // handed is a message with its entry while someone has it.
@@ -66,12 +69,14 @@ type handed struct {
 
 // look finds the next messages of a queue. It reads the disk without the
 // queue's lock and then takes what is still there; with take it hands them out.
-// seen is the news that it knows of.
-func (e *Engine) look(q *queue, limit int, take bool) (found []handed, seen uint64, err error) {
+// Past room bytes it stops, with at least one message. seen is the news that it
+// knows of.
+func (e *Engine) look(q *queue, limit, room int, take bool) (found []handed, seen uint64, err error) {
 	q.reading.Lock()
 	defer q.reading.Unlock()
 	for {
 		r := q.beginRead(e.log)
+		r.room = room
 		e.looks <- struct{}{} // what is read at a time is bounded
 		page, err := e.readPage(q, r, limit)
 		<-e.looks
@@ -99,7 +104,7 @@ func (q *queue) beginRead(log *wal.Log) *reading {
 // readPage reads up to limit messages from the disk, higher priorities first or
 // by their weights.
 func (e *Engine) readPage(q *queue, r *reading, limit int) (*page, error) {
-	pg := &page{turns: r.turns}
+	pg := &page{turns: r.turns, room: cmp.Or(r.room, maxHandout)}
 	now := e.now().UnixMilli()
 	var lists [messaging.Priorities][]place
 	found := 0
@@ -148,7 +153,7 @@ func (e *Engine) fill(q *queue, pg *page, lists *[messaging.Priorities][]place, 
 			return err
 		}
 		bytes += len(m.Body) + messaging.JSONOverhead
-		if bytes > maxHandout && len(pg.places) > 0 {
+		if bytes > pg.room && len(pg.places) > 0 {
 			return nil
 		}
 		lists[p] = lists[p][1:]

@@ -53,7 +53,7 @@ func (e *Engine) Peek(user messaging.UserID, limit int) ([]messaging.Message, er
 		return nil, internal(err)
 	}
 	defer e.queues.unpin(q)
-	found, _, err := e.look(q, limit, false)
+	found, _, err := e.look(q, limit, 0, false)
 	if err != nil {
 		return nil, internal(err)
 	}

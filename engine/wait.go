@@ -19,7 +19,7 @@ type waiter struct {
 // lookOrWait looks for messages and, where there are none, waits for one as
 // long as asked.
 func (e *Engine) lookOrWait(ctx context.Context, q *queue, o messaging.TakeOptions) ([]handed, error) {
-	found, seen, err := e.look(q, o.Limit, true)
+	found, seen, err := e.look(q, o.Limit, o.Bytes, true)
 	if err != nil || len(found) > 0 || o.Wait <= 0 {
 		return found, err
 	}
@@ -41,7 +41,7 @@ func (e *Engine) lookOrWait(ctx context.Context, q *queue, o messaging.TakeOptio
 				return nil, nil
 			}
 		}
-		found, seen, err = e.look(q, o.Limit, true)
+		found, seen, err = e.look(q, o.Limit, o.Bytes, true)
 		q.looked(w, seen, len(found) > 0)
 		if err != nil || len(found) > 0 {
 			return found, err

@@ -33,7 +33,7 @@ func (s *Server) listDeadLetters(r *http.Request, _ httprouter.Params) (reply, e
 		size += len(page.DeadLetters[i].Message.Body) + len(page.DeadLetters[i].Reason) + messaging.JSONOverhead
 	}
 	held := s.inflight.hold() // a slow reader holds the memory of its answer
-	if err := held.grow(int64(size)); err != nil {
+	if err := held.growAnswer(int64(size)); err != nil {
 		return reply{}, err
 	}
 	body := append([]byte(nil), `{"status":"success","dead_letters":[`...)

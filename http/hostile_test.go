@@ -7,9 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,77 +14,6 @@ import (
 
 	rest "github.com/stayafrica/messaging/http"
 )
-
-var archiveHead = regexp.MustCompile(`(?m)^-- (.*)\.(send|want) --\n`)
-
-// hostileCase is one pair of files of testdata/hostile.
-type hostileCase struct{ name, send, want string }
-
-func hostileCases(t *testing.T) (cases []hostileCase) {
-	t.Helper()
-	archives, err := filepath.Glob("../testdata/hostile/*.txtar")
-	if err != nil || len(archives) == 0 {
-		t.Fatalf("no cases: %v", err)
-	}
-	for _, path := range archives {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		heads := archiveHead.FindAllStringSubmatchIndex(string(text), -1)
-		content := func(i int) string {
-			end := len(text)
-			if i+1 < len(heads) {
-				end = heads[i+1][0]
-			}
-			return string(text[heads[i][1]:end])
-		}
-		for i := 0; i+1 < len(heads); i += 2 {
-			name := string(text[heads[i][2]:heads[i][3]])
-			cases = append(cases, hostileCase{name, onTheWire(t, content(i)), content(i + 1)})
-		}
-	}
-	return cases
-}
-
-// onTheWire turns the lines of a case into what is sent.
-func onTheWire(t *testing.T, text string) string {
-	t.Helper()
-	var b strings.Builder
-	for line := range strings.Lines(text) {
-		raw, err := strconv.Unquote(`"` + strings.ReplaceAll(strings.TrimSuffix(line, "\n"), `"`, `\"`) + `"`)
-		if err != nil {
-			t.Fatalf("%q: %v", line, err)
-		}
-		b.WriteString(raw + "\r\n")
-	}
-	return b.String()
-}
-
-func TestHostileRequests(t *testing.T) {
-	s := serve(t, rest.Config{LoopbackOnly: true, RequestTimeout: 2 * time.Second})
-	for _, c := range hostileCases(t) {
-		t.Run(c.name, func(t *testing.T) {
-			got := s.talk(c.send)
-			status, rest, _ := strings.Cut(c.want, "\n")
-			if !strings.HasPrefix(got, "HTTP/1.1 "+status+" ") {
-				t.Errorf("answered %q, want %s", got, status)
-			}
-			for line := range strings.Lines(rest) {
-				kind, part, _ := strings.Cut(strings.TrimSpace(line), " ")
-				if strings.Contains(got, part) != (kind == "has") {
-					t.Errorf("answered %q, which should be %s %s", got, kind, part)
-				}
-			}
-			if strings.Contains(got, "goroutine ") {
-				t.Errorf("answered with a stack trace: %q", got)
-			}
-		})
-	}
-	if s.log.Durable() != 0 {
-		t.Errorf("%d hostile messages were stored", s.log.Durable())
-	}
-}
 
 func TestBodyTooLargeEndsTheConnection(t *testing.T) {
 	s := serve(t, rest.Config{LoopbackOnly: true})

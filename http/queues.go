@@ -75,8 +75,9 @@ func (s *Server) queue(r *http.Request, params httprouter.Params) (reply, error)
 		if err != nil {
 			return reply{}, err
 		}
-		return s.messagesReply(user, messages)
+		return s.messagesReply(user, within(messages, s.inflight.answerRoom()))
 	}
+	t.Bytes = s.inflight.answerRoom()
 	handout, err := b.Queue.Take(r.Context(), user, t.TakeOptions)
 	if err != nil {
 		return reply{}, err
@@ -90,6 +91,16 @@ func (s *Server) queue(r *http.Request, params httprouter.Params) (reply, error)
 	return rep, nil
 }
 
+// within gives as many of the messages as there is room for, at least one.
+func within(messages []messaging.Message, room int) []messaging.Message {
+	for i := range messages {
+		if room -= len(messages[i].Body) + messaging.JSONOverhead; room < 0 && i > 0 {
+			return messages[:i]
+		}
+	}
+	return messages
+}
+
 // messagesReply writes messages. A reader that is slow to read its answer holds
 // the memory of it, so that counts too.
 func (s *Server) messagesReply(user messaging.UserID, messages []messaging.Message) (reply, error) {
@@ -98,7 +109,7 @@ func (s *Server) messagesReply(user messaging.UserID, messages []messaging.Messa
 		size += len(messages[i].Body) + messaging.JSONOverhead
 	}
 	held := s.inflight.hold()
-	if err := held.grow(int64(size)); err != nil {
+	if err := held.growAnswer(int64(size)); err != nil {
 		return reply{}, err
 	}
 	buffer := newBuffer()

@@ -20,8 +20,17 @@ const (
 	callBroadcast = "broadcast"
 )
 
-func (s *Server) send(r *http.Request, _ httprouter.Params) (rep reply, err error) {
+// openToSends gives the backend, unless it has too much to do to take a send.
+func (s *Server) openToSends() (*Backend, error) {
 	b, err := s.open()
+	if err == nil {
+		err = b.Queue.Busy()
+	}
+	return b, err
+}
+
+func (s *Server) send(r *http.Request, _ httprouter.Params) (rep reply, err error) {
+	b, err := s.openToSends()
 	if err != nil {
 		return reply{}, err
 	}
@@ -50,7 +59,7 @@ func (s *Server) send(r *http.Request, _ httprouter.Params) (rep reply, err erro
 const broadcastWeight = 4
 
 func (s *Server) broadcast(r *http.Request, _ httprouter.Params) (rep reply, err error) {
-	b, err := s.open()
+	b, err := s.openToSends()
 	if err != nil {
 		return reply{}, err
 	}
@@ -122,7 +131,7 @@ func appendDuplicate(dst []byte, receipt messaging.Receipt) []byte {
 const batchWeight = 2
 
 func (s *Server) batch(r *http.Request, _ httprouter.Params) (reply, error) {
-	b, err := s.open()
+	b, err := s.openToSends()
 	if err != nil {
 		return reply{}, err
 	}

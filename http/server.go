@@ -20,6 +20,8 @@ import (
 // Queue is what is served. Errors are [*messaging.Error]s; any other is
 // internal.
 type Queue interface {
+	// Busy says that a send would be refused; it is asked before a body is read.
+	Busy() error
 	Send(d messaging.Draft, o messaging.Once) (messaging.Receipt, error)
 	SendAll(drafts []messaging.Draft, o messaging.Once) (messaging.Receipt, error)
 	Broadcast(b messaging.Broadcast, o messaging.Once) (messaging.Receipt, error)

@@ -12,6 +12,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"go.etcd.io/bbolt"
+
+	"github.com/stayafrica/messaging"
 )
 
 // What was measured of the libraries, on which the checks at open rest. A test
@@ -201,6 +203,24 @@ func TestFact3BoltTakesAnEmptyFileForANewOne(t *testing.T) {
 	}
 	if err := db.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestFact12BoltIsOpenedForASmallFreelist: the freelist is a map, and is not
+// written with each commit, as the control file is both made and opened.
+func TestFact12BoltIsOpenedForASmallFreelist(t *testing.T) {
+	path := filepath.Join(t.TempDir(), controlName)
+	if err := createControlFile(path, messaging.MessageID{1}); err != nil {
+		t.Fatal(err)
+	}
+	file, err := openControlFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	bolt, ok := file.(boltFile)
+	if !ok || bolt.db.FreelistType != bbolt.FreelistMapType || !bolt.db.NoFreelistSync {
+		t.Errorf("%+v", file)
 	}
 }
 

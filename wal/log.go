@@ -58,8 +58,9 @@ func (tx *Tx) TrimRecord(seq uint64, record *Record) {
 // Config says what a log works on.
 type Config struct {
 	Store *storage.Store
-	// MaxPending bounds how many changes may wait for a commit (default 16384);
-	// past it [Log.Commit] answers that the service is overloaded.
+	// MaxPending bounds how many changes may wait for a commit (default 16384),
+	// however quick the disk is; past it, and past what the disk makes durable
+	// within half a second, [Log.Commit] answers that the service is overloaded.
 	MaxPending int
 	// Observe is told of every commit: how many changes it had, its bytes and
 	// how long it took to become durable. It must not block; nil is fine.
@@ -101,6 +102,8 @@ type Log struct {
 	closed  bool
 	tail    chan struct{} // closed and replaced when durable moves
 	done    chan struct{} // closed when committer and publisher have ended
+
+	crowd *crowd // who waits in Commit
 }
 
 // group is the changes that become durable together.
@@ -128,6 +131,7 @@ func Open(config Config) (*Log, error) {
 	l := &Log{
 		config: config, store: config.Store, meta: config.Store.Meta(),
 		syncing: make(chan *group), finish: func(*Tx) func() { return func() {} }, pending: newGroup(), tail: make(chan struct{}), done: make(chan struct{}),
+		crowd: newCrowd(config.MaxPending),
 	}
 	l.work.L = &l.mu
 	last, err := l.store.LastTime()
@@ -164,11 +168,17 @@ func (l *Log) Close() error {
 // closing; then nothing of the change has happened. There is no way to call a
 // change back: it would not be known whether it is on disk.
 func (l *Log) Commit(c Change) error {
+	since := time.Now()
+	if !l.crowd.enter(since) {
+		return overloaded()
+	}
 	done, err := l.enqueue(c, l.config.MaxPending)
 	if err != nil {
+		l.crowd.refused()
 		return err
 	}
 	<-done
+	l.crowd.leave(since)
 	return nil
 }
 
@@ -189,9 +199,18 @@ func (l *Log) Crowded() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.pending.changes) >= l.config.MaxPending {
-		return overloaded("too many requests wait for the disk")
+		return overloaded()
 	}
 	return nil
+}
+
+// Busy says, with an error of the contract, that Commit would refuse a change. It
+// is for those who have much to do before they get there.
+func (l *Log) Busy() error {
+	if l.crowd.full() {
+		return overloaded()
+	}
+	return l.Crowded()
 }
 
 // Enqueue hands a change to the committer without waiting for it, and without
@@ -210,7 +229,7 @@ func (l *Log) enqueue(c Change, limit int) (<-chan struct{}, error) {
 	}
 	g := l.pending
 	if len(g.changes) >= limit {
-		return nil, overloaded("too many requests wait for the disk")
+		return nil, overloaded()
 	}
 	g.changes = append(g.changes, c)
 	if len(g.changes) == 1 {
@@ -219,8 +238,8 @@ func (l *Log) enqueue(c Change, limit int) (<-chan struct{}, error) {
 	return g.done, nil
 }
 
-func overloaded(what string) error {
-	err := messaging.Errorf(messaging.CodeOverloaded, "%s: try again in a second", what)
+func overloaded() error {
+	err := messaging.Errorf(messaging.CodeOverloaded, "too many requests wait for the disk: try again in a second")
 	err.RetryAfter = time.Second
 	return err
 }

@@ -1,5 +1,6 @@
 // Package rigs_test does to the real program what happens to programs: it is
-// killed, and its power is cut. A ledger outside of it says what was lost.
+// killed, its power is cut, its disk is filled, and more is asked of it than it can
+// do. A ledger outside of it says what was lost.
 package rigs_test
 
 import (

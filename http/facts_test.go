@@ -1,0 +1,98 @@
+package http_test
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/julienschmidt/httprouter"
+
+	rest "github.com/stayafrica/messaging/http"
+)
+
+// TestFact8RouterMatchesDecodedPaths shows what the router does by itself, and
+// that none of it reaches a client: an encoded slash gets to another call, NUL
+// to the parameter, and paths that are nearly right redirect.
+func TestFact8RouterMatchesDecodedPaths(t *testing.T) {
+	router := httprouter.New()
+	if !router.RedirectTrailingSlash || !router.RedirectFixedPath {
+		t.Error("the router no longer redirects by itself")
+	}
+	s := serve(t, rest.Config{LoopbackOnly: true})
+	s.do("POST", "/api/messages/send", strings.Replace(message, "789", "5", 1))
+	for path, want := range map[string]int{
+		"/api/messages/queue/5%2Fsize":    404,
+		"/api/messages/queue/5%2fsize":    404,
+		"/api/messages/queue%2F5":         404,
+		"/api%2Fstats":                    404,
+		"/api/messages/queue/5%00":        400,
+		"/api/messages/queue/%00":         400,
+		"//api/stats":                     404,
+		"/api//stats":                     404,
+		"/api/stats/":                     404,
+		"/api/messages/queue/5/":          404,
+		"/api/messages/queue/":            404,
+		"/api/./stats":                    404,
+		"/api/messages/../stats":          404,
+		"/Api/Stats":                      404,
+		"/api/messages/queue/5/size":      200,
+		"/api/messages/queue/5?peek=true": 200,
+	} {
+		// Raw, since a client of Go tidies paths up.
+		got := s.talk("GET " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+		if !strings.HasPrefix(got, "HTTP/1.1 "+strconv.Itoa(want)+" ") || strings.Contains(got, "\r\nLocation:") {
+			t.Errorf("%s: %.200q, want %d", path, got, want)
+		}
+	}
+}
+
+// TestFact9LaxJSONIsRefused goes through what encoding/json lets pass.
+func TestFact9LaxJSONIsRefused(t *testing.T) {
+	s := serve(t, rest.Config{LoopbackOnly: true})
+	for name, c := range map[string]struct{ body, code string }{
+		"duplicate key":       {strings.Replace(message, "{", `{"text":"a",`, 1), "duplicate_key"},
+		"key in another case": {strings.Replace(message, `"text"`, `"Text"`, 1), "missing_field"},
+		"invalid UTF-8":       {strings.Replace(message, "Hello", "\xff", 1), "invalid_text"},
+		"lone surrogate":      {strings.Replace(message, "Hello", `\ud800`, 1), "invalid_text"},
+		"NUL":                 {strings.Replace(message, "Hello", `\u0000`, 1), "invalid_text"},
+		"null":                {"null", "invalid_json"},
+		"two documents":       {message + message, "invalid_json"},
+		"null as an id":       {strings.Replace(message, "789", "null", 1), "invalid_field"},
+	} {
+		if status, answer := s.do("POST", "/api/messages/send", c.body); status != 400 || answer["code"] != c.code {
+			t.Errorf("%s: %d %v, want %s", name, status, answer, c.code)
+		}
+	}
+	if s.log.Durable() != 0 {
+		t.Error("something was stored")
+	}
+	// Numbers keep their digits.
+	const exact = "9007199254740993"
+	s.do("POST", "/api/messages/send", strings.Replace(message, `"sender_id":2`, `"sender_id":`+exact, 1))
+	if queue := s.raw("GET", "/api/messages/queue/789", "", nil).text; !strings.Contains(queue, exact) || !jsontext.Value(queue).IsValid() {
+		t.Errorf("%s became %s", exact, queue)
+	}
+}
+
+// TestFact12MetricsAreForPrometheus: histograms have the buckets that Prometheus
+// reads, each server has a set of its own, and nobody's name is a label.
+func TestFact12MetricsAreForPrometheus(t *testing.T) {
+	one, two := metrics.NewSet(), metrics.NewSet()
+	s, other := serve(t, rest.Config{LoopbackOnly: true, Metrics: one}), serve(t, rest.Config{LoopbackOnly: true, Metrics: two})
+	s.do("POST", "/api/messages/send", strings.Replace(message, "789", `"somebody-in-particular"`, 1))
+	s.do("GET", "/api/messages/queue/somebody-in-particular", "")
+	s.raw("GET", "/api/nothing/somebody-in-particular", "", nil)
+	text := s.raw("GET", "/metrics", "", nil).text
+	if !regexp.MustCompile(`messaging_http_request_seconds_bucket\{[^}]*le="\+Inf"\} [1-9]`).MatchString(text) {
+		t.Error("no buckets as Prometheus reads them")
+	}
+	if strings.Contains(text, "vmrange") || strings.Contains(text, "somebody") {
+		t.Errorf("ranges of another kind, or a name, in\n%s", text)
+	}
+	if text := other.raw("GET", "/metrics", "", nil).text; strings.Contains(text, `route="/api/messages/send"`) {
+		t.Error("one server shows what another did")
+	}
+}

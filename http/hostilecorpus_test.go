@@ -1,0 +1,147 @@
+package http_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var (
+	archiveHead = regexp.MustCompile(`(?m)^-- (.*)\.(send|want) --\n`)
+	repeated    = regexp.MustCompile(`(?s)<<(\d+) x (.*?)>>`)
+	manyKeys    = regexp.MustCompile(`<<(\d+) keys>>`)
+)
+
+// hostileCase is one pair of files of testdata/hostile: what goes over the wire,
+// and what is wanted of the answer.
+type hostileCase struct {
+	name, send string
+	short      bool // it is one whole request
+	status     int
+	wants      []hostileWant
+}
+
+// hostileWant is one line about an answer: it has a text, never has it, or the
+// queue of the receiver has it then.
+type hostileWant struct{ kind, text string }
+
+// hostileCases reads the corpus.
+func hostileCases(tb testing.TB) (cases []hostileCase) {
+	tb.Helper()
+	archives, err := filepath.Glob("../testdata/hostile/*.txtar")
+	if err != nil || len(archives) == 0 {
+		tb.Fatalf("no cases: %v", err)
+	}
+	for _, path := range archives {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		cases = append(cases, casesOf(tb, string(text))...)
+	}
+	return cases
+}
+
+func casesOf(tb testing.TB, text string) (cases []hostileCase) {
+	tb.Helper()
+	heads := archiveHead.FindAllStringSubmatchIndex(text, -1)
+	content := func(i int) string {
+		end := len(text)
+		if i+1 < len(heads) {
+			end = heads[i+1][0]
+		}
+		return text[heads[i][1]:end]
+	}
+	short := strings.Contains(text[:heads[0][0]], "a request in short")
+	write := onTheWire
+	if short {
+		write = inShort
+	}
+	for i := 0; i+1 < len(heads); i += 2 {
+		c := hostileCase{name: text[heads[i][2]:heads[i][3]], send: write(tb, content(i)), short: short}
+		first, rest, _ := strings.Cut(content(i+1), "\n")
+		var err error
+		if c.status, err = strconv.Atoi(first); err != nil {
+			tb.Fatalf("%s: %v", c.name, err)
+		}
+		for line := range strings.Lines(rest) {
+			kind, part, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+			c.wants = append(c.wants, hostileWant{kind, expanded(unescaped(tb, part))})
+		}
+		cases = append(cases, c)
+	}
+	return cases
+}
+
+// unescaped reads Go's escapes.
+func unescaped(tb testing.TB, line string) string {
+	tb.Helper()
+	raw, err := strconv.Unquote(`"` + strings.ReplaceAll(line, `"`, `\"`) + `"`)
+	if err != nil {
+		tb.Fatalf("%q: %v", line, err)
+	}
+	return raw
+}
+
+// expanded writes out what a case repeats.
+func expanded(text string) string {
+	text = repeated.ReplaceAllStringFunc(text, func(match string) string {
+		parts := repeated.FindStringSubmatch(match)
+		n, _ := strconv.Atoi(parts[1]) // it is digits
+		return strings.Repeat(parts[2], n)
+	})
+	return manyKeys.ReplaceAllStringFunc(text, func(match string) string {
+		n, _ := strconv.Atoi(manyKeys.FindStringSubmatch(match)[1])
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `"k%d":0,`, i)
+		}
+		return strings.TrimSuffix(b.String(), ",")
+	})
+}
+
+// onTheWire turns the lines of a case into what is sent.
+func onTheWire(tb testing.TB, text string) string {
+	tb.Helper()
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString(unescaped(tb, strings.TrimSuffix(line, "\n")) + "\r\n")
+	}
+	return b.String()
+}
+
+// inShort turns a request in short into what is sent: it gets the headers that
+// every request has, unless it brings its own.
+func inShort(tb testing.TB, text string) string {
+	tb.Helper()
+	head, body, hasBody := strings.Cut(strings.TrimSuffix(text, "\n"), "\n\n")
+	lines := strings.Split(head, "\n")
+	for i := range lines {
+		lines[i] = expanded(unescaped(tb, lines[i]))
+	}
+	var parts []string
+	for line := range strings.Lines(body) {
+		text, ended := strings.CutSuffix(line, "\n")
+		if text = unescaped(tb, text); ended {
+			text += "\n"
+		}
+		parts = append(parts, text)
+	}
+	body = expanded(strings.Join(parts, ""))
+	standard := []string{"Host: localhost", "Connection: close"}
+	if hasBody {
+		standard = append(standard, "Content-Type: application/json", fmt.Sprintf("Content-Length: %d", len(body)))
+	}
+	lines[0] += " HTTP/1.1"
+	for _, header := range standard {
+		name, _, _ := strings.Cut(header, ":")
+		if !strings.Contains(head, "\n"+name+":") {
+			lines = append(lines, header)
+		}
+	}
+	return strings.Join(lines, "\r\n") + "\r\n\r\n" + body
+}

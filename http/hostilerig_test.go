@@ -1,0 +1,237 @@
+package http_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/bench/torture"
+	rest "github.com/stayafrica/messaging/http"
+)
+
+// plainStatuses are those that net/http answers itself, in plain text.
+var plainStatuses = []int{400, 431, 501, 505}
+
+// TestRigHostile sends the whole corpus: each case gets its status and a JSON
+// error with a code, none is stored or comes back, and memory stays bounded.
+// Rows of the corpus that take time or many connections are in
+// hostile_test.go, slow_test.go and connections_test.go; what Django may answer
+// is in the tests of package persist.
+func TestRigHostile(t *testing.T) {
+	cases := hostileCases(t)
+	torture.Run(t, 1, func(r *torture.Round) {
+		s := serve(t, rest.Config{LoopbackOnly: true, RequestTimeout: 5 * time.Second})
+		before := heapInUse()
+		for _, c := range cases {
+			(&hostile{TB: r, served: s, addr: s.addr, name: c.name}).check(&c)
+		}
+		eventually(t, func() bool { return s.inflight() == 0 })
+		if grown := heapInUse() - before; grown > 32<<20 {
+			r.Errorf("the corpus has left %d bytes in memory", grown)
+		}
+		r.Count("cases", len(cases))
+	})
+}
+
+// TestRigHostileCatchesAHandlerThatStores stores what it refuses.
+func TestRigHostileCatchesAHandlerThatStores(t *testing.T) {
+	catches(t, func(s *served, _ string, _ *httptest.ResponseRecorder) {
+		draft, err := messaging.ParseDraft([]byte(message))
+		if err == nil {
+			_, _ = s.engine.Send(draft, messaging.Once{})
+		}
+	})
+}
+
+// TestRigHostileCatchesAHandlerThatEchoes answers with what it got.
+func TestRigHostileCatchesAHandlerThatEchoes(t *testing.T) {
+	catches(t, func(_ *served, body string, answer *httptest.ResponseRecorder) { answer.Body.WriteString(body) })
+}
+
+// TestRigHostileCatchesAHandlerThatKeeps holds on to the memory of what it got.
+func TestRigHostileCatchesAHandlerThatKeeps(t *testing.T) {
+	catches(t, func(_ *served, body string, _ *httptest.ResponseRecorder) {
+		for range 40 {
+			kept = append(kept, bytes.Repeat([]byte(body), 2))
+		}
+	})
+	kept = nil
+}
+
+var kept [][]byte
+
+// catches sends the corpus to a server that does harm whenever it refuses.
+func catches(t *testing.T, harm func(s *served, body string, answer *httptest.ResponseRecorder)) {
+	t.Helper()
+	cases := slices.DeleteFunc(hostileCases(t), func(c hostileCase) bool { return !c.short || !strings.HasPrefix(c.send, "POST") })
+	torture.Control(t, 1, func(r *torture.Round) {
+		s := serve(t, rest.Config{LoopbackOnly: true})
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+			body, _ := io.ReadAll(io.LimitReader(request.Body, 4<<20)) // what is cut short is refused as well
+			request.Body = io.NopCloser(bytes.NewReader(body))
+			answer := httptest.NewRecorder()
+			s.server.ServeHTTP(answer, request)
+			if answer.Code >= 400 {
+				harm(s, string(body), answer)
+			}
+			for name, values := range answer.Header() {
+				w.Header()[name] = values
+			}
+			w.WriteHeader(answer.Code)
+			_, _ = w.Write(answer.Body.Bytes())
+		}))
+		defer server.Close()
+		for _, c := range cases {
+			(&hostile{TB: r, served: s, addr: server.Listener.Addr().String(), name: c.name}).check(&c)
+		}
+	})
+}
+
+// hostile is a case being checked; it reports under the case's name.
+type hostile struct {
+	testing.TB
+
+	served *served
+	addr   string
+	name   string
+}
+
+func (h *hostile) wrong(format string, args ...any) {
+	h.Helper()
+	h.Errorf("%s: %s", h.name, fmt.Sprintf(format, args...))
+}
+
+func (h *hostile) check(c *hostileCase) {
+	h.Helper()
+	stored, allocated := h.served.log.Durable(), allocatedBytes()
+	status, answer := h.exchange(c.send)
+	if status != c.status {
+		h.wrong("answered %d %.300q, want %d", status, answer, c.status)
+	}
+	if limit := uint64(16<<20 + 24*len(c.send)); allocatedBytes()-allocated > limit {
+		h.wrong("%d bytes took %d of memory", len(c.send), allocatedBytes()-allocated)
+	}
+	if status >= 400 {
+		h.refused(status, answer)
+		if h.served.log.Durable() != stored {
+			h.wrong("it was refused, and something was stored")
+		}
+	}
+	h.wanted(c, answer)
+	if h.served.log.Durable() != stored {
+		h.served.do("DELETE", "/api/messages/queue/789", "")
+	}
+}
+
+// refused checks what holds for each refusal.
+func (h *hostile) refused(status int, answer string) {
+	h.Helper()
+	head, body, _ := strings.Cut(answer, "\r\n\r\n")
+	switch {
+	case strings.Contains(head, "Content-Type: application/json"):
+		if !strings.HasPrefix(body, `{"status":"error","message":"`) || !strings.Contains(body, `"code":"`) || !strings.Contains(body, `"field":`) {
+			h.wrong("the error is incomplete: %.300q", body)
+		}
+	case !slices.Contains(plainStatuses, status):
+		h.wrong("%d without JSON: %.300q", status, answer)
+	}
+	for _, never := range []string{"canary", "goroutine ", ".go:"} {
+		if strings.Contains(answer, never) {
+			h.wrong("the answer has %q: %.300q", never, answer)
+		}
+	}
+	if status >= 500 && status != http.StatusNotImplemented && status != http.StatusHTTPVersionNotSupported {
+		h.wrong("what a client sends yields %d", status)
+	}
+}
+
+func (h *hostile) wanted(c *hostileCase, answer string) {
+	h.Helper()
+	for _, want := range c.wants {
+		switch want.kind {
+		case "has", "never":
+			if strings.Contains(answer, want.text) != (want.kind == "has") {
+				h.wrong("answered %.300q, which should be %s %s", answer, want.kind, want.text)
+			}
+		case "kept":
+			if queue := h.served.raw("GET", "/api/messages/queue/789?peek=true", "", nil).text; !strings.Contains(queue, want.text) {
+				h.wrong("the queue has not %.100q: %.300q", want.text, queue)
+			}
+		default:
+			h.Fatalf("%s: nobody knows %q", h.name, want.kind)
+		}
+	}
+}
+
+// exchange writes bytes to a connection while it reads the answer: it may come
+// before the end.
+func (h *hostile) exchange(text string) (status int, answer string) {
+	h.Helper()
+	conn, err := net.Dial("tcp", h.addr)
+	if err != nil {
+		h.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(15 * time.Second))
+	go func() { _, _ = io.WriteString(conn, text) }()
+	all, _ := io.ReadAll(bufio.NewReader(conn)) // a reset comes behind the answer
+	if _, err := fmt.Sscanf(string(all), "HTTP/1.%d %d", new(int), &status); err != nil {
+		h.wrong("no answer: %.100q", all)
+	}
+	return status, string(all)
+}
+
+func heapInUse() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+func allocatedBytes() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.TotalAlloc
+}
+
+// idleQueue is a queue that nothing gets to.
+type idleQueue struct{ rest.Queue }
+
+func (idleQueue) Busy() error { return nil }
+
+// BenchmarkRefusals refuses the corpus, a case at a time, without the network;
+// slowest-ms is the case that takes longest.
+func BenchmarkRefusals(b *testing.B) {
+	server := rest.New(rest.Config{LoopbackOnly: true})
+	server.Open(rest.Backend{Queue: idleQueue{}})
+	cases := slices.DeleteFunc(hostileCases(b), func(c hostileCase) bool {
+		return !c.short || c.status < 400 || c.status == 409 || !strings.HasPrefix(c.send, "POST")
+	})
+	var slowest time.Duration
+	for n := 0; b.Loop(); n++ {
+		c := &cases[n%len(cases)]
+		request, err := http.ReadRequest(bufio.NewReader(strings.NewReader(c.send)))
+		if err != nil {
+			b.Fatal(err)
+		}
+		began := time.Now()
+		answer := httptest.NewRecorder()
+		server.ServeHTTP(answer, request)
+		slowest = max(slowest, time.Since(began))
+		if answer.Code != c.status {
+			b.Fatalf("%s: %d %s", c.name, answer.Code, answer.Body)
+		}
+	}
+	b.ReportMetric(float64(len(cases)), "cases")
+	b.ReportMetric(float64(slowest.Microseconds())/1000, "slowest-ms")
+}
