@@ -22,8 +22,10 @@ run: build ## build, and serve on port 8765 with ./data
 	fi; \
 	exec bin/messaging serve
 
-test: test-deps ## run all tests, the end-to-end test with a real Django among them
-	MESSAGING_TEST_PYTHON="$$(sh testdata/python.sh)" $(GO) test -count=1 -timeout 10m ./...
+# The rigs of the real program have the machine to themselves: they fill it.
+test: test-deps ## run all tests, the end-to-end test with a real Django and the rigs among them
+	MESSAGING_TEST_PYTHON="$$(sh testdata/python.sh)" $(GO) test -count=1 -timeout 15m $$($(GO) list ./... | grep -v /bench/rigs)
+	$(GO) test -count=1 -timeout 15m ./bench/rigs
 
 race: test-deps ## run all tests with the race detector
 	MESSAGING_TEST_PYTHON="$$(sh testdata/python.sh)" CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m ./...

@@ -10,8 +10,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/bench/program"
 	"github.com/stayafrica/messaging/bench/torture"
 	"github.com/stayafrica/messaging/storage"
 )
@@ -188,14 +190,15 @@ func (s *damaged) judge(tb testing.TB, what string, kept contents) {
 
 // TestRigDamage flips bytes, cuts, removes and swaps files. Each is found by a
 // check, or harmless: what is read is what was written, and only what the
-// watermark does not cover may be missing. Every fiftieth is also opened as a
-// service does, and repaired.
+// watermark does not cover may be missing. Every hundredth is also
+// served by the real program, and repaired.
 func TestRigDamage(t *testing.T) {
 	every := damageEvery
 	if torture.Long() {
 		every = 1
 	}
 	stores := []*damaged{newDamaged(t, true), newDamaged(t, false)}
+	defer program.Clean()
 	total := 0
 	for _, s := range stores {
 		s.enumerate(every)
@@ -212,8 +215,8 @@ func TestRigDamage(t *testing.T) {
 		}
 		d := s.list[n]
 		r.Count("found", s.check(r, d))
-		if n%50 == 0 {
-			r.Count("opened", 1)
+		if n%100 == 0 {
+			r.Count("served", 1)
 			r.Count("repaired", s.repair(r, d))
 		}
 	})
@@ -239,25 +242,12 @@ func (s *damaged) check(r *torture.Round, d damage) (found int) {
 	return 0
 }
 
-// repair opens the damaged store as a service does, which must refuse it or give
-// nothing wrong, and then repairs it.
+// repair lets a service run on the damaged store, and then repairs it.
 func (s *damaged) repair(r *torture.Round, d damage) (repaired int) {
 	dir := filepath.Join(r.TempDir(), "data")
 	s.copyTo(r, dir)
 	s.do(r, dir, d)
-	if opened, err := openDisk(r, dir); err == nil {
-		kept, err := opened.read()
-		if err == nil {
-			s.judge(r, "opened after: "+d.what, kept)
-		} else if !errors.Is(err, storage.ErrDamaged) {
-			r.Errorf("%s: reading gives %v", d.what, err)
-		}
-		if err := errors.Join(opened.log.Close(), opened.store.Close()); err != nil {
-			r.Errorf("%s: %v", d.what, err)
-		}
-	} else if !errors.Is(err, storage.ErrDamaged) && !errors.Is(err, storage.ErrFormat) {
-		r.Errorf("%s: a start gives %v", d.what, err)
-	}
+	s.serve(r, dir, d)
 	done, err := storage.Repair(checkConfig(dir))
 	if err != nil {
 		r.Errorf("%s: the repair gives %v", d.what, err)
@@ -284,6 +274,34 @@ func (s *damaged) repair(r *torture.Round, d damage) (repaired int) {
 		return 0
 	}
 	return 1
+}
+
+// serve lets the real program run on the damaged store for a moment. It refuses
+// it, gives up on it, or serves, and does not make matters worse.
+func (s *damaged) serve(r *torture.Round, dir string, d damage) {
+	p, err := program.Start(program.Config{Dir: dir})
+	if err != nil {
+		r.Fatal(err)
+	}
+	if _, err = p.Ready(30 * time.Second); err != nil && !errors.Is(err, program.ErrEnded) {
+		p.Kill()
+		r.Errorf("%s: %v", d.what, err)
+		return
+	}
+	served := err == nil
+	status, err := p.Stop(30 * time.Second)
+	if err != nil || (status != 0 && status != 4) || strings.Contains(p.Log(), "panic") {
+		r.Errorf("%s: the service ends with %d (%v):\n%s", d.what, status, err, p.Log())
+		return
+	}
+	if !served || status != 0 {
+		return
+	}
+	if kept, err := readContents(dir); err == nil {
+		s.judge(r, "served after: "+d.what, kept)
+	} else if !errors.Is(err, storage.ErrDamaged) {
+		r.Errorf("%s: reading gives %v", d.what, err)
+	}
 }
 
 // readContents reads a store without opening it for a service.

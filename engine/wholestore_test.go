@@ -154,7 +154,7 @@ func (d *realDisk) controlSome() {
 		{ID: messaging.DeadLetterID(messaging.Undeliverable, page[1].ID), Kind: messaging.Undeliverable, Reason: "nobody acknowledged it", FailedAt: time.Unix(2000, 0), Message: page[1]},
 	}
 	c := d.store.Control()
-	if err := errors.Join(c.AddDeadLetters(letters), c.SavePosition(messaging.Position{Sequence: 10}), c.SaveJob("job", []byte(`{"id":"job"}`))); err != nil {
+	if err := errors.Join(c.AddDeadLetters(letters), c.SavePosition(messaging.Position{Sequence: 10}), c.SaveJob("job", []byte(`{"ID":"job","Kind":"replay","State":"done","Done":3,"Total":3}`))); err != nil {
 		d.Fatal(err)
 	}
 }

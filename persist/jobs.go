@@ -127,8 +127,11 @@ func NewJobs(config JobsConfig) (*Jobs, error) {
 	j := &Jobs{config: config, logger: config.Logger, started: make(chan struct{}, 1), jobs: make(map[string]*job)}
 	for id, text := range kept {
 		x := new(job)
-		if err := json.Unmarshal(text, &x.record); err != nil || x.record.ID != id {
+		if err := json.Unmarshal(text, &x.record); err != nil {
 			return nil, fmt.Errorf("the job %s cannot be read: %w", id, err)
+		}
+		if x.record.ID != id {
+			return nil, fmt.Errorf("%w: %s says that it is %q", errOtherJob, id, x.record.ID)
 		}
 		j.jobs[id] = x
 	}
@@ -246,6 +249,8 @@ func (j *Jobs) protected(ctx context.Context, x *job) (err error) {
 	}
 	return j.redrive(ctx, x)
 }
+
+var errOtherJob = errors.New("a job is not the one that was saved")
 
 var errJobPanic = errors.New("internal error")
 

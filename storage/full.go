@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -79,6 +80,9 @@ func (s *Store) backgroundFailed(err error) {
 	if !isDiskFull(err) {
 		s.logger.Error("background work of the store failed and is tried again", "error", err)
 		if s.failures.Add(1) >= maxFailures {
+			if pebble.IsCorruptionError(err) {
+				err = fmt.Errorf("%w: %w; %s", ErrDamaged, err, howToRepair)
+			}
 			s.fatal("work in the background of the store", err)
 		}
 		return

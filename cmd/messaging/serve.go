@@ -51,15 +51,23 @@ func (c *serveCmd) Run(std *streams, flags *settingFlags) error {
 		logger.Warn("a second signal: stopping at once")
 		cutShort()
 	}()
-	m := &Main{Config: config, Logger: logger, Faults: faults(), Fatal: func(err error) {
-		if errors.Is(err, storage.ErrDiskFull) {
-			logger.Error("the disk is full and stays so: the service ends without acknowledging anything more; free some space, then start again", "error", err)
-		} else {
-			logger.Error("the disk failed: the service ends without acknowledging anything more; look at the disk, then start again", "error", err)
-		}
-		os.Exit(exitDisk)
-	}}
+	m := &Main{Config: config, Logger: logger, Faults: faults(), Fatal: func(err error) { endOf(logger, err) }}
 	return m.Run(ctx, hurry)
+}
+
+// endOf ends the process because of its disk or its store.
+func endOf(logger *slog.Logger, err error) {
+	const ends = "the service ends without acknowledging anything more; "
+	switch {
+	case errors.Is(err, storage.ErrDamaged):
+		logger.Error("the store is damaged: "+ends+"see messaging verify", "error", err) //nolint:sloglint // one of three
+		os.Exit(exitDamaged)
+	case errors.Is(err, storage.ErrDiskFull):
+		logger.Error("the disk is full and stays so: "+ends+"free some space, then start again", "error", err) //nolint:sloglint // one of three
+	default:
+		logger.Error("the disk failed: "+ends+"look at the disk, then start again", "error", err) //nolint:sloglint // one of three
+	}
+	os.Exit(exitDisk)
 }
 
 // newLogger writes to standard error: text for a person, JSON for a collector.
