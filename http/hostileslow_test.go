@@ -97,7 +97,9 @@ func TestConnectionsThatComeAndGoLeaveNothing(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, func() bool { return strings.Contains(s.raw("GET", "/metrics", "", nil).text, "messaging_http_connections 1\n") })
+	eventually(t, func() bool {
+		return strings.Contains(s.raw("GET", "/metrics", "", nil).text, "messaging_http_connections 1\n")
+	})
 	if s.inflight() != 0 || s.log.Durable() != 0 {
 		t.Errorf("%d bytes and %d messages are left", s.inflight(), s.log.Durable())
 	}

@@ -30,7 +30,9 @@ func TestRigMemory(t *testing.T) {
 	if torture.Long() {
 		messages, large = 1_000_000, 20
 	}
-	torture.Run(t, 1, func(r *torture.Round) { memoryRound(r, messages, large, "GOMEMLIMIT=256MiB", "MAX_INFLIGHT_BYTES=64MiB") })
+	torture.Run(t, 1, func(r *torture.Round) {
+		memoryRound(r, messages, large, "GOMEMLIMIT=256MiB", "MAX_INFLIGHT_BYTES=64MiB")
+	})
 }
 
 // TestRigMemoryCatchesBodiesWithoutABound lets the service hold all bodies that
