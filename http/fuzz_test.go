@@ -44,11 +44,13 @@ func (agreeable) CancelJob(string) (j messaging.Job, ok bool, err error)  { retu
 func (agreeable) Redrive(messaging.RedriveRequest) (messaging.Job, error) {
 	return messaging.Job{}, nil
 }
+
 func (agreeable) Replay(messaging.ReplayRequest) (messaging.Job, error) { return messaging.Job{}, nil }
 func (agreeable) DropDeadLetter(string) (bool, error)                   { return false, nil }
 func (agreeable) FindDeadLetter(string) (messaging.DeadLetter, bool, error) {
 	return messaging.DeadLetter{}, false, nil
 }
+
 func (agreeable) Acknowledge(_ messaging.UserID, r []string) ([]messaging.Outcome, error) {
 	return make([]messaging.Outcome, len(r)), nil
 }

@@ -9,13 +9,16 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/goleak"
 
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/storage"
 )
 
+// open opens a log, and sees at the end that no goroutine of it is left.
 func open(t *testing.T) *Log {
 	t.Helper()
+	before := goleak.IgnoreCurrent()
 	store, err := storage.Open(storage.Config{Dir: "/data", FS: vfs.NewMem(), Control: storage.NewMemoryControl().Open, MemTableBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
@@ -28,6 +31,7 @@ func open(t *testing.T) *Log {
 		if err := errors.Join(l.Close(), store.Close()); err != nil {
 			t.Error(err)
 		}
+		goleak.VerifyNone(t, before)
 	})
 	return l
 }

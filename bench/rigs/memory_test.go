@@ -26,7 +26,7 @@ const (
 // with GOMEMLIMIT at half of that, nothing is killed, and what is refused is
 // told to come back.
 func TestRigMemory(t *testing.T) {
-	messages, large := 100_000, 3
+	messages, large := 100_000, 2
 	if torture.Long() {
 		messages, large = 1_000_000, 20
 	}

@@ -71,7 +71,7 @@ func slowRound(r *torture.Round, config program.Config, each int) {
 	if most := v.descriptors(); most > files+storageFiles+2*each {
 		r.Errorf("%d descriptors with %d slow clients", most, 2*each)
 	}
-	crowd.wait(r, began.Add(2*slowDeadline+10*time.Second))
+	crowd.wait(r, began.Add(slowDeadline+5*time.Second))
 	r.Logf("alone: %s; beside %d slow clients: %s; they were cut off after %s", alone, 2*each, beside, time.Since(began).Round(time.Millisecond))
 	if limit := 10*alone.percentile(99) + 500*time.Millisecond; beside.percentile(99) > limit {
 		r.Errorf("beside slow clients others wait for %s (p99), and for %s without", beside.percentile(99), alone.percentile(99))
@@ -217,6 +217,6 @@ func (s *slowCrowd) wait(r *torture.Round, until time.Time) {
 	select {
 	case <-done:
 	case <-time.After(time.Until(until)):
-		r.Error("slow senders were not cut off at their deadline")
+		r.Fatal("slow senders were not cut off at their deadline")
 	}
 }

@@ -60,12 +60,12 @@ func endOf(logger *slog.Logger, err error) {
 	const ends = "the service ends without acknowledging anything more; "
 	switch {
 	case errors.Is(err, storage.ErrDamaged):
-		logger.Error("the store is damaged: "+ends+"see messaging verify", "error", err) //nolint:sloglint // one of three
+		logger.Error("the store is damaged: "+ends+"see messaging verify", "error", err)
 		os.Exit(exitDamaged)
 	case errors.Is(err, storage.ErrDiskFull):
-		logger.Error("the disk is full and stays so: "+ends+"free some space, then start again", "error", err) //nolint:sloglint // one of three
+		logger.Error("the disk is full and stays so: "+ends+"free some space, then start again", "error", err)
 	default:
-		logger.Error("the disk failed: "+ends+"look at the disk, then start again", "error", err) //nolint:sloglint // one of three
+		logger.Error("the disk failed: "+ends+"look at the disk, then start again", "error", err)
 	}
 	os.Exit(exitDisk)
 }
