@@ -47,7 +47,7 @@ func crashing(how breach) func(r *torture.Round) {
 
 // newLife draws what kind of life it is to be.
 func newLife(r *torture.Round, how breach) *life {
-	l := &life{Round: r, disk: newDisk(), ledger: newLedger(), memTable: 1 << 20, breach: how}
+	l := &life{Round: r, Rand: r.Rand, disk: newDisk(), ledger: newLedger(), memTable: 1 << 20, breach: how}
 	l.moves = everyMove
 	l.config = engine.Config{MaxDeliveries: uint32(r.Rand.IntN(4)), Retention: 30 * 24 * time.Hour}
 	switch r.Rand.IntN(20) {

@@ -70,14 +70,14 @@ func failEverywhere(r *torture.Round, how breach, step int) {
 type failing struct {
 	disorder
 
-	from  int64
-	count atomic.Int64
-	hit   atomic.Bool
-	first errorfs.Op // that failed
-	ended chan error // the service would have ended
-	once  sync.Once
-	life  *life
-	disk  disk // what it left then
+	from   int64
+	count  atomic.Int64
+	first  atomic.Pointer[errorfs.Op] // that failed; nil for none
+	ended  chan error                 // the service would have ended
+	once   sync.Once
+	life   *life
+	random *rand.Rand
+	disk   disk // what it left then
 }
 
 func (f *failing) at(op errorfs.Op) error {
@@ -85,9 +85,7 @@ func (f *failing) at(op errorfs.Op) error {
 	if n < f.from || n >= f.from+f.spell {
 		return nil
 	}
-	if !f.hit.Swap(true) {
-		f.first = op
-	}
+	f.first.CompareAndSwap(nil, &op)
 	if op.Kind == errorfs.OpFileRead {
 		return errInputOutput // and never the end of the file
 	}
@@ -97,7 +95,7 @@ func (f *failing) at(op errorfs.Op) error {
 // fatal is the end of the process: nothing that happens from here on counts.
 func (f *failing) fatal(err error) {
 	f.once.Do(func() {
-		f.life.ledger.crash(func() { f.disk = f.life.disk.crash(f.life.Rand) })
+		f.life.ledger.crash(func() { f.disk = f.life.disk.crash(f.random) })
 		f.ended <- err
 	})
 	select {} // it must not return
@@ -109,14 +107,16 @@ const patience = 20 * time.Second
 // failAt lets the kth operation fail in one small life. It says whether there
 // was one.
 func failAt(r *torture.Round, how breach, d disorder, recovery bool, k int64) (hit bool) {
-	l := &life{Round: r, disk: newDisk(), ledger: newLedger(), memTable: 64 << 10, breach: how, config: engine.Config{MaxDeliveries: 3, Retention: 30 * 24 * time.Hour}}
-	l.moves = quickMoves
-	l.Rand = rand.New(rand.NewPCG(r.Seed, 7)) // the same each time
+	l := &life{
+		Round: r, Rand: rand.New(rand.NewPCG(r.Seed, 7)), // the same each time
+		disk: newDisk(), ledger: newLedger(), memTable: 64 << 10, breach: how, config: engine.Config{MaxDeliveries: 3, Retention: 30 * 24 * time.Hour},
+	}
+	l.moves, l.failing = quickMoves, true
 	healthy := func(errorfs.Op) error { return nil }
 	if recovery && !l.workUntilCut(healthy) {
 		return true
 	}
-	f := &failing{disorder: d, from: k, ended: make(chan error, 1), life: l}
+	f := &failing{disorder: d, from: k, ended: make(chan error, 1), life: l, random: rand.New(rand.NewPCG(l.Rand.Uint64(), 8))}
 	l.ledger.thaw()
 	done := make(chan error, 1)
 	go func() { done <- l.workAndClose(f) }()
@@ -126,11 +126,11 @@ func failAt(r *torture.Round, how breach, d disorder, recovery bool, k int64) (h
 	case err := <-done:
 		if err != nil {
 			l.Count("errors", 1)
-		} else if f.hit.Load() {
+		} else if f.first.Load() != nil {
 			l.Count("tolerated", 1)
 		}
 		// What the process wrote is still there, or the power goes too.
-		l.ledger.crash(func() { f.disk = l.disk.crash(l.Rand) })
+		l.ledger.crash(func() { f.disk = l.disk.crash(f.random) })
 	case <-time.After(patience):
 		var stacks strings.Builder
 		_ = pprof.Lookup("goroutine").WriteTo(&stacks, 1)
@@ -139,10 +139,11 @@ func failAt(r *torture.Round, how breach, d disorder, recovery bool, k int64) (h
 	}
 	again := l.another(f.disk)
 	again.judgeAfter(healthy)
-	if r.Failed() {
-		r.Errorf("it was operation %d of %s that failed", f.first.Kind, f.first.Path)
+	first := f.first.Load()
+	if r.Failed() && first != nil {
+		r.Errorf("it was operation %d of %s that failed", first.Kind, first.Path)
 	}
-	return f.hit.Load()
+	return first != nil
 }
 
 // quickMoves are those that take no time.
@@ -201,7 +202,8 @@ func (l *life) workAndClose(f *failing) error {
 // left here: their ledger stays frozen.
 func (l *life) another(left disk) *life {
 	again := *l
-	again.disk, again.ledger = left, l.ledger.copied()
+	again.failing = false
+	again.disk, again.ledger, again.Rand = left, l.ledger.copied(), rand.New(rand.NewPCG(l.Seed, 9))
 	return &again
 }
 

@@ -54,12 +54,14 @@ func (d disk) crash(random *rand.Rand) disk {
 type life struct {
 	*torture.Round
 
+	Rand   *rand.Rand // the round's, or a child of it
 	disk   disk
 	ledger *ledger
 	config engine.Config
 	// memTable is the size of the memtables: small ones are written as tables.
 	memTable uint64
 	breach   breach
+	failing  bool // operations of the disk fail
 	moves    []move
 	boots    int
 	evicted  uint64 // in the last boot: so many messages may be missing
@@ -135,10 +137,10 @@ func (b *boot) serve() {
 	}
 }
 
-// complain reports an error of the service, unless it has ended, or says that
-// the disk is full, as it may.
+// complain reports an error of the service, unless it has ended, or its disk
+// fails and an error is an honest answer.
 func (b *boot) complain(doing string, err error) {
-	if !errors.Is(err, storage.ErrDiskFull) {
+	if !b.failing {
 		b.ledger.note(func() { b.Errorf("%s: %v", doing, err) })
 	}
 }

@@ -72,7 +72,7 @@ func linearizable(r *torture.Round, wrap func(e enginetest.Engine) enginetest.En
 // newSlowBoot opens an engine on a file system whose write-ahead log takes a
 // while, so that calls overlap.
 func newSlowBoot(r *torture.Round, delay func(op errorfs.Op) error) *boot {
-	l := &life{Round: r, disk: newDisk(), ledger: newLedger(), memTable: 1 << 20, config: engine.Config{}}
+	l := &life{Round: r, Rand: r.Rand, disk: newDisk(), ledger: newLedger(), memTable: 1 << 20, config: engine.Config{}}
 	b, err := l.start(faults{at: delay})
 	if err != nil {
 		r.Fatal(err)
