@@ -79,18 +79,14 @@ type checker struct {
 	// damaged are the sequences whose record is missing or cannot be read, lost
 	// those in whose place an earlier repair put one.
 	damaged, lost spans
-	// broadcasts are those of the log, by id.
-	broadcasts map[messaging.MessageID]broadcastSeen
-}
-
-type broadcastSeen struct {
-	sequence   uint64
-	recipients uint32
-	chunks     uint32 // whole ones
+	// broadcasts are those of the log, broken those of them whose receivers are not
+	// all there.
+	broadcasts idSet
+	broken     []brokenBroadcast
 }
 
 func newChecker(s *Store, codec Codec, r *Report) *checker {
-	return &checker{store: s, codec: codec, report: r, broadcasts: make(map[messaging.MessageID]broadcastSeen)}
+	return &checker{store: s, codec: codec, report: r}
 }
 
 // all runs every check. What cannot be read is a problem, and the next check
@@ -129,6 +125,9 @@ func (c *checker) readMeta() (err error) {
 // that can be read.
 func (c *checker) records() error {
 	next := c.meta.Floor
+	if err := c.trimmed(); err != nil {
+		return err
+	}
 	err := c.store.Records(next, ^uint64(0), func(seq uint64, raw []byte) (bool, error) {
 		c.missing(next, seq)
 		next = seq + 1
@@ -147,6 +146,14 @@ func (c *checker) records() error {
 		c.report.add("table m (meta)", "says that %d is the last record, and %d is there", c.meta.Last, next-1)
 	}
 	return nil
+}
+
+// trimmed wants nothing to be left of what retention has removed.
+func (c *checker) trimmed() error {
+	return c.store.Records(0, c.meta.Floor, func(seq uint64, _ []byte) (bool, error) {
+		c.report.add(fmt.Sprintf("record %d", seq), "is there, and the log begins at %d", c.meta.Floor)
+		return false, nil
+	})
 }
 
 // hasMessage says whether there is a message of a sequence.
@@ -183,58 +190,9 @@ func (c *checker) record(seq uint64, raw []byte) {
 		c.lost.add(seq, seq+1) // as far as entries are concerned
 	case info.Recipients > 0:
 		c.report.Broadcasts++
-		c.broadcasts[info.ID] = broadcastSeen{sequence: seq, recipients: info.Recipients}
+		c.broadcasts.add(info.ID)
+		c.broadcast(seq, info)
 	}
-}
-
-// receivers wants all chunks of every broadcast, and none of what is no broadcast
-// and not on its way to become one.
-func (c *checker) receivers() error {
-	staged, err := c.store.Stages()
-	if err != nil {
-		return err
-	}
-	err = c.store.scan([]byte{tableReceivers}, []byte{tableReceivers + 1}, func(key, value []byte) (bool, error) {
-		id, chunk, ok := parseReceiversKey(key)
-		if !ok {
-			c.report.add("table b (receivers)", "has a key that nothing has written")
-			return true, nil
-		}
-		c.chunk(id, chunk, value, slices.Contains(staged, id))
-		return true, nil
-	})
-	for _, b := range c.broadcasts {
-		if b.chunks < chunksOf(b.recipients) {
-			c.report.add(fmt.Sprintf("record %d", b.sequence), "is a broadcast that lacks some of its receivers")
-		}
-	}
-	return err
-}
-
-func (c *checker) chunk(id messaging.MessageID, chunk uint32, value []byte, staged bool) {
-	b, ok := c.broadcasts[id]
-	switch {
-	case !ok && !staged:
-		c.report.add("receivers of broadcast "+id.String(), "are there, and the broadcast is not")
-	case !ok:
-	case chunk != b.chunks || chunk >= chunksOf(b.recipients):
-		c.report.add(fmt.Sprintf("record %d", b.sequence), "has chunk %d of its receivers in the place of %d", chunk, b.chunks)
-	case !wholeChunk(value, chunk, b.recipients):
-		c.report.add(fmt.Sprintf("record %d", b.sequence), "has receivers that cannot be read (chunk %d)", chunk)
-	default:
-		b.chunks++
-		c.broadcasts[id] = b
-	}
-}
-
-func chunksOf(recipients uint32) uint32 {
-	return (recipients + messaging.ReceiversPerChunk - 1) / messaging.ReceiversPerChunk
-}
-
-func wholeChunk(value []byte, chunk, recipients uint32) bool {
-	list, err := messaging.DecodeReceivers(value)
-	want := min(recipients-chunk*messaging.ReceiversPerChunk, messaging.ReceiversPerChunk)
-	return err == nil && uint32(len(list)) == want //nolint:gosec // at most 4096
 }
 
 // onceEnds wants the key of each note of when one may go.
@@ -297,16 +255,6 @@ func (c *checker) times() error {
 		last = seq
 		return true, nil
 	})
-}
-
-func parseReceiversKey(key []byte) (id messaging.MessageID, chunk uint32, ok bool) {
-	if len(key) != 1+16+4 {
-		return id, 0, false
-	}
-	for _, b := range key[17:] {
-		chunk = chunk<<8 | uint32(b)
-	}
-	return messaging.MessageID(key[1:17]), chunk, true
 }
 
 // spans is a set of sequences that were added in ascending order, as ranges.

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/stayafrica/messaging"
@@ -32,8 +33,32 @@ func (v *verifier) checkControl() {
 	if v.store.db != nil && position.Sequence > max(v.meta.Last, mark.Sequence)+1 {
 		v.report.add(controlName, "says that the drain is at %d, behind the end of the log at %d", position.Sequence, v.meta.Last)
 	}
-	if err := c.file.View(func(tx ControlTx) error { v.checkLetters(tx); return nil }); err != nil {
+	err = c.file.View(func(tx ControlTx) error {
+		v.checkCopies(tx)
+		v.checkLetters(tx)
+		return nil
+	})
+	if err != nil {
 		v.report.add(controlName, "%v", err)
+	}
+}
+
+// checkCopies wants both copies of the state to say the same; one that cannot be
+// read is told with the other sealed values.
+func (v *verifier) checkCopies(tx ControlTx) {
+	for _, key := range []string{keyIdentity, keyWatermark, keyPosition} {
+		var values [len(stateBuckets)][]byte
+		readable := true
+		for i, bucket := range stateBuckets {
+			if sealed := tx.Get(bucket, key); sealed != nil {
+				value, err := unseal(bucket, key, sealed)
+				readable = readable && err == nil
+				values[i] = append([]byte{}, value...)
+			}
+		}
+		if readable && ((values[0] == nil) != (values[1] == nil) || !bytes.Equal(values[0], values[1])) {
+			v.report.add(controlName, "has two copies of %s that differ", key)
+		}
 	}
 }
 

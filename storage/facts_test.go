@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,12 +23,15 @@ import (
 
 const factKeys = 200
 
+// factLogger keeps hundreds of lines about logs that were replayed to itself.
+var factLogger = pebbleLogger{&Store{logger: slog.New(slog.DiscardHandler)}}
+
 // factDatabase makes a database as the library does it, with acknowledged keys in
 // its live log.
 func factDatabase(t *testing.T, format pebble.FormatMajorVersion, flushed bool) string {
 	t.Helper()
 	dir := t.TempDir()
-	db, err := pebble.Open(dir, &pebble.Options{FormatMajorVersion: format})
+	db, err := pebble.Open(dir, &pebble.Options{FormatMajorVersion: format, Logger: factLogger})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +49,7 @@ func factDatabase(t *testing.T, format pebble.FormatMajorVersion, flushed bool) 
 
 // factKeysLeft opens a database as the library does it, and counts.
 func factKeysLeft(dir string) (n int, err error) {
-	db, err := pebble.Open(dir, &pebble.Options{ErrorIfNotExists: true})
+	db, err := pebble.Open(dir, &pebble.Options{ErrorIfNotExists: true, Logger: factLogger})
 	if err != nil {
 		return 0, err
 	}
@@ -230,7 +234,7 @@ func TestFact10PebbleMakesFilesThatOthersMayRead(t *testing.T) {
 	old := syscall.Umask(0o022)
 	defer syscall.Umask(old)
 	dir := filepath.Join(factDatabase(t, pebbleFormat, false), "new")
-	db, err := pebble.Open(dir, &pebble.Options{})
+	db, err := pebble.Open(dir, &pebble.Options{Logger: factLogger})
 	if err != nil {
 		t.Fatal(err)
 	}

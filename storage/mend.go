@@ -3,12 +3,10 @@ package storage
 import (
 	"cmp"
 	"errors"
-	"slices"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/gofrs/uuid/v5"
-
-	"github.com/stayafrica/messaging"
 )
 
 // mend makes what was copied fit together: every sequence has a record, every
@@ -26,9 +24,7 @@ func (r *repairer) mend() error {
 	if err := r.mendBroadcasts(c); err != nil {
 		return err
 	}
-	if err := r.mendRecords(c); err != nil {
-		return err
-	}
+	r.mendRecords(c)
 	for _, step := range []func(*checker) error{r.mendQueues, r.mendOnce, r.mendRest} {
 		if err := step(c); err != nil {
 			return err
@@ -37,21 +33,14 @@ func (r *repairer) mend() error {
 	batch := r.into.NewBatch()
 	defer batch.Close()
 	batch.PutMeta(r.meta)
-	batch.Commit()
+	r.write(batch)
 	return nil
 }
 
 // mendMeta finds out how far the log goes. No sequence that was given out is
-// given out again.
+// given out again. Where the front of the log is lost, the log begins behind it.
 func (r *repairer) mendMeta() error {
-	first, last := uint64(0), uint64(0)
-	err := r.into.Records(0, ^uint64(0), func(seq uint64, _ []byte) (bool, error) {
-		if first == 0 {
-			first = seq
-		}
-		last = seq
-		return true, nil
-	})
+	first, last, err := r.ends()
 	if err != nil {
 		return err
 	}
@@ -69,11 +58,48 @@ func (r *repairer) mendMeta() error {
 	m.Floor = max(m.Floor, 1)
 	m.Last = max(m.Last, last, r.state.mark.Sequence, m.Floor-1)
 	m.Generation = max(m.Generation, r.state.mark.Generation) + 1
+	return r.mendFront()
+}
+
+// mendFront removes what came back of what retention had removed, and lets the log
+// begin at the first record that there is: to fill the place of millions would
+// help nobody.
+func (r *repairer) mendFront() error {
+	m := &r.meta
+	batch := r.into.NewBatch()
+	defer batch.Close()
+	batch.must(batch.batch.DeleteRange(numberKey(tableLog, 0), numberKey(tableLog, m.Floor), nil))
+	r.write(batch)
+	first, _, err := r.ends()
+	if err != nil {
+		return err
+	}
+	if first = cmp.Or(first, m.Last+1); first > m.Floor {
+		r.done.Lost = append(r.done.Lost, LostRange{m.Floor, first - 1})
+		r.change("the front of the log is lost: it begins at %d instead of %d", first, m.Floor)
+		m.Floor = first
+	}
 	return nil
 }
 
+// ends are the first and the last record that there are; 0 where there is none.
+func (r *repairer) ends() (first, last uint64, err error) {
+	it, err := r.into.db.NewIter(&pebble.IterOptions{LowerBound: []byte{tableLog}, UpperBound: []byte{tableLog + 1}})
+	if err != nil {
+		return 0, 0, err
+	}
+	number := func(found bool) (n uint64) {
+		if found {
+			n, _ = parseNumberKey(it.Key()) // of another length: dropped by copyKeys
+		}
+		return n
+	}
+	first, last = number(it.First()), number(it.Last())
+	return first, last, errors.Join(it.Error(), it.Close())
+}
+
 // mendRecords puts a record in the place of each that is missing or damaged.
-func (r *repairer) mendRecords(c *checker) error {
+func (r *repairer) mendRecords(c *checker) {
 	batch := r.into.NewBatch()
 	defer batch.Close()
 	lost := r.config.Codec.Lost(time.Now())
@@ -81,101 +107,10 @@ func (r *repairer) mendRecords(c *checker) error {
 		r.done.Lost = append(r.done.Lost, LostRange{span.from, span.to - 1})
 		for seq := span.from; seq < span.to; seq++ {
 			batch.PutRecord(seq, len(lost), func(dst []byte) { copy(dst, lost) })
-			if batch.Len() > repairBatch {
-				batch.Commit()
-				batch.Reset()
-			}
+			r.writeLarge(batch)
 		}
 	}
-	batch.Commit()
-	return nil
-}
-
-// mendBroadcasts looks for broadcasts whose receivers are not all there. Those in
-// whose queues it stands are known; with none it is lost.
-func (r *repairer) mendBroadcasts(c *checker) error {
-	if err := c.receivers(); err != nil {
-		return err
-	}
-	broken := make(map[uint64]*brokenBroadcast)
-	for id, b := range c.broadcasts {
-		if b.chunks < chunksOf(b.recipients) {
-			broken[b.sequence] = &brokenBroadcast{id: id}
-		}
-	}
-	if err := r.findReceivers(broken); err != nil {
-		return err
-	}
-	batch := r.into.NewBatch()
-	defer batch.Close()
-	for seq, b := range broken {
-		batch.DeleteReceivers(b.id)
-		if b.receivers.Len() == 0 {
-			c.damaged = append(c.damaged, struct{ from, to uint64 }{seq, seq + 1})
-			continue
-		}
-		raw, err := r.into.Record(seq)
-		if err != nil {
-			return err
-		}
-		raw, err = r.config.Codec.Narrow(raw, uint32(b.receivers.Len())) //nolint:gosec // at most a million
-		if err != nil {
-			return err
-		}
-		batch.PutRecord(seq, len(raw), func(dst []byte) { copy(dst, raw) })
-		for n, chunk := range b.receivers.Chunks() {
-			batch.PutReceivers(b.id, n, chunk)
-		}
-		batch.DeleteFanout(seq)
-		r.drained = min(cmp.Or(r.drained, seq), seq)
-		r.change("broadcast %d goes to the %d receivers in whose queues it stands: the others could not be read", seq, b.receivers.Len())
-	}
-	slices.SortFunc(c.damaged, func(a, b struct{ from, to uint64 }) int { return compareNumbers(a.from, b.from) })
-	r.dropOrphans(batch, c)
-	batch.Commit()
-	return nil
-}
-
-// brokenBroadcast is a broadcast whose receivers are not all there.
-type brokenBroadcast struct {
-	id        messaging.MessageID
-	receivers messaging.Receivers
-}
-
-func (r *repairer) findReceivers(broken map[uint64]*brokenBroadcast) error {
-	if len(broken) == 0 {
-		return nil
-	}
-	var errs []error
-	for _, shelf := range []Shelf{Queued, Delayed} {
-		errs = append(errs, r.into.scan([]byte{byte(shelf)}, []byte{byte(shelf) + 1}, func(key, value []byte) (bool, error) {
-			user, _, seq, err := parseEntryKey(key)
-			if b := broken[seq]; err == nil && b != nil {
-				e, _ := decodeEntry(value)
-				b.receivers.Append(messaging.Receiver{User: user, Quoted: e.Quoted})
-			}
-			return true, nil
-		}))
-	}
-	return errors.Join(errs...)
-}
-
-// dropOrphans removes receivers of what is no broadcast in the log.
-func (r *repairer) dropOrphans(batch *Batch, c *checker) {
-	var last messaging.MessageID
-	err := r.into.scan([]byte{tableReceivers}, []byte{tableReceivers + 1}, func(key, _ []byte) (bool, error) {
-		id, _, ok := parseReceiversKey(key)
-		if !ok {
-			batch.must(batch.batch.Delete(key, nil))
-			return true, nil
-		}
-		if _, known := c.broadcasts[id]; !known && id != last {
-			batch.DeleteReceivers(id)
-		}
-		last = id
-		return true, nil
-	})
-	batch.must(err)
+	r.write(batch)
 }
 
 // mendRest drops fan-outs without a broadcast and times that do not fit.
@@ -199,6 +134,6 @@ func (r *repairer) mendRest(c *checker) error {
 		last = seq
 		return true, nil
 	})
-	batch.Commit()
+	r.write(batch)
 	return errors.Join(err, timesErr)
 }

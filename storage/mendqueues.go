@@ -9,12 +9,13 @@ import (
 // mendQueues drops entries that have no record, and makes counts, heads and times
 // anew from those that are left.
 func (r *repairer) mendQueues(c *checker) error {
+	counted := r.meta.Queued
 	r.meta.Queued = 0
 	for _, shelf := range []Shelf{Queued, Delayed} {
 		m := &queueMender{repairer: r, checker: c, shelf: shelf, batch: r.into.NewBatch()}
 		err := r.into.scan([]byte{byte(shelf)}, []byte{byte(shelf) + 1}, m.entry)
 		err = errors.Join(err, m.flush())
-		m.batch.Commit()
+		r.write(m.batch)
 		m.batch.Close()
 		if err != nil {
 			return err
@@ -22,6 +23,9 @@ func (r *repairer) mendQueues(c *checker) error {
 		if m.dropped > 0 {
 			r.change("%d entries of queues (table %c) had no record, or could not be read", m.dropped, shelf)
 		}
+	}
+	if counted > r.meta.Queued {
+		r.change("%d messages were queued and %d are: the others are not handed out any more; those that are not lost still go to the backend", counted, r.meta.Queued)
 	}
 	return nil
 }
@@ -63,10 +67,7 @@ func (m *queueMender) entry(key, value []byte) (bool, error) {
 	if e.Expires != 0 {
 		m.batch.PutTimer(Expiry, Timer{e.Expires, seq, user}, p)
 	}
-	if m.batch.Len() > repairBatch {
-		m.batch.Commit()
-		m.batch.Reset()
-	}
+	m.repairer.writeLarge(m.batch)
 	return true, nil
 }
 
@@ -106,13 +107,10 @@ func (r *repairer) mendOnce(*checker) error {
 			return true, nil //nolint:nilerr // it is dropped
 		}
 		batch.must(batch.batch.Set(onceEndKey(o.Expires, [16]byte(key[1:17]), string(key[17:])), nil, nil))
-		if batch.Len() > repairBatch {
-			batch.Commit()
-			batch.Reset()
-		}
+		r.writeLarge(batch)
 		return true, nil
 	})
-	batch.Commit()
+	r.write(batch)
 	if dropped > 0 {
 		r.change("%d idempotency keys could not be read", dropped)
 	}

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -30,10 +32,13 @@ func (s *Store) openPebble(dir string, mustExist bool) (*pebble.DB, error) {
 
 // readPebble opens a database without writing anything where it stands.
 func (s *Store) readPebble(dir string) (*pebble.DB, error) {
-	return s.openPebbleWith(dir, func(o *pebble.Options) { o.ReadOnly, o.ErrorIfNotExists = true, true })
+	return s.openPebbleWith(dir, func(o *pebble.Options) { o.ReadOnly, o.ErrorIfNotExists, o.FS = true, true, readFS{o.FS} })
 }
 
 func (s *Store) openPebbleWith(dir string, adjust func(*pebble.Options)) (*pebble.DB, error) {
+	if err := s.refuseNewerFormat(dir); err != nil {
+		return nil, err
+	}
 	s.held = &heldFS{FS: s.pebbleFS()}
 	options := s.pebbleOptions()
 	options.FS = s.held
@@ -66,6 +71,28 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		options.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
 	return options
+}
+
+// formatMarker begins the name of the file whose name ends in the version of the
+// database's format.
+const formatMarker = "marker.format-version."
+
+// refuseNewerFormat refuses a database that a newer program has written. Pebble
+// would too, but its error cannot be told from others, and a repair must not take
+// it for damage.
+func (s *Store) refuseNewerFormat(dir string) error {
+	names, err := s.baseFS().List(dir)
+	if err != nil {
+		return nil //nolint:nilerr // what is not there is told when it is opened
+	}
+	for _, name := range names {
+		_, version, ok := strings.Cut(strings.TrimPrefix(name, formatMarker), ".")
+		n, err := strconv.ParseUint(version, 10, 32)
+		if ok && strings.HasPrefix(name, formatMarker) && err == nil && n > uint64(pebbleFormat) {
+			return fmt.Errorf("%w: %s is %d and this program reads %d; use the program that wrote it, or a newer one", ErrFormat, dir, n, pebbleFormat)
+		}
+	}
+	return nil
 }
 
 // openError says what kept Pebble from opening.

@@ -57,15 +57,15 @@ type LostRange struct {
 // It needs about as much free space as the store has. Where it fails, the store
 // is as it was, or the error says to run it again.
 func Repair(config CheckConfig) (done Repaired, err error) {
-	lock, err := lockFile(filepath.Join(config.Dir, lockName))
-	if errors.Is(err, fs.ErrNotExist) {
+	if !hasStore(config.Dir) {
 		return done, noStore(config.Dir)
 	}
+	lock, err := lockFile(filepath.Join(config.Dir, lockName))
 	if err != nil {
 		return done, err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	r := &repairer{config: config, done: &done, store: &Store{config: Config{Dir: config.Dir, CacheBytes: 64 << 20}, logger: slog.New(slog.DiscardHandler)}}
+	r := newRepairer(config, &done)
 	return done, r.run()
 }
 
@@ -78,6 +78,12 @@ type repairer struct {
 	state   oldState // what the old control file says
 	meta    Meta     // of the new one
 	drained uint64   // the drain must begin no later: 0 is anywhere
+}
+
+func newRepairer(config CheckConfig, done *Repaired) *repairer {
+	return &repairer{config: config, done: done, store: &Store{
+		config: Config{Dir: config.Dir, CacheBytes: 64 << 20, MemTableBytes: repairMemTable}, logger: slog.New(slog.DiscardHandler),
+	}}
 }
 
 func (r *repairer) run() error {
@@ -93,7 +99,7 @@ func (r *repairer) run() error {
 			return nil
 		}
 		if err := r.build(); err != nil {
-			return fmt.Errorf("the store is as it was: %w", err)
+			return fmt.Errorf("the store is as it was: %w", errors.Join(err, r.removeNew()))
 		}
 	}
 	if err := r.replace(); err != nil {
@@ -113,28 +119,49 @@ func (r *repairer) check() Report {
 	return report
 }
 
+// removeNew removes what a repair has made that did not come to its commit point.
+func (r *repairer) removeNew() error {
+	var errs []error
+	for _, name := range []string{repairedDir, repairedControl, repairedControl + ".new", repairName + ".new"} {
+		errs = append(errs, os.RemoveAll(r.store.path(name)))
+	}
+	return errors.Join(errs...)
+}
+
 // build makes the new store and the note that begins the move.
 func (r *repairer) build() error {
-	for _, name := range []string{repairedDir, repairedControl} {
-		if err := os.RemoveAll(r.store.path(name)); err != nil {
-			return err
-		}
+	if err := errors.Join(r.removeNew(), r.store.refuseNewerFormat(r.store.path(messagesDir))); err != nil {
+		return err
 	}
 	if err := r.wantSpace(); err != nil {
 		return err
 	}
-	r.state = r.readControl()
+	if r.state = r.readControl(); r.state.newer != nil {
+		return r.state.newer
+	}
 	if err := r.buildMessages(); err != nil {
 		return err
 	}
 	if err := r.buildControl(); err != nil {
 		return err
 	}
-	r.done.Aside = asidePrefix + time.Now().UTC().Format("20060102T150405Z")
-	if err := os.MkdirAll(r.store.path(r.done.Aside), 0o700); err != nil {
+	if err := r.makeAside(); err != nil {
 		return err
 	}
 	return r.note(r.done.Aside)
+}
+
+// makeAside makes the directory for the old files: one that nothing is in yet.
+func (r *repairer) makeAside() error {
+	stamp := asidePrefix + time.Now().UTC().Format("20060102T150405Z")
+	r.done.Aside = stamp
+	for n := 2; ; n++ {
+		err := os.Mkdir(r.store.path(r.done.Aside), 0o700)
+		if !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		r.done.Aside = fmt.Sprintf("%s-%d", stamp, n)
+	}
 }
 
 // wantSpace refuses to begin what would fill the disk.
@@ -153,10 +180,27 @@ func (r *repairer) wantSpace() error {
 	if err = errors.Join(err, freeErr); err != nil {
 		return err
 	}
-	if free < size+size/8 {
-		return fmt.Errorf("%w: a repair needs about %d MiB beside the %d MiB that are free", ErrDiskFull, (size+size/8)>>20, free>>20)
+	if need := size + size/8 + repairRoom; free < need {
+		return fmt.Errorf("%w: a repair needs about %d MiB, and %d MiB are free", ErrDiskFull, need>>20, free>>20)
 	}
 	return nil
+}
+
+// write makes a batch durable and empties it. It ends the repair where the disk
+// fills up: the library would wait for room for ever.
+func (r *repairer) write(batch *Batch) {
+	if free, err := Free(r.config.Dir); err == nil && free < repairRoom/2 {
+		panic(repairFailed{fmt.Errorf("%w: %d MiB are free", ErrDiskFull, free>>20)}) //nolint:forbidigo // to the recover of buildMessages
+	}
+	batch.Commit()
+	batch.Reset()
+}
+
+// writeLarge is write for a batch that has grown large enough.
+func (r *repairer) writeLarge(batch *Batch) {
+	if batch.Len() > repairBatch {
+		r.write(batch)
+	}
 }
 
 // note makes the commit point durable: where the old files go.
@@ -260,19 +304,23 @@ func (r *repairer) copyKeys() error {
 			return true // made anew
 		}
 		batch.must(batch.batch.Set(key, value, nil))
-		if batch.Len() > repairBatch {
-			batch.Commit()
-			batch.Reset()
-		}
+		r.writeLarge(batch)
 		return true
 	}
 	err := r.eachKey(put)
-	batch.Commit()
+	r.write(batch)
 	return err
 }
 
-// repairBatch is how many bytes are written at a time.
-const repairBatch = 4 << 20
+const (
+	// repairBatch is how many bytes are written at a time.
+	repairBatch = 4 << 20
+	// repairMemTable bounds the memtables of a store that is made by a repair.
+	repairMemTable = 4 << 20
+	// repairRoom is what must be free beside the size of the store. Of half of it
+	// what is in memory can still be written.
+	repairRoom = 64 << 20
+)
 
 // eachKey gives every key of the old database: through the library where that
 // works to the end, and no log has more than the library found; else file by file.
@@ -285,6 +333,9 @@ func (r *repairer) eachKey(each func(key, value []byte) bool) error {
 		}
 		for key, value := range salvage.merged() {
 			each(key, value)
+		}
+		for _, p := range salvage.report.Problems {
+			r.change("%s %s", p.Where, p.What)
 		}
 		r.change("the files of %s were read one by one: messages that were taken may be handed out again", messagesDir)
 		return nil

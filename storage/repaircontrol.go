@@ -17,6 +17,7 @@ type oldState struct {
 	mark     Watermark
 	position messaging.Position
 	entries  map[string]map[string][]byte // by bucket, as they stand there
+	newer    error                        // says that a newer program has written it
 }
 
 // readControl reads the old control file page by page: bbolt would not open it.
@@ -95,8 +96,12 @@ func (s *oldState) read() {
 		}
 	}
 	c := &Control{file: file}
-	if id, err := c.identity(); err == nil {
+	id, err := c.identity()
+	switch {
+	case err == nil:
 		s.id = id.storeID
+	case errors.Is(err, ErrFormat):
+		s.newer = err
 	}
 	s.mark, _ = c.Watermark()    // zero where it cannot be read
 	s.position, _ = c.Position() // the same

@@ -65,7 +65,8 @@ func (s *salvager) merged() iter.Seq2[[]byte, []byte] {
 	}
 }
 
-// tableSources opens every table that can be opened.
+// tableSources opens every table. Where only its range deletes cannot be read, what
+// they removed comes back, and the rest of the table is not lost with them.
 func (s *salvager) tableSources() (sources []iter.Seq[version]) {
 	names, err := filepath.Glob(filepath.Join(s.dir, "*.sst"))
 	if err != nil {
@@ -74,8 +75,7 @@ func (s *salvager) tableSources() (sources []iter.Seq[version]) {
 	for _, name := range names {
 		deletes, err := rangeDeletes(name)
 		if err != nil {
-			s.report.add(filepath.Join(messagesDir, filepath.Base(name)), "cannot be read at all: %v", err)
-			continue
+			s.report.add(filepath.Join(messagesDir, filepath.Base(name)), "does not say which ranges it removes: %v", err)
 		}
 		s.deletes = append(s.deletes, deletes...)
 		sources = append(sources, s.table(name))

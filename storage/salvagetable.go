@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"github.com/cockroachdb/pebble/v2/sstable"
+
+	"github.com/stayafrica/messaging"
 )
 
 // table gives the versions in one table. A block that cannot be read is left out;
@@ -34,11 +36,12 @@ func (s *salvager) tableFrom(path string, from []byte) iter.Seq[version] {
 		last := from
 		for kv := it.SeekGE(from, 0); ; {
 			for ; kv != nil; kv = it.Next() {
+				last = bytes.Clone(kv.K.UserKey)
 				value, _, err := kv.Value(nil)
 				if err != nil {
-					break
+					s.report.add(name, "has a value that cannot be read: %v", err)
+					continue
 				}
-				last = bytes.Clone(kv.K.UserKey)
 				deleted, point := isDelete(kv.K.Kind())
 				if point && !yield(version{key: last, value: bytes.Clone(value), seq: uint64(kv.K.SeqNum()), deleted: deleted}) {
 					return
@@ -62,10 +65,10 @@ func (s *salvager) tableFrom(path string, from []byte) iter.Seq[version] {
 
 // behindDamage finds the first key, behind one that could be read, at which
 // reading works again; nil where it does not any more. Keys are taken for numbers
-// of keyWidth bytes: works is asked at distances that double, and then between
-// the last two.
+// of keyWidth bytes, as long as those of the longest entry: works is asked at
+// distances that double, and then between the last two.
 func behindDamage(last []byte, works func(key []byte) bool) []byte {
-	const keyWidth = 40
+	const keyWidth = 2 + messaging.MaxIDLength + 1 + 8
 	limit := new(big.Int).Lsh(big.NewInt(1), 8*keyWidth)
 	number := func(n *big.Int) []byte { return n.FillBytes(make([]byte, keyWidth)) }
 	padded := append(bytes.Clone(last), make([]byte, keyWidth)...)[:keyWidth]

@@ -176,34 +176,6 @@ func openTable(path string) (*sstable.Reader, error) {
 	return r, nil
 }
 
-// VerifyTables checks the blocks of all tables of a store that may be in use.
-// That is as much as can be checked beside a running service: tables are never
-// changed once they are written. One that the service removes meanwhile is
-// passed over. It tells how many it has checked.
-func VerifyTables(dir string, progress func(done, total uint64)) (tables int, report Report, err error) {
-	report.Problems = []Problem{}
-	names, err := filepath.Glob(filepath.Join(dir, messagesDir, "*.sst"))
-	if err != nil {
-		return 0, report, err
-	}
-	if _, err := os.Stat(filepath.Join(dir, messagesDir)); err != nil {
-		return 0, report, noStore(dir)
-	}
-	for i, name := range names {
-		err := checkTable(name)
-		if _, gone := os.Stat(name); errors.Is(gone, fs.ErrNotExist) {
-			continue
-		}
-		if tables++; err != nil {
-			report.add(filepath.Join(messagesDir, filepath.Base(name)), "is damaged: %v", err)
-		}
-		if progress != nil {
-			progress(uint64(i+1), uint64(len(names)))
-		}
-	}
-	return tables, report, nil
-}
-
 func noStore(dir string) error {
 	return fmt.Errorf("there is no store in %s: name its directory by --data-dir or DATA_DIR", dir) //nolint:err113 // a sentence for a person
 }
@@ -235,7 +207,7 @@ func hasStore(dir string) bool {
 			return true
 		}
 	}
-	return err != nil
+	return err != nil && !errors.Is(err, fs.ErrNotExist)
 }
 
 // OpenToRead opens a store that no process has open, to look at it: nothing is

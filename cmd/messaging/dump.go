@@ -78,8 +78,13 @@ type dumpPrinter struct {
 	table   *table
 }
 
-// shownBody is how much of a body a table shows.
-const shownBody = 120
+const (
+	// shownBody is how much of a body a table shows.
+	shownBody = 120
+	// shownTogether is how many rows are aligned with each other: all of a large
+	// store do not fit in memory.
+	shownTogether = 1000
+)
 
 func (p *dumpPrinter) print(d dumped) error {
 	if p.json {
@@ -99,6 +104,9 @@ func (p *dumpPrinter) print(d dumped) error {
 	}
 	if p.printed++; p.printed == p.limit {
 		return errDumped
+	}
+	if !p.json && p.printed%shownTogether == 0 {
+		return p.table.flush()
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/stayafrica/messaging/storage"
@@ -184,6 +185,7 @@ func (c *repairCmd) Run(std *streams) error {
 			return fmt.Errorf("%w: nothing was changed", errConfig)
 		}
 	}
+	syscall.Umask(0o077) // what is made anew is as private as what the service makes
 	done, err := storage.Repair(config)
 	if err != nil {
 		return err
