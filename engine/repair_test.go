@@ -13,12 +13,17 @@ import (
 	"github.com/stayafrica/messaging/wal"
 )
 
-// contents is what a store holds, for comparison: every message of the log by
-// its sequence, and every queue.
+// contents is what a store holds, for comparison.
 type contents struct {
-	bodies map[uint64]string
-	queues map[messaging.UserID][]uint64
-	dead   int
+	bodies    map[uint64]string // every message of the log by its sequence
+	records   map[uint64]string // the same, with all that is noted beside the body
+	receivers map[uint64]string // of broadcasts
+	queues    map[messaging.UserID][]uint64
+	entries   map[string]storage.Entry // of the queues
+	keys      map[string]storage.OnceRecord
+	letters   map[string]string
+	dead      int
+	position  messaging.Position
 }
 
 func (d *realDisk) contents() contents {
@@ -31,29 +36,80 @@ func (d *realDisk) contents() contents {
 }
 
 func contentsOf(store *storage.Store) (contents, error) {
-	c := contents{bodies: make(map[uint64]string), queues: make(map[messaging.UserID][]uint64)}
-	errs := []error{store.Records(0, ^uint64(0), func(seq uint64, raw []byte) (bool, error) {
-		record, err := wal.DecodeRecord(raw)
+	c := contents{
+		bodies: make(map[uint64]string), records: make(map[uint64]string), receivers: make(map[uint64]string),
+		queues: make(map[messaging.UserID][]uint64), entries: make(map[string]storage.Entry),
+		keys: make(map[string]storage.OnceRecord), letters: make(map[string]string),
+	}
+	floor := store.Meta().Floor
+	return c, errors.Join(
+		store.Records(floor, ^uint64(0), func(seq uint64, raw []byte) (bool, error) { return true, c.record(store, seq, raw) }),
+		c.queued(store), c.once(store), c.control(store),
+	)
+}
+
+func (c *contents) record(store *storage.Store, seq uint64, raw []byte) error {
+	record, err := wal.DecodeRecord(raw)
+	if err != nil {
+		return fmt.Errorf("%w: record %d: %w", storage.ErrDamaged, seq, err)
+	}
+	if record.Lost {
+		return nil
+	}
+	c.bodies[seq], c.records[seq] = string(record.Message.Body), string(raw)
+	for n := uint32(0); n < record.Recipients; n += messaging.ReceiversPerChunk {
+		receivers, err := store.Receivers(record.Message.ID, n/messaging.ReceiversPerChunk)
 		if err != nil {
-			return false, fmt.Errorf("%w: record %d: %w", storage.ErrDamaged, seq, err)
+			return fmt.Errorf("%w: receivers of %d: %w", storage.ErrDamaged, seq, err)
 		}
-		if !record.Lost {
-			c.bodies[seq] = string(record.Message.Body)
-		}
-		return true, nil
-	})}
+		c.receivers[seq] += fmt.Sprint(receivers)
+	}
+	return nil
+}
+
+func (c *contents) queued(store *storage.Store) error {
+	var errs []error
 	for _, shelf := range []storage.Shelf{storage.Queued, storage.Delayed} {
-		errs = append(errs, store.AllEntries(shelf, func(user messaging.UserID, _ messaging.Priority, seq uint64) bool {
+		errs = append(errs, store.AllEntries(shelf, func(user messaging.UserID, p messaging.Priority, seq uint64) bool {
 			c.queues[user] = append(c.queues[user], seq)
+			e, ok, err := store.Entry(shelf, user, p, seq)
+			if !ok {
+				err = errors.Join(err, storage.ErrNotFound)
+			}
+			errs = append(errs, err)
+			c.entries[fmt.Sprintf("%c %s %d %d", shelf, user, p, seq)] = e
 			return true
 		}))
 	}
+	return errors.Join(errs...)
+}
+
+func (c *contents) once(store *storage.Store) error {
+	ends, err := store.OnceEnds(0, 1<<50, 1<<20)
+	errs := []error{err}
+	for _, end := range ends {
+		o, ok, err := store.Once(end.Scope, end.Key)
+		if !ok {
+			err = errors.Join(err, storage.ErrNotFound)
+		}
+		errs = append(errs, err)
+		c.keys[end.Key] = o
+	}
+	return errors.Join(errs...)
+}
+
+func (c *contents) control(store *storage.Store) (err error) {
+	if c.position, err = store.Control().Position(); err != nil {
+		return err
+	}
 	for filter := (messaging.DeadLetterFilter{Limit: 100}); ; {
 		page, err := store.Control().ListDeadLetters(filter)
-		errs = append(errs, err)
 		c.dead += len(page.DeadLetters)
+		for i := range page.DeadLetters {
+			c.letters[page.DeadLetters[i].ID] = fmt.Sprintf("%+v", page.DeadLetters[i])
+		}
 		if filter.After = page.Next; filter.After == "" || err != nil {
-			return c, errors.Join(errs...)
+			return err
 		}
 	}
 }

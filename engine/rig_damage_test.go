@@ -183,8 +183,25 @@ func (s *damaged) judge(tb testing.TB, what string, kept contents) {
 	if len(kept.bodies) > len(s.whole.bodies) {
 		tb.Errorf("%s: there are %d messages, and were %d", what, len(kept.bodies), len(s.whole.bodies))
 	}
-	if kept.dead != s.whole.dead && !ended {
-		tb.Errorf("%s: there are %d dead letters, and were %d", what, kept.dead, s.whole.dead)
+	if !ended {
+		s.judgeAll(tb, what, kept)
+	}
+}
+
+// judgeAll wants everything beside the messages to be what it was too.
+func (s *damaged) judgeAll(tb testing.TB, what string, kept contents) {
+	tb.Helper()
+	for name, same := range map[string]bool{
+		"what is noted of the messages": maps.Equal(kept.records, s.whole.records),
+		"receivers of broadcasts":       maps.Equal(kept.receivers, s.whole.receivers),
+		"queues":                        maps.Equal(kept.entries, s.whole.entries),
+		"idempotency keys":              maps.Equal(kept.keys, s.whole.keys),
+		"dead letters":                  maps.Equal(kept.letters, s.whole.letters),
+		"the drain's position":          kept.position == s.whole.position,
+	} {
+		if !same {
+			tb.Errorf("%s: %s are not what they were", what, name)
+		}
 	}
 }
 

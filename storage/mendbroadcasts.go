@@ -120,6 +120,6 @@ func (r *repairer) dropOrphans(c *checker) error {
 }
 
 // sort puts ranges in order that do not overlap.
-func (s spans) sort() {
-	slices.SortFunc(s, func(a, b struct{ from, to uint64 }) int { return cmp.Compare(a.from, b.from) })
+func (s *spans) sort() {
+	slices.SortFunc(*s, func(a, b struct{ from, to uint64 }) int { return cmp.Compare(a.from, b.from) })
 }

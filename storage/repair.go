@@ -290,28 +290,6 @@ func (r *repairer) buildMessages() (err error) {
 // repairFailed carries what a batch could not do out of it.
 type repairFailed struct{ err error }
 
-// copyKeys copies the tables that cannot be made from others.
-func (r *repairer) copyKeys() error {
-	batch := r.into.NewBatch()
-	defer batch.Close()
-	put := func(key, value []byte) bool {
-		switch key[0] {
-		case tableMeta:
-			r.meta, _ = decodeMeta(value) // one that cannot be read is made anew
-			return true
-		case tableLog, tableReceivers, tableQueue, tableDelayed, tableOnce, tableFanout, tableTime:
-		default:
-			return true // made anew
-		}
-		batch.must(batch.batch.Set(key, value, nil))
-		r.writeLarge(batch)
-		return true
-	}
-	err := r.eachKey(put)
-	r.write(batch)
-	return err
-}
-
 const (
 	// repairBatch is how many bytes are written at a time.
 	repairBatch = 4 << 20
@@ -321,57 +299,6 @@ const (
 	// what is in memory can still be written.
 	repairRoom = 64 << 20
 )
-
-// eachKey gives every key of the old database: through the library where that
-// works to the end, and no log has more than the library found; else file by file.
-func (r *repairer) eachKey(each func(key, value []byte) bool) error {
-	db, last, ok := r.openWhole()
-	salvage := &salvager{dir: r.store.path(messagesDir), report: new(Report)}
-	if !ok || salvage.lastRecord() > last {
-		if ok {
-			_ = db.Close() // it was only read
-		}
-		for key, value := range salvage.merged() {
-			each(key, value)
-		}
-		for _, p := range salvage.report.Problems {
-			r.change("%s %s", p.Where, p.What)
-		}
-		r.change("the files of %s were read one by one: messages that were taken may be handed out again", messagesDir)
-		return nil
-	}
-	it, err := db.NewIter(nil)
-	if err != nil {
-		return errors.Join(err, db.Close())
-	}
-	for ok := it.First(); ok; ok = it.Next() {
-		each(it.Key(), it.Value())
-	}
-	return errors.Join(it.Error(), it.Close(), db.Close())
-}
-
-// openWhole opens the old database if it can be read to its end, and says which
-// record is its last.
-func (r *repairer) openWhole() (db *pebble.DB, last uint64, ok bool) {
-	db, err := r.store.readPebble(r.store.path(messagesDir))
-	if err != nil {
-		return nil, 0, false
-	}
-	it, err := db.NewIter(nil)
-	if err == nil {
-		for ok := it.First(); ok && err == nil; ok = it.Next() {
-			if _, err = it.ValueAndErr(); it.Key()[0] == tableLog {
-				last, _ = parseNumberKey(it.Key())
-			}
-		}
-		err = errors.Join(err, it.Error(), it.Close())
-	}
-	if err != nil {
-		_ = db.Close() // it was only read
-		return nil, 0, false
-	}
-	return db, last, true
-}
 
 func (r *repairer) change(what string, args ...any) {
 	r.done.Changes = append(r.done.Changes, fmt.Sprintf(what, args...))

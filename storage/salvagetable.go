@@ -21,7 +21,7 @@ func (s *salvager) table(path string) iter.Seq[version] { return s.tableFrom(pat
 func (s *salvager) tableFrom(path string, from []byte) iter.Seq[version] {
 	name := filepath.Join(messagesDir, filepath.Base(path))
 	return func(yield func(version) bool) {
-		r, err := openTable(path)
+		r, file, err := openTable(path)
 		if err != nil {
 			s.report.add(name, "cannot be read: %v", err)
 			return
@@ -51,9 +51,14 @@ func (s *salvager) tableFrom(path string, from []byte) iter.Seq[version] {
 				return
 			}
 			s.report.add(name, "has a block that cannot be read: %v", it.Error())
+			file.giveUp()
 			behind := behindDamage(last, func(key []byte) bool {
 				kv = it.SeekGE(key, 0)
-				return it.Error() == nil
+				if it.Error() == nil {
+					return true
+				}
+				file.giveUp()
+				return false
 			})
 			if behind == nil {
 				return // all the rest of it
@@ -97,7 +102,7 @@ func behindDamage(last []byte, works func(key []byte) bool) []byte {
 
 // rangeDeletes gives those of one table.
 func rangeDeletes(path string) (deletes []rangeDelete, err error) {
-	r, err := openTable(path)
+	r, _, err := openTable(path)
 	if err != nil {
 		return nil, err
 	}
