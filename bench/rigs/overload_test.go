@@ -43,7 +43,7 @@ func TestRigOverloadCatchesAQueueWithoutEnd(t *testing.T) {
 		r.Cleanup(server.Close)
 		c := newSender(server.URL, 1)
 		calm := c.closedLoop(16, time.Second)
-		overload(r, c, calm.perSecond(), 4*time.Second).check(r)
+		overload(r, c, calm.perSecond(), 3*time.Second).check(r)
 	})
 }
 
