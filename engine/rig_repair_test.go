@@ -68,7 +68,7 @@ func newSpoiled(tb testing.TB, stopped bool) *spoiled {
 
 // leaveSome leaves what a crash leaves: receivers that are staged, and records
 // before the front of the log.
-func (d *disk) leaveSome() {
+func (d *realDisk) leaveSome() {
 	d.Helper()
 	b := d.store.NewBatch()
 	defer b.Close()
