@@ -347,6 +347,18 @@ func TestRigDamageCatchesAChangedMessage(t *testing.T) {
 		delete(kept.bodies, uint64(len(kept.bodies)))
 		s.judge(r, "without the last one", kept)
 	})
+	torture.Control(t, 1, func(r *torture.Round) {
+		kept, err := readContents(s.dir)
+		if err != nil {
+			r.Log(err)
+			return
+		}
+		for entry := range kept.entries {
+			delete(kept.entries, entry)
+			break
+		}
+		s.judge(r, "without an entry of a queue", kept)
+	})
 	if kept, err := readContents(s.dir); err != nil {
 		t.Error(err)
 	} else {

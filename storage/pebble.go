@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -95,15 +96,18 @@ func (s *Store) refuseNewerFormat(dir string) error {
 	return nil
 }
 
-// openError says what kept Pebble from opening.
+// openError says what kept Pebble from opening. Much of what is damage does not
+// count as corruption with it, such as a table that was cut or options that do not
+// parse: so what the operating system did not refuse is damage.
 func (s *Store) openError(dir string, err error) error {
+	refused, isRefused := errors.AsType[syscall.Errno](err)
 	switch {
-	case pebble.IsCorruptionError(err), errors.Is(err, pebble.ErrDBDoesNotExist), errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %s cannot be opened: %w; %s", ErrDamaged, dir, err, howToRepair)
 	case isDiskFull(err):
 		return fmt.Errorf("%w: %w", ErrDiskFull, err)
+	case isRefused && refused != syscall.ENOENT:
+		return fmt.Errorf("open %s: %w", dir, err)
 	}
-	return fmt.Errorf("open %s: %w", dir, err)
+	return fmt.Errorf("%w: %s cannot be opened: %w; %s", ErrDamaged, dir, err, howToRepair)
 }
 
 // pebbleFS is the file system below the database: one that keeps names in order,

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func repairConfig(dir string) CheckConfig { return CheckConfig{Dir: dir, Codec: testCodec()} }
@@ -158,5 +161,72 @@ func TestVerifyTablesWaitsForOneThatIsBeingWritten(t *testing.T) {
 	}
 	if _, report, err := VerifyTables(dir, nil); err != nil || report.Found != 1 {
 		t.Errorf("half a table that is old: %+v (%v)", report, err)
+	}
+}
+
+// TestRepairEndsWhereTheDiskFillsUp: the library would wait for room for ever. What
+// was made so far goes, the store is as it was, and with room it is repaired.
+func TestRepairEndsWhereTheDiskFillsUp(t *testing.T) {
+	disk := t.TempDir()
+	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=128m"); err != nil {
+		t.Skipf("a small disk cannot be mounted here (it takes root): %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(disk, unix.MNT_DETACH) })
+	whole := filepath.Join(t.TempDir(), "data")
+	s := openDisk(t, whole)
+	fill(t, s, 5000)
+	closeStore(t, s)
+	dir := filepath.Join(disk, "data")
+	if err := errors.Join(os.Remove(filepath.Join(whole, reserveName)), os.CopyFS(dir, os.DirFS(whole)), os.Truncate(filepath.Join(dir, controlName), 5000)); err != nil {
+		t.Fatal(err)
+	}
+	before := names(t, dir)
+	rest, config := filepath.Join(disk, "rest"), repairConfig(dir)
+	config.Progress = func(uint64, uint64) {
+		if _, err := os.Stat(filepath.Join(dir, repairedDir)); err == nil {
+			free, err := Free(dir)
+			if err = errors.Join(err, os.WriteFile(rest, make([]byte, free-repairRoom/4), 0o600)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if _, err := Repair(config); !errors.Is(err, ErrDiskFull) {
+		t.Errorf("a disk that fills up: %v", err)
+	}
+	if after := names(t, dir); !slices.Equal(before, after) {
+		t.Errorf("there were %v, and are %v", before, after)
+	}
+	config.Progress = nil
+	if _, err := Repair(config); !errors.Is(err, ErrDiskFull) {
+		t.Errorf("a full disk: %v", err)
+	}
+	if err := os.Remove(rest); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := Repair(config); err != nil || done.After.Found > 0 || done.After.Records != 5000 {
+		t.Errorf("with room: %+v (%v)", done.After, err)
+	}
+}
+
+// TestWhatTheLibraryDoesNotCallCorruptionIsDamageToo: so that a start ends with the
+// status of a damaged store.
+func TestWhatTheLibraryDoesNotCallCorruptionIsDamageToo(t *testing.T) {
+	for pattern, cut := range map[string]func(b []byte) int{
+		"*.sst":     func(b []byte) int { return len(b) / 2 },
+		"OPTIONS-*": func(b []byte) int { return bytes.Index(b, []byte("Comparator")) }, // within a name
+	} {
+		dir := filled(t, func(s *Store) {
+			if err := s.db.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		})
+		name := newestFile(t, filepath.Join(dir, messagesDir, pattern))
+		b, err := os.ReadFile(name)
+		if err = errors.Join(err, os.Truncate(name, int64(cut(b)))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(Config{Dir: dir}); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s is cut: %v", pattern, err)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package main_test
 import (
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,6 +68,7 @@ func TestDamagedStoreIsFoundRepairedAndServed(t *testing.T) {
 	if out, status := tool(t, "repair", "--yes", "--data-dir", dir); status != 0 || !strings.Contains(out, "put aside") {
 		t.Errorf("repair: %d %s", status, out)
 	}
+	wantPrivate(t, dir)
 	lost := 0
 	out, status := tool(t, "dump", "--json", "--data-dir", dir)
 	for line := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
@@ -87,6 +89,24 @@ func TestDamagedStoreIsFoundRepairedAndServed(t *testing.T) {
 	}
 	if out, status := tool(t, "dump", "--data-dir", t.TempDir()); status != 1 || !strings.Contains(out, "no store") {
 		t.Errorf("dump of nothing: %d %s", status, out)
+	}
+}
+
+// wantPrivate wants what stands in a directory to be for its owner alone.
+func wantPrivate(t *testing.T, dir string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil && info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 
