@@ -30,8 +30,9 @@ test: test-deps ## run all tests, the end-to-end test with a real Django and the
 race: test-deps ## run all tests with the race detector
 	MESSAGING_TEST_PYTHON="$$(sh testdata/python.sh)" CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m ./...
 
-test-deps: ## bring what the tests need: Python with Django REST framework
+test-deps: ## bring what the tests need: Python with Django REST framework, tools to make disks with
 	@sh testdata/python.sh >/dev/null
+	@sh testdata/disks.sh
 
 lint: ## run the linter, the import arrows among its rules
 	$(GO) run $(GOLANGCI_LINT) run ./...
