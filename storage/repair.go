@@ -64,8 +64,8 @@ func Repair(config CheckConfig) (done Repaired, err error) {
 	if err != nil {
 		return done, err
 	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
 	r := newRepairer(config, &done)
+	defer func() { err = errors.Join(err, r.store.closeAll(), lock.Close()) }()
 	return done, r.run()
 }
 
@@ -267,9 +267,8 @@ func (r *repairer) buildMessages() (err error) {
 		default:
 			panic(p) //nolint:forbidigo // not ours
 		}
-		if r.into.db != nil {
-			err = errors.Join(err, r.into.db.Close())
-		}
+		err = errors.Join(err, r.into.closeAll())
+		r.into.db, r.into.closers = nil, nil
 	}()
 	if r.into.db, err = r.into.openPebble(r.store.path(repairedDir), false); err != nil {
 		return err
