@@ -219,11 +219,7 @@ func TestRepairKeepsWhatIsWhole(t *testing.T) {
 			}
 			// A service that is started meanwhile is refused, or there is nothing to
 			// repair; it must not make matters worse.
-			if d, err := openDisk(t, dir); err == nil {
-				d.close()
-			} else if !errors.Is(err, storage.ErrDamaged) {
-				t.Errorf("a start: %v", err)
-			}
+			serveFor(t, dir, name)
 			done, err := storage.Repair(checkConfig(dir))
 			if err != nil {
 				t.Fatal(err)

@@ -215,7 +215,6 @@ func TestRigDamage(t *testing.T) {
 		every = 1
 	}
 	stores := []*damaged{newDamaged(t, true), newDamaged(t, false)}
-	defer program.Clean()
 	total := 0
 	for _, s := range stores {
 		s.enumerate(every)
@@ -293,33 +292,41 @@ func (s *damaged) repair(r *torture.Round, d damage) (repaired int) {
 	return 1
 }
 
-// serve lets the real program run on the damaged store for a moment. It refuses
-// it, gives up on it, or serves, and does not make matters worse.
+// serve lets the real program run on the damaged store for a moment, and looks at
+// what it leaves.
 func (s *damaged) serve(r *torture.Round, dir string, d damage) {
-	p, err := program.Start(program.Config{Dir: dir})
-	if err != nil {
-		r.Fatal(err)
-	}
-	if _, err = p.Ready(30 * time.Second); err != nil && !errors.Is(err, program.ErrEnded) {
-		p.Kill()
-		r.Errorf("%s: %v", d.what, err)
-		return
-	}
-	served := err == nil
-	status, err := p.Stop(30 * time.Second)
-	if err != nil || (status != 0 && status != 4) || strings.Contains(p.Log(), "panic") {
-		r.Errorf("%s: the service ends with %d (%v):\n%s", d.what, status, err, p.Log())
-		return
-	}
-	if !served || status != 0 {
+	if _, fine := serveFor(r, dir, d.what); !fine {
 		return
 	}
 	if kept, err := readContents(dir); err == nil {
-		kept.position = s.whole.position // without a Django all counts as settled
 		s.judge(r, "served after: "+d.what, kept)
 	} else if !errors.Is(err, storage.ErrDamaged) {
 		r.Errorf("%s: reading gives %v", d.what, err)
 	}
+}
+
+// serveFor lets the real program run on a damaged store for a moment. It refuses
+// it, gives up on it, or serves: served says whether it was ready, and fine whether
+// it also stopped as one does.
+func serveFor(tb testing.TB, dir, what string) (served, fine bool) {
+	tb.Helper()
+	// A Django that is away: with none at all, everything would count as settled.
+	p, err := program.Start(program.Config{Dir: dir, Env: []string{"DJANGO_API_URL=http://127.0.0.1:9"}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if _, err = p.Ready(30 * time.Second); err != nil && !errors.Is(err, program.ErrEnded) {
+		p.Kill()
+		tb.Errorf("%s: %v", what, err)
+		return false, false
+	}
+	served = err == nil
+	status, err := p.Stop(30 * time.Second)
+	if err != nil || (status != 0 && status != 4) || strings.Contains(p.Log(), "panic") {
+		tb.Errorf("%s: the service ends with %d (%v):\n%s", what, status, err, p.Log())
+		return served, false
+	}
+	return served, served && status == 0
 }
 
 // readContents reads a store without opening it for a service.

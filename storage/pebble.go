@@ -33,7 +33,10 @@ func (s *Store) openPebble(dir string, mustExist bool) (*pebble.DB, error) {
 
 // readPebble opens a database without writing anything where it stands.
 func (s *Store) readPebble(dir string) (*pebble.DB, error) {
-	return s.openPebbleWith(dir, func(o *pebble.Options) { o.ReadOnly, o.ErrorIfNotExists, o.FS = true, true, readFS{o.FS} })
+	return s.openPebbleWith(dir, func(o *pebble.Options) {
+		o.ReadOnly, o.ErrorIfNotExists, o.FS = true, true, readFS{o.FS}
+		o.DisableTableStats = true // they would be gathered for ever where a table is damaged
+	})
 }
 
 func (s *Store) openPebbleWith(dir string, adjust func(*pebble.Options)) (*pebble.DB, error) {
