@@ -13,6 +13,6 @@ import (
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(status int) {
 		program.Clean()
-		os.Exit(status)
+		os.Exit(status) //nolint:forbidigo // of the tests
 	}))
 }
