@@ -68,7 +68,7 @@ var errReceivers = errors.New("list of receivers is damaged")
 // DecodeReceivers reads one encoded chunk. It gives an error, and never
 // panics, for bytes that no [Receivers] has written.
 func DecodeReceivers(chunk []byte) ([]Receiver, error) {
-	receivers := make([]Receiver, 0, ReceiversPerChunk)
+	receivers := make([]Receiver, 0, min(ReceiversPerChunk, len(chunk)/2)) // a receiver takes two bytes at least
 	for len(chunk) > 0 {
 		head, n := binary.Uvarint(chunk)
 		size := head >> 1
