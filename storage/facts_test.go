@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/bbolt"
 
 	"github.com/stayafrica/messaging"
@@ -23,6 +24,9 @@ import (
 
 const factKeys = 200
 
+// The file system is given: by default the library watches the disk in a goroutine,
+// which it does not end where it cannot open.
+//
 // factLogger keeps hundreds of lines about logs that were replayed to itself.
 var factLogger = pebbleLogger{&Store{logger: slog.New(slog.DiscardHandler)}}
 
@@ -31,7 +35,7 @@ var factLogger = pebbleLogger{&Store{logger: slog.New(slog.DiscardHandler)}}
 func factDatabase(t *testing.T, format pebble.FormatMajorVersion, flushed bool) string {
 	t.Helper()
 	dir := t.TempDir()
-	db, err := pebble.Open(dir, &pebble.Options{FormatMajorVersion: format, Logger: factLogger})
+	db, err := pebble.Open(dir, &pebble.Options{FormatMajorVersion: format, Logger: factLogger, FS: vfs.Default})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +53,7 @@ func factDatabase(t *testing.T, format pebble.FormatMajorVersion, flushed bool) 
 
 // factKeysLeft opens a database as the library does it, and counts.
 func factKeysLeft(dir string) (n int, err error) {
-	db, err := pebble.Open(dir, &pebble.Options{ErrorIfNotExists: true, Logger: factLogger})
+	db, err := pebble.Open(dir, &pebble.Options{ErrorIfNotExists: true, Logger: factLogger, FS: vfs.Default})
 	if err != nil {
 		return 0, err
 	}
@@ -234,7 +238,7 @@ func TestFact10PebbleMakesFilesThatOthersMayRead(t *testing.T) {
 	old := syscall.Umask(0o022)
 	defer syscall.Umask(old)
 	dir := filepath.Join(factDatabase(t, pebbleFormat, false), "new")
-	db, err := pebble.Open(dir, &pebble.Options{Logger: factLogger})
+	db, err := pebble.Open(dir, &pebble.Options{Logger: factLogger, FS: vfs.Default})
 	if err != nil {
 		t.Fatal(err)
 	}
