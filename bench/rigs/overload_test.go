@@ -118,14 +118,14 @@ func overload(r *torture.Round, c *sender, sustained float64, lasting time.Durat
 	return o
 }
 
-// check looks for a wait that grows with the overload. The bound is within one
-// run, and generous: the machine's other work is in it too.
 // grows says whether what is accepted waits for longer, the longer it goes on.
 func (o *overloaded) grows() bool {
 	first, second := o.halves[0].percentile(99), o.halves[1].percentile(99)
 	return second > time.Second && second > first+first/3
 }
 
+// check looks for a wait that grows with the overload. The bound is within one
+// run, and generous: the machine's other work is in it too.
 func (o *overloaded) check(r *torture.Round) {
 	r.Helper()
 	if first, second := o.halves[0].percentile(99), o.halves[1].percentile(99); o.grows() {
