@@ -1,373 +1,197 @@
 package persist_test
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
 	"fmt"
-	"io"
-	"log/slog"
-	"maps"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/Shopify/toxiproxy/v2"
-	"github.com/rs/zerolog"
-
-	"github.com/stayafrica/messaging"
-	"github.com/stayafrica/messaging/persist"
+	"github.com/stayafrica/messaging/bench/torture"
 )
 
-// What the drain is given in the rig: everything is short.
-const (
-	rigTimeout  = 300 * time.Millisecond
-	rigBackoff  = 40 * time.Millisecond
-	rigAttempts = 3
-	rigBatch    = 10
-)
+// scenarios are all ways in which it goes wrong.
+func scenarios() []scenario { return append(answers(), network()...) }
 
-// django is a backend that keys on the id and misbehaves as a scenario has it.
-type django struct {
-	tb     testing.TB
-	server *httptest.Server
-	trap   atomic.Int32 // requests at the place to which redirects point
-
-	mu     sync.Mutex
-	fault  fault             // nil is none
-	left   int               // for how many more requests
-	bodies map[string]string // by id: what was sent under it
-	keys   map[string]string // by idempotency key: the ids that were sent with it
-	stored []string          // names, each once
-	byID   map[string]bool
-	held   map[string]bool // names that were in errors, or refused alone: they may come later
-}
-
-// fault answers a request in a bad way. It may store what it likes.
-type fault func(d *django, w http.ResponseWriter, r *http.Request, batch []sent)
-
-// sent is a message as the backend gets it.
-type sent struct {
-	ID   string
-	Name string
-	Raw  json.RawMessage
-}
-
-func newDjango(tb testing.TB) *django {
-	tb.Helper()
-	d := &django{tb: tb, bodies: make(map[string]string), keys: make(map[string]string), byID: make(map[string]bool), held: make(map[string]bool)}
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /persist/", d.serve)
-	mux.HandleFunc("/trap/", func(w http.ResponseWriter, _ *http.Request) {
-		d.trap.Add(1)
-		_, _ = io.WriteString(w, `{"persisted":10}`)
-	})
-	d.server = httptest.NewServer(mux)
-	tb.Cleanup(func() {
-		d.server.CloseClientConnections()
-		d.server.Close()
-	})
-	return d
-}
-
-func (d *django) serve(w http.ResponseWriter, r *http.Request) {
-	batch, err := d.read(r)
-	if err != nil {
-		return // it was cut off on the way
-	}
-	d.mu.Lock()
-	f := d.fault
-	if d.left--; d.left < 0 {
-		f = nil
-	}
-	d.mu.Unlock()
-	if f != nil {
-		f(d, w, r, batch)
+// TestRigDjango plays every scenario twice: as it is, and with a crash of the
+// drain in its midst. In its long form it plays as many mixtures of them as are
+// asked for.
+func TestRigDjango(t *testing.T) {
+	if torture.Long() {
+		torture.Run(t, 1, mixture)
 		return
 	}
-	d.store(batch)
-	_, _ = fmt.Fprintf(w, `{"persisted":%d,"duplicates":0,"errors":[]}`, len(batch))
-}
-
-// read reads a batch, and compares what came before under the same ids and the
-// same key.
-func (d *django) read(r *http.Request) ([]sent, error) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil, err
+	list := scenarios()
+	if len(list) < 40 {
+		t.Errorf("there are %d scenarios", len(list))
 	}
-	var request struct{ Messages []json.RawMessage }
-	if err := json.Unmarshal(body, &request); err != nil {
-		d.tb.Errorf("the request is not JSON: %v", err)
-		return nil, err
-	}
-	batch := make([]sent, len(request.Messages))
-	ids := make([]string, len(batch))
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for i, raw := range request.Messages {
-		var m struct{ ID, Text string }
-		if err := json.Unmarshal(raw, &m); err != nil {
-			d.tb.Error(err)
+	names := make(map[string]bool)
+	for _, s := range list {
+		if names[s.name] {
+			t.Errorf("two scenarios are named %s", s.name)
 		}
-		batch[i], ids[i] = sent{m.ID, m.Text, raw}, m.ID
-		if before, ok := d.bodies[m.ID]; ok && before != string(raw) {
-			d.tb.Errorf("under %s came\n%s\nand then\n%s", m.ID, before, raw)
-		}
-		d.bodies[m.ID] = string(raw)
+		names[s.name] = true
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			newWorld(t).play(s, false)
+		})
+		t.Run(s.name+", and a crash", func(t *testing.T) {
+			t.Parallel()
+			newWorld(t).play(s, true)
+		})
 	}
-	key, all := r.Header.Get("Idempotency-Key"), strings.Join(ids, " ")
-	if before, ok := d.keys[key]; ok && before != all {
-		d.tb.Errorf("one idempotency key for two batches: %s and %s", before, all)
-	}
-	for other, before := range d.keys {
-		if before == all && other != key {
-			d.tb.Errorf("two idempotency keys for one batch: %s", all)
-		}
-	}
-	d.keys[key] = all
-	return batch, nil
+	t.Run("mixtures", func(t *testing.T) {
+		t.Parallel()
+		torture.Run(t, 5, mixture)
+	})
+	t.Logf("%d scenarios", len(list))
 }
 
-func (d *django) store(batch []sent) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, m := range batch {
-		if !d.byID[m.ID] {
-			d.byID[m.ID] = true
-			d.stored = append(d.stored, m.Name)
-		}
-	}
-}
-
-func (d *django) names() []string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return slices.Clone(d.stored)
-}
-
-// misbehave lets a fault answer so many requests.
-func (d *django) misbehave(f fault, requests int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.fault, d.left = f, requests
-}
-
-func (d *django) heal() { d.misbehave(nil, 0) }
-
-// faults says how many requests a fault has answered of those that were asked for.
-func (d *django) faultsLeft() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.left
-}
-
-// world is a drain, a backend, and the network between them.
-type world struct {
-	testing.TB
-
-	log     *memoryLog
-	django  *django
-	proxy   *toxiproxy.Proxy
-	sink    *switched
-	logged  *lineCounter
-	drain   *persist.Drain
-	halt    func()
-	attempt int // MaxAttempts
-	ledger  persist.Ledger
-}
-
-// switched is a sink that can be replaced.
-type switched struct {
-	mu  sync.Mutex
-	now persist.Sink
-}
-
-func (s *switched) set(to persist.Sink) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.now = to
-}
-
-func (s *switched) Deliver(ctx context.Context, batch []messaging.Message) persist.Answer {
-	s.mu.Lock()
-	now := s.now
-	s.mu.Unlock()
-	return now.Deliver(ctx, batch)
-}
-
-// lineCounter counts the lines of the log above debug.
-type lineCounter struct{ lines atomic.Int32 }
-
-func (c *lineCounter) Write(b []byte) (int, error) {
-	c.lines.Add(int32(bytes.Count(b, []byte{'\n'})))
-	return len(b), nil
-}
-
-func newWorld(tb testing.TB) *world {
-	tb.Helper()
-	w := &world{TB: tb, log: newLog(), django: newDjango(tb), sink: &switched{}, logged: &lineCounter{}, attempt: rigAttempts}
-	w.ledger = w.log
-	upstream := strings.TrimPrefix(w.django.server.URL, "http://")
-	w.proxy = toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()), "django", "127.0.0.1:0", upstream)
-	if err := w.proxy.Start(); err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(w.proxy.Stop)
-	w.sink.set(w.newSink("http://" + w.proxy.Listen + "/persist/"))
-	return w
-}
-
-func (w *world) newSink(url string) persist.Sink {
-	sink := persist.NewDjango(persist.DjangoConfig{URL: url, Timeout: rigTimeout, Connections: 4, Header: http.Header{"Authorization": {"Token secret"}}})
-	w.Cleanup(sink.Close)
-	return sink
-}
-
-func (w *world) start() {
+// play goes through a scenario: something is stored, it goes wrong in the midst of
+// a chat, and gets well. A crash takes the position back to where it began.
+func (w *world) play(s scenario, crash bool) {
 	w.Helper()
-	var err error
-	w.drain, err = persist.New(persist.Config{
-		Source: w.log, Ledger: w.ledger, Sink: w.sink, BatchSize: rigBatch, Linger: 3 * time.Millisecond, MaxAttempts: w.attempt,
-		MaxBackoff: rigBackoff, Grace: 100 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(w.logged, nil)),
-	})
-	if err != nil {
-		w.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- w.drain.Run(ctx) }()
-	w.halt = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			w.Errorf("the drain ended with %v", err)
-		}
-	})
-	w.Cleanup(w.halt)
-}
-
-// restart stops the drain and starts another one where it was.
-func (w *world) restart() {
-	w.halt()
 	w.start()
+	if !s.cold {
+		w.log.add("warm/0")
+		w.settled()
+	}
+	position := w.drain.Position()
+	if s.fault != nil {
+		w.django.misbehave(s.fault, s.requests)
+	}
+	names := chat()
+	w.log.add(names[:15]...)
+	w.log.broadcast("all/0")
+	if s.net != nil {
+		s.net(w)
+	}
+	if crash {
+		time.Sleep(20 * time.Millisecond)
+		w.crash(position)
+	}
+	w.log.addOwn("own/0")
+	w.log.add(names[15:]...)
+	if s.requests > 0 && s.requests < forEver {
+		w.eventually("it went wrong often enough", func() bool { return w.django.faultsLeft() <= 0 || w.atTheEnd() })
+		w.log.add("later/0", "later/1")
+	}
+	w.settled()
+	w.judge(s.dead)
+	w.judgeLetters(s)
 }
 
-// toxic lets the network misbehave in a direction until the given function is
-// called.
-func (w *world) toxic(kind, stream string, attributes map[string]any) (remove func()) {
+// judgeLetters looks at what dead letters say, where no restart began to count
+// anew.
+func (w *world) judgeLetters(s scenario) {
 	w.Helper()
-	text, err := json.Marshal(map[string]any{"name": "t", "type": kind, "stream": stream, "attributes": attributes})
-	if err != nil {
-		w.Fatal(err)
-	}
-	if _, err := w.proxy.Toxics.AddToxicJson(bytes.NewReader(text)); err != nil {
-		w.Fatal(err)
-	}
-	return func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = w.proxy.Toxics.RemoveToxic(ctx, "t") // a link that does not end in time is cut below
-		w.proxy.Stop()
-		if err := w.proxy.Start(); err != nil {
-			w.Error(err)
+	for _, d := range w.log.dead() {
+		if s.status != 0 && d.StatusCode != s.status {
+			w.Errorf("%s: status %d, want %d", d.ID, d.StatusCode, s.status)
+		}
+		if s.attempts != 0 && w.restarts == 0 && d.Attempts != s.attempts {
+			w.Errorf("%s: %d attempts, want %d", d.ID, d.Attempts, s.attempts)
 		}
 	}
 }
 
-// chat is thirty messages in three conversations.
-func chat() (names []string) {
-	for i := range 10 {
-		for _, c := range []string{"a", "b", "c"} {
-			names = append(names, fmt.Sprintf("%s/%d", c, i))
+// mixture lets several things go wrong, one after the other, with crashes among
+// them, drawn from a seed.
+func mixture(r *torture.Round) {
+	w := newWorld(r)
+	list := slices.DeleteFunc(scenarios(), func(s scenario) bool { return s.endless })
+	names := chat()
+	w.start()
+	w.log.add("warm/0")
+	w.settled()
+	for len(names) > 0 {
+		s := list[r.Rand.IntN(len(list))]
+		n := min(len(names), 1+r.Rand.IntN(12))
+		if s.fault != nil {
+			w.django.misbehave(s.fault, min(s.requests, 1+r.Rand.IntN(6)))
 		}
+		position := w.drain.Position()
+		w.log.add(names[:n]...)
+		names = names[n:]
+		if r.Rand.IntN(4) == 0 {
+			w.log.broadcast(fmt.Sprintf("all/%d", len(names)))
+		}
+		if s.net != nil {
+			s.net(w)
+		}
+		time.Sleep(time.Duration(r.Rand.IntN(60)) * time.Millisecond)
+		if r.Rand.IntN(5) == 0 {
+			w.crash(position)
+			r.Count("crashes", 1)
+		}
+		r.Count("faults", 1)
 	}
-	return names
+	w.django.heal()
+	if w.settled() {
+		w.judge(w.excused())
+	}
+	r.Count("dead_letters", len(w.log.dead()))
+	w.halt()
 }
 
-func (w *world) eventually(what string, ok func() bool) bool {
-	w.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			w.Errorf("not within 20 seconds: %s", what)
-			return false
+// excused are the dead letters of messages that were refused alone, or in errors,
+// while others were stored: what several outages in turn may do to one.
+func (w *world) excused() (dead []string) {
+	for _, n := range w.log.deadNames() {
+		if w.django.isHeld(n) {
+			dead = append(dead, n)
 		}
 	}
-	return true
+	return dead
 }
 
-// settled waits until the drain has come to the end of the log.
-func (w *world) settled() bool {
-	w.Helper()
-	return w.eventually("everything is settled", func() bool { return w.drain.Position().Sequence == w.log.Durable()+1 })
-}
-
-// judge wants every message stored once or a dead letter, those of dead and no
-// others, and the order of each conversation kept but for what was in errors or refused alone.
-func (w *world) judge(dead []string) {
-	w.Helper()
-	w.django.mu.Lock()
-	heldBack := maps.Clone(w.django.held)
-	w.django.mu.Unlock()
-	want := make(map[string]bool)
-	w.log.mu.Lock()
-	for i := range w.log.messages {
-		want[name(w.log.messages[i].Body)] = true
-	}
-	w.log.mu.Unlock()
-	gotDead := w.log.deadTexts()
-	slices.Sort(gotDead)
-	slices.Sort(dead)
-	if !slices.Equal(gotDead, dead) {
-		w.Errorf("dead letters are %v, want %v", gotDead, dead)
-	}
-	last := make(map[string]int)
-	for i, n := range w.django.names() {
-		if !want[n] {
-			w.Errorf("%s was stored, and nobody sent it", n)
-		}
-		delete(want, n)
-		conversation, text, _ := strings.Cut(n, "/")
-		var number int
-		if _, err := fmt.Sscan(text, &number); err != nil || heldBack[n] {
+// TestRigDjangoPoisonHoldsUpNobody: while one message cannot be got rid of, in
+// whichever way the backend refuses it, all other conversations get through, and
+// the position stays in front of it.
+func TestRigDjangoPoisonHoldsUpNobody(t *testing.T) {
+	for _, s := range scenarios() {
+		if len(s.dead) != 1 || s.cold {
 			continue
 		}
-		if number < last[conversation] {
-			w.Errorf("%s was stored at place %d, behind %s/%d", n, i, conversation, last[conversation])
-		}
-		last[conversation] = max(number, last[conversation])
-	}
-	for _, n := range dead {
-		delete(want, n)
-	}
-	if len(want) > 0 {
-		w.Errorf("lost: %v", slices.Sorted(maps.Keys(want)))
-	}
-	if n := w.django.trap.Load(); n > 0 {
-		w.Errorf("%d redirects were followed", n)
-	}
-	if n := w.logged.lines.Load(); n > 60 {
-		w.Errorf("%d lines were logged", n)
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.strict.jam(true) // no dead letter can be written
+			w.start()
+			w.log.add("warm/0")
+			w.settled()
+			w.django.misbehave(s.fault, s.requests)
+			w.log.add(chat()...)
+			w.log.broadcast("all/0")
+			others := func() bool {
+				got := w.django.names()
+				return len(slices.DeleteFunc(got, func(n string) bool { return strings.HasPrefix(n, "a/") })) == 1+20+5
+			}
+			w.eventually("the others are stored", others)
+			if p := w.drain.Position().Sequence; p > 17 {
+				t.Errorf("the position is %d, and message 17 is not settled", p)
+			}
+			w.strict.jam(false)
+			w.settled()
+			w.judge(s.dead)
+		})
 	}
 }
 
-// cut ends a connection with a reset.
-func cut(w http.ResponseWriter) {
-	hijacker, ok := w.(http.Hijacker)
-	if !ok {
-		return
+// TestRigDjangoSickConversationHoldsUpNoOther: for as long as it is sick.
+func TestRigDjangoSickConversationHoldsUpNoOther(t *testing.T) {
+	w := newWorld(t)
+	w.attempts = forEver
+	w.start()
+	w.log.add("warm/0")
+	w.settled()
+	w.django.misbehave(errorsFor(func(n string) bool { return strings.HasPrefix(n, "a/") }, "deadlock detected", ""), forEver)
+	w.log.add(chat()...)
+	w.eventually("the others are stored", func() bool { return len(w.django.names()) == 21 })
+	if p := w.drain.Position().Sequence; p != 2 {
+		t.Errorf("the position is %d, and message 2 is not settled", p)
 	}
-	conn, _, err := hijacker.Hijack()
-	if err != nil {
-		return
-	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
-	}
-	_ = conn.Close()
+	w.django.heal()
+	w.settled()
+	w.judge(nil)
 }

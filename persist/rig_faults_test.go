@@ -1,0 +1,219 @@
+package persist_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// says answers with a status and a body, and stores nothing.
+func says(status int, body string, header ...string) fault {
+	return func(d *django, w http.ResponseWriter, _ *http.Request, batch []sent) {
+		if len(batch) == 1 {
+			d.hold(batch[0].Name) // it may be refused alone
+		}
+		for i := 0; i+1 < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	}
+}
+
+// counts answers with a body made of how many were sent, and stores nothing.
+func counts(body func(n int) string) fault {
+	return func(d *django, w http.ResponseWriter, r *http.Request, batch []sent) {
+		says(200, body(len(batch)))(d, w, r, batch)
+	}
+}
+
+// storing stores all, and then does something else.
+func storing(then fault) fault {
+	return func(d *django, w http.ResponseWriter, r *http.Request, batch []sent) {
+		d.store(batch)
+		then(d, w, r, batch)
+	}
+}
+
+// naming says how an answer names a message that it has an error for.
+type naming func(m sent) string
+
+func byID(m sent) string { return fmt.Sprintf(`{"id":%q}`, m.ID) }
+
+// whole is how the original's endpoint does it.
+func whole(m sent) string { return string(m.Raw) }
+
+// equal gives the message back without what the service added, its members in
+// another order.
+func equal(m sent) string {
+	var members map[string]json.RawMessage
+	_ = json.Unmarshal(m.Raw, &members)
+	for _, added := range []string{"id", "sequence", "created_at"} {
+		delete(members, added)
+	}
+	text, _ := json.Marshal(members)
+	return string(text)
+}
+
+// errorsFor stores what is not in trouble, and gives an error for the rest, the
+// last one first.
+func errorsFor(trouble func(name string) bool, text string, more string) fault {
+	return errorsNamed(byID, trouble, text, more)
+}
+
+func errorsNamed(named naming, trouble func(name string) bool, text string, more string) fault {
+	return func(d *django, w http.ResponseWriter, _ *http.Request, batch []sent) {
+		var good []sent
+		var list []string
+		for _, m := range batch {
+			if trouble(m.Name) {
+				d.hold(m.Name)
+				list = append([]string{fmt.Sprintf(`{"message":%s,"error":%q%s}`, named(m), text, more)}, list...)
+			} else {
+				good = append(good, m)
+			}
+		}
+		d.store(good)
+		_, _ = fmt.Fprintf(w, `{"persisted":%d,"errors":[%s]}`, len(good), strings.Join(list, ","))
+	}
+}
+
+// refuses answers a whole batch with a status while there is trouble in it.
+func refuses(trouble func(batch []sent) bool, status int) fault {
+	return func(d *django, w http.ResponseWriter, _ *http.Request, batch []sent) {
+		if trouble(batch) {
+			if len(batch) == 1 {
+				d.hold(batch[0].Name)
+			}
+			http.Error(w, "no", status)
+			return
+		}
+		d.store(batch)
+		_, _ = fmt.Fprintf(w, `{"persisted":%d}`, len(batch))
+	}
+}
+
+func everything(string) bool { return true }
+
+// isPoison is of the one message that some scenarios refuse.
+func isPoison(name string) bool { return name == "a/5" }
+
+func hasPoison(batch []sent) bool {
+	for _, m := range batch {
+		if isPoison(m.Name) {
+			return true
+		}
+	}
+	return false
+}
+
+// spread is poison in every conversation.
+func spread(batch []sent) bool {
+	for _, m := range batch {
+		if strings.HasSuffix(m.Name, "/5") {
+			return true
+		}
+	}
+	return false
+}
+
+// raw answers with bytes that net/http would not write, and ends the connection.
+func raw(text string) fault {
+	return func(_ *django, w http.ResponseWriter, _ *http.Request, _ []sent) {
+		if conn, ok := hijack(w); ok {
+			_, _ = io.WriteString(conn, text)
+			_ = conn.Close()
+		}
+	}
+}
+
+// cutAtTheNext answers well, and cuts the connection as soon as the next request
+// comes on it: too late for the client to know that it is gone.
+func cutAtTheNext(d *django, w http.ResponseWriter, _ *http.Request, batch []sent) {
+	d.store(batch)
+	conn, ok := hijack(w)
+	if !ok {
+		return
+	}
+	body := fmt.Sprintf(`{"persisted":%d}`, len(batch))
+	_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	go func() {
+		_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second)) // when there is no next one
+		_, _ = conn.Read(make([]byte, 1))
+		reset(conn)
+	}()
+}
+
+// drip gives its answer a byte at a time, for longer than anybody waits.
+func drip(_ *django, w http.ResponseWriter, r *http.Request, _ []sent) {
+	for _, b := range []byte(`{"persisted":10,"duplicates":0}`) {
+		if r.Context().Err() != nil {
+			return
+		}
+		_, _ = w.Write([]byte{b})
+		_ = http.NewResponseController(w).Flush()
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func silence(_ *django, _ http.ResponseWriter, r *http.Request, _ []sent) { <-r.Context().Done() }
+
+func reseting(_ *django, w http.ResponseWriter, _ *http.Request, _ []sent) { cut(w) }
+
+// floods answers with a status and 100 MB.
+func floods(status int) fault {
+	return func(d *django, w http.ResponseWriter, _ *http.Request, batch []sent) {
+		if len(batch) == 1 {
+			d.hold(batch[0].Name)
+		}
+		w.WriteHeader(status)
+		n, _ := io.CopyN(w, zeros{}, 100<<20)
+		d.endless(n)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
+// bomb is so many zeros, compressed.
+func bomb(n int64) string {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = io.CopyN(z, zeros{}, n)
+	_ = z.Close()
+	return b.String()
+}
+
+// hijack takes a connection from net/http.
+func hijack(w http.ResponseWriter) (*net.TCPConn, bool) {
+	hijacker, ok := w.(http.Hijacker)
+	if !ok {
+		return nil, false
+	}
+	conn, _, err := hijacker.Hijack()
+	if err != nil {
+		return nil, false
+	}
+	tcp, ok := conn.(*net.TCPConn)
+	return tcp, ok
+}
+
+// reset ends a connection without a word.
+func reset(conn *net.TCPConn) {
+	_ = conn.SetLinger(0)
+	_ = conn.Close()
+}
+
+// cut ends a connection with a reset.
+func cut(w http.ResponseWriter) {
+	if conn, ok := hijack(w); ok {
+		reset(conn)
+	}
+}
