@@ -139,13 +139,14 @@ type run struct {
 	tails    sync.WaitGroup
 	// outage counts failures in a row; until is when to try again, asked until
 	// when the backend wants to be left alone.
-	outage        int
-	until, asked  time.Time
-	saved         messaging.Position
-	savedAt       time.Time
-	landing       bool   // the run ends: nothing more is sent
-	complaint     string // what was logged last about the backend
-	saveComplaint bool
+	outage       int
+	until, asked time.Time
+	saved        messaging.Position
+	savedAt      time.Time
+	landing      bool   // the run ends: nothing more is sent
+	complaint    string // what was logged last about the backend
+	// What was logged and has not succeeded since: it is not said again.
+	saveComplaint, buryComplaint, readComplaint bool
 }
 
 // Run drains until the context ends, and then lets what is on its way arrive

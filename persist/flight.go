@@ -51,7 +51,10 @@ func (r *run) dispatch(ctx context.Context, now time.Time) time.Time {
 		}
 		f, err := r.batch(now)
 		if err != nil {
-			r.logger.ErrorContext(ctx, "messages that were to be sent again could not be read; they stay where they are", "error", err)
+			if !r.readComplaint {
+				r.logger.ErrorContext(ctx, "messages that were to be sent again could not be read; they stay where they are", "error", err)
+			}
+			r.readComplaint = true
 			r.pause(0)
 			continue
 		}
@@ -120,6 +123,7 @@ func (r *run) load(items []*item) error {
 			return fmt.Errorf("%w at %d", errGone, it.position.Sequence)
 		}
 		it.message = &page[0]
+		r.readComplaint = false
 	}
 	return nil
 }

@@ -204,12 +204,16 @@ func (r *run) bury(f *flight, dead []refusal, now time.Time) {
 		letters[i] = deadLetter(d, now)
 	}
 	if err := r.config.Ledger.AddDeadLetters(letters); err != nil {
-		r.logger.Error("dead letters could not be written; their messages are kept and tried again", "error", err)
+		if !r.buryComplaint {
+			r.logger.Error("dead letters could not be written; their messages are kept and tried again", "error", err)
+		}
+		r.buryComplaint = true
 		for _, d := range dead {
 			r.setAside(f, d.item, now)
 		}
 		return
 	}
+	r.buryComplaint = false
 	for i, d := range dead {
 		d.item.settled = true
 		r.logger.Warn("a message became a dead letter", "id", letters[i].ID, "status", letters[i].StatusCode, "attempts", letters[i].Attempts)
