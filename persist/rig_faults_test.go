@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -182,14 +183,18 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
-// bomb is so many zeros, compressed.
-func bomb(n int64) string {
+// bomb answers with 50 MB of zeros, compressed.
+func bomb(d *django, w http.ResponseWriter, r *http.Request, batch []sent) {
+	says(200, compressed(), "Content-Encoding", "gzip")(d, w, r, batch)
+}
+
+var compressed = sync.OnceValue(func() string {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
-	_, _ = io.CopyN(z, zeros{}, n)
+	_, _ = io.CopyN(z, zeros{}, 50<<20)
 	_ = z.Close()
 	return b.String()
-}
+})
 
 // hijack takes a connection from net/http.
 func hijack(w http.ResponseWriter) (*net.TCPConn, bool) {
