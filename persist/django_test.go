@@ -246,27 +246,3 @@ func TestTrust2xx(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 }
-
-func FuzzAnswerOfDjango(f *testing.F) {
-	f.Add([]byte(`{"persisted":1,"errors":[]}`), 200)
-	f.Add([]byte(`{"persisted":0,"errors":[{"message":null,"error":null}]}`), 200)
-	var body atomic.Pointer[[]byte]
-	var status atomic.Int64
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(int(status.Load()))
-		_, _ = w.Write(*body.Load())
-	}))
-	f.Cleanup(server.Close)
-	sink := persist.NewDjango(persist.DjangoConfig{URL: server.URL})
-	f.Fuzz(func(t *testing.T, text []byte, code int) {
-		if code < 200 || code > 599 {
-			code = 200
-		}
-		body.Store(&text)
-		status.Store(int64(code))
-		a := sink.Deliver(t.Context(), batchOf(2))
-		if a.Verdict == persist.Accounted && len(a.Results) != 2 {
-			t.Errorf("%d results for 2 messages", len(a.Results))
-		}
-	})
-}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/stayafrica/messaging/persist"
 )
 
 // What was measured of Go's client, on which the way to the backend rests. A test
@@ -76,5 +78,66 @@ func TestFact7ClientSendsAPostAgainThatHasAnIdempotencyKey(t *testing.T) {
 		}
 		client.CloseIdleConnections()
 		server.Close()
+	}
+}
+
+// TestFact7SecretsGoToNoOtherPlace: whatever a redirect says, nobody is asked but
+// the address that was configured.
+func TestFact7SecretsGoToNoOtherPlace(t *testing.T) {
+	trap := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		t.Errorf("the trap got %s with Authorization %q and secret %q", r.Method, r.Header.Get("Authorization"), r.Header.Get("X-Erlang-Secret"))
+		_, _ = io.WriteString(w, `{"persisted":1}`)
+	}))
+	defer trap.Close()
+	for _, status := range []int{301, 302, 303, 305, 307, 308} {
+		for _, location := range []string{trap.URL + "/", "/y/", "//" + strings.TrimPrefix(trap.URL, "http://") + "/", "", "?next=/x/"} {
+			var asked atomic.Int32
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				asked.Add(1)
+				if location != "" {
+					w.Header().Set("Location", location)
+				}
+				w.WriteHeader(status)
+			}))
+			sink := persist.NewDjango(persist.DjangoConfig{URL: server.URL + "/x/", Header: http.Header{"Authorization": {"Token secret"}, "X-Erlang-Secret": {"s"}}})
+			a := sink.Deliver(t.Context(), batchOf(1))
+			if asked.Load() != 1 || a.Verdict != persist.Misconfigured {
+				t.Errorf("%d to %q: %s (%s) after %d requests", status, location, a.Verdict, a.Reason, asked.Load())
+			}
+			sink.Close()
+			server.Close()
+		}
+	}
+}
+
+// TestFact7PostThatGoRepeatsIsTheSame: a connection that is cut when a batch comes
+// on it makes Go send the batch again by itself, after the backend may have stored
+// it. What comes must be the same to the byte, ids and key, so that one who keys on
+// them stores it once.
+func TestFact7PostThatGoRepeatsIsTheSame(t *testing.T) {
+	var requests atomic.Int32
+	seen := make(chan string, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		seen <- r.Header.Get("Idempotency-Key") + string(body)
+		if requests.Add(1) == 2 {
+			cut(w)
+			return
+		}
+		_, _ = io.WriteString(w, `{"persisted":0,"duplicates":2}`)
+	}))
+	defer server.Close()
+	sink := persist.NewDjango(persist.DjangoConfig{URL: server.URL})
+	defer sink.Close()
+	for range 2 {
+		if a := sink.Deliver(t.Context(), batchOf(2)); a.Verdict != persist.Accounted {
+			t.Errorf("%s: %s", a.Verdict, a.Reason)
+		}
+	}
+	if n := requests.Load(); n != 3 {
+		t.Fatalf("%d requests for two batches, want 3: Go repeats one by itself", n)
+	}
+	if a, b := <-seen, <-seen; a != b || a != <-seen {
+		t.Error("what was repeated was not the same")
 	}
 }

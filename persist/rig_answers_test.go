@@ -52,6 +52,7 @@ func statuses() (list []scenario) {
 		list,
 		scenario{name: "a redirect to the same host", fault: says(301, "", "Location", "/persist"), requests: 3},
 		scenario{name: "a redirect to nowhere", fault: says(302, ""), requests: 3},
+		scenario{name: "a redirect to what is no address", fault: says(302, "", "Location", "http://["), requests: 3},
 		scenario{name: "a redirect that looks good", fault: says(302, `{"persisted":10}`, "Location", "/persist/?next=1"), requests: 3},
 		scenario{name: "one status after the other", fault: inTurns(says(500, ""), says(404, ""), says(429, ""), reseting, says(200, "")), requests: 10},
 	)

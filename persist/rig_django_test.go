@@ -101,11 +101,13 @@ func mixture(r *torture.Round) {
 	w := newWorld(r)
 	list := slices.DeleteFunc(scenarios(), func(s scenario) bool { return s.endless })
 	names := chat()
+	var poisoned []string
 	w.start()
 	w.log.add("warm/0")
 	w.settled()
 	for len(names) > 0 {
 		s := list[r.Rand.IntN(len(list))]
+		poisoned = append(poisoned, s.dead...)
 		n := min(len(names), 1+r.Rand.IntN(12))
 		if s.fault != nil {
 			w.django.misbehave(s.fault, min(s.requests, 1+r.Rand.IntN(6)))
@@ -129,9 +131,23 @@ func mixture(r *torture.Round) {
 	w.django.heal()
 	if w.settled() {
 		w.judge(w.excused())
+		w.judgeBlame(r, poisoned)
 	}
-	r.Count("dead_letters", len(w.log.dead()))
-	w.halt()
+}
+
+// judgeBlame counts the dead letters, and those of messages that no scenario has
+// poisoned: the contract's evidence allows them, after a second try.
+func (w *world) judgeBlame(r *torture.Round, poisoned []string) {
+	w.Helper()
+	for _, d := range w.log.dead() {
+		r.Count("dead_letters", 1)
+		if n := nameOf(&d.Message); !slices.Contains(poisoned, n) {
+			r.Count("of_outages", 1)
+			if d.Attempts < 2 {
+				w.Errorf("%s is a dead letter after one try", n)
+			}
+		}
+	}
 }
 
 // excused are the dead letters of messages that were refused alone, or in errors,
