@@ -281,3 +281,19 @@ func TestWhatTheBackendHadBeforeIsNoEvidence(t *testing.T) {
 		}
 	})
 }
+
+// The price of the minute before the first try: see docs/django-answers.md.
+func TestMessageAloneIsJudgedByTheMinuteBeforeIt(t *testing.T) {
+	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
+		l.add("a/0")
+		after(time.Second)
+		b.set(always(persist.Answer{Verdict: persist.Rejected, Status: 400}))
+		after(30 * time.Second)
+		l.add("b/1")
+		after(time.Hour)
+		wantNames(t, "dead", l.deadTexts(), "b/1")
+		l.add("c/1")
+		after(time.Hour)
+		wantNames(t, "dead later on", l.deadTexts(), "b/1")
+	})
+}

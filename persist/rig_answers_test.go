@@ -93,11 +93,25 @@ func pauses() (list []scenario) {
 // message.
 func accounts() (list []scenario) {
 	for _, c := range [][2]string{
-		{"a login page", "<html>log in</html>"}, {"nothing", ""}, {"an empty object", "{}"}, {"maintenance", `{"detail":"maintenance"}`}, {"half of JSON", `{"persisted":10,"err`},
-		{"null", "null"}, {"a list", "[]"}, {"two documents", `{"persisted":10}{"persisted":10}`}, {"a key twice", `{"persisted":1,"persisted":10}`},
-		{"a number that is null", `{"persisted":null}`}, {"a number that is text", `{"persisted":"10"}`}, {"a number with a fraction", `{"persisted":10.5}`}, {"a number beyond all", `{"persisted":1e99}`},
-		{"numbers that run over", `{"persisted":9223372036854775807,"duplicates":9223372036854775807}`}, {"too many", `{"persisted":1000,"errors":[]}`}, {"negative numbers", `{"persisted":11,"duplicates":-1}`},
-		{"errors and no numbers", `{"errors":[]}`}, {"errors that are text", `{"persisted":9,"errors":["no"]}`}, {"errors for nothing", `{"persisted":7,"errors":[{"message":null,"error":null},{},{"error":"no"}]}`},
+		{"a login page", "<html>log in</html>"},
+		{"nothing", ""},
+		{"an empty object", "{}"},
+		{"maintenance", `{"detail":"maintenance"}`},
+		{"half of JSON", `{"persisted":10,"err`},
+		{"null", "null"},
+		{"a list", "[]"},
+		{"two documents", `{"persisted":10}{"persisted":10}`},
+		{"a key twice", `{"persisted":1,"persisted":10}`},
+		{"a number that is null", `{"persisted":null}`},
+		{"a number that is text", `{"persisted":"10"}`},
+		{"a number with a fraction", `{"persisted":10.5}`},
+		{"a number beyond all", `{"persisted":1e99}`},
+		{"numbers that run over", `{"persisted":9223372036854775807,"duplicates":9223372036854775807}`},
+		{"too many", `{"persisted":1000,"errors":[]}`},
+		{"negative numbers", `{"persisted":11,"duplicates":-1}`},
+		{"errors and no numbers", `{"errors":[]}`},
+		{"errors that are text", `{"persisted":9,"errors":["no"]}`},
+		{"errors for nothing", `{"persisted":7,"errors":[{"message":null,"error":null},{},{"error":"no"}]}`},
 	} {
 		list = append(list, scenario{name: "200 with " + c[0], fault: says(200, c[1]), requests: 3})
 	}

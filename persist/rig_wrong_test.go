@@ -111,7 +111,7 @@ type renaming struct{ persist.Sink }
 func (n renaming) Deliver(ctx context.Context, batch []messaging.Message) persist.Answer {
 	batch = slices.Clone(batch)
 	for i := range batch {
-		batch[i].ID = messaging.MessageID(uuid.Must(uuid.NewV7()))
+		batch[i].ID = uuid.Must(uuid.NewV7())
 	}
 	return n.Sink.Deliver(ctx, batch)
 }
