@@ -182,7 +182,7 @@ func (c *repairCmd) Run(std *streams) error {
 			return errors.Join(err, damagedIf(report.Found))
 		}
 		if report.Found > 0 && !confirm(std, "Put together what can be read, and put the damaged files aside?") {
-			return fmt.Errorf("%w: nothing was changed", errConfig)
+			return fmt.Errorf("%w: nothing was changed: answer y, or give --yes", errConfig)
 		}
 	}
 	syscall.Umask(0o077) // what is made anew is as private as what the service makes
