@@ -41,7 +41,7 @@ func (e *Engine) batchOf(drafts []messaging.Draft, once *onceStage) (*batchChang
 		}
 		users[i] = drafts[i].Receiver
 	}
-	if c.queues, err = e.queues.pinAll(users); err != nil {
+	if c.queues, err = e.queues.pinAll(users, false); err != nil {
 		return nil, internal(err)
 	}
 	c.receipt = messaging.Receipt{ID: id, Recipients: len(drafts), Count: len(drafts)}

@@ -74,7 +74,7 @@ func (e *Engine) pinAll(receivers []messaging.Receiver) ([]receiverPlace, error)
 	for i, r := range receivers {
 		users[i] = r.User
 	}
-	queues, err := e.queues.pinAll(users)
+	queues, err := e.queues.pinAll(users, true)
 	if err != nil {
 		return nil, internal(err)
 	}

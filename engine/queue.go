@@ -25,6 +25,7 @@ import (
 //  5. What is written to disk as a head is below every entry.
 type queue struct {
 	user messaging.UserID
+	home *shard // the registry's that it is in
 
 	// The registry's, under its shard's lock.
 	pins       int

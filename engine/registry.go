@@ -54,15 +54,15 @@ func (r *registry) pin(user messaging.UserID) (*queue, error) {
 	return q, nil
 }
 
-// pinAll gives the queues of a broadcast's receivers, in their order. Those that
+// pinAll gives the queues of many users, in their order. Those of passing use that
 // were not in memory are forgotten again when they are unpinned, unless somebody
 // else wants them meanwhile: a broadcast must not drive out what is in use, nor
 // fill the memory with what is not.
-func (r *registry) pinAll(users []messaging.UserID) ([]*queue, error) {
+func (r *registry) pinAll(users []messaging.UserID, passing bool) ([]*queue, error) {
 	queues := make([]*queue, len(users))
 	var cold []*queue
 	for i, user := range users {
-		queues[i] = r.shard(user).pin(user, true)
+		queues[i] = r.shard(user).pin(user, passing)
 		if !queues[i].isLoaded() {
 			cold = append(cold, queues[i])
 		}
@@ -115,13 +115,13 @@ func (r *registry) pinToWait(user messaging.UserID) (q *queue, err error) {
 
 // pinAgain pins a queue that is pinned already.
 func (r *registry) pinAgain(q *queue) {
-	s := r.shard(q.user)
+	s := q.home
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.pins++
 }
 
-func (r *registry) unpin(q *queue) { r.shard(q.user).unpin(q) }
+func (r *registry) unpin(q *queue) { q.home.unpin(q) }
 
 func (s *shard) pin(user messaging.UserID, passing bool) *queue {
 	s.mu.Lock()
@@ -129,7 +129,7 @@ func (s *shard) pin(user messaging.UserID, passing bool) *queue {
 	q := s.queues[user]
 	switch {
 	case q == nil:
-		q = &queue{user: user, passing: true}
+		q = &queue{user: user, home: s, passing: true}
 		s.queues[user] = q
 	case q.pins == 0:
 		s.unlinkLocked(q)

@@ -42,3 +42,26 @@ func TestBroadcastLeavesTheCacheAlone(t *testing.T) {
 		}
 	})
 }
+
+// TestBatchKeepsItsQueues: whoever is sent messages in batches is sent more of
+// them, and reading a queue's state again costs more than the message.
+func TestBatchKeepsItsQueues(t *testing.T) {
+	onWorkbench(t, Config{CachedQueues: 64 * 64}, 0, func(w *workbench) {
+		const users = 100
+		drafts := make([]messaging.Draft, users)
+		for i := range drafts {
+			draft, err := messaging.ParseDraft(fmt.Appendf(nil, `{"conversation_id":1,"sender_id":2,"receiver_id":"b%d","text":"x"}`, i))
+			if err != nil {
+				w.Fatal(err)
+			}
+			drafts[i] = draft
+		}
+		before := w.queues.cached()
+		if _, err := w.SendAll(drafts, messaging.Once{}); err != nil {
+			w.Fatal(err)
+		}
+		if n := w.queues.cached(); n != before+users {
+			w.Errorf("%d queues are in memory, want %d", n, before+users)
+		}
+	})
+}
