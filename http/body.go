@@ -44,6 +44,7 @@ func (s *Server) body(r *http.Request, limit, weight int64, use func(body []byte
 	if r.ContentLength > limit {
 		return tooLarge(limit)
 	}
+	unwatch(r) // no call with a body waits for anything but the disk
 	held := s.inflight.hold()
 	defer held.release()
 	buffer := newBuffer()

@@ -1,7 +1,6 @@
 package http
 
 import (
-	"container/list"
 	"context"
 	"net"
 	"net/http"
@@ -32,16 +31,14 @@ type places struct {
 
 	mu    sync.Mutex
 	open  int
-	idle  *list.List // of net.Conn, longest idle first
-	where map[net.Conn]*list.Element
+	idle  conn          // the ring of idle ones: idle.next is so for longest
 	freed chan struct{} // closed and replaced when a connection ends
 }
 
 func newPlaces(limit int) *places {
-	return &places{
-		max: limit, slots: make(chan struct{}, limit+HealthPlaces),
-		idle: list.New(), where: make(map[net.Conn]*list.Element), freed: make(chan struct{}),
-	}
+	p := &places{max: limit, slots: make(chan struct{}, limit+HealthPlaces), freed: make(chan struct{})}
+	p.idle.prev, p.idle.next = &p.idle, &p.idle
+	return p
 }
 
 func (p *places) count() int {
@@ -72,11 +69,12 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	case <-l.closed:
 		return nil, net.ErrClosed
 	}
-	conn, err := l.Listener.Accept()
+	accepted, err := l.Listener.Accept()
 	if err != nil {
 		<-l.places.slots
+		return nil, err
 	}
-	return conn, err
+	return newConn(accepted), nil
 }
 
 // Close ends a waiting Accept too.
@@ -86,27 +84,25 @@ func (l *boundedListener) Close() error {
 }
 
 // state follows the connections of the server.
-func (p *places) state(conn net.Conn, state http.ConnState) {
+func (p *places) state(of net.Conn, state http.ConnState) {
+	c, ok := of.(*conn)
+	if !ok {
+		return // of another listener than [places.listener]
+	}
 	switch state {
 	case http.StateNew:
 		p.opened()
 	case http.StateActive:
 		p.mu.Lock()
-		p.busyLocked(conn)
+		c.unlink()
 		p.mu.Unlock()
 	case http.StateIdle:
+		c.unwatched.Store(false)
 		p.mu.Lock()
-		p.where[conn] = p.idle.PushBack(conn)
+		c.link(&p.idle)
 		p.mu.Unlock()
 	case http.StateClosed, http.StateHijacked:
-		p.ended(conn)
-	}
-}
-
-func (p *places) busyLocked(conn net.Conn) {
-	if e := p.where[conn]; e != nil {
-		p.idle.Remove(e)
-		delete(p.where, conn)
+		p.ended(c)
 	}
 }
 
@@ -117,43 +113,42 @@ func (p *places) opened() {
 	defer p.mu.Unlock()
 	p.open++
 	for range idleCloses {
-		e := p.idle.Front()
-		if p.open <= p.near() || e == nil {
+		c := p.idle.next
+		if p.open <= p.near() || c == &p.idle {
 			return
 		}
-		conn, _ := e.Value.(net.Conn)
-		p.busyLocked(conn)
-		go func() { _ = conn.Close() }() // the server notices and ends it
+		c.unlink()
+		go func() { _ = c.Close() }() // the server notices and ends it
 	}
 }
 
-func (p *places) ended(conn net.Conn) {
+func (p *places) ended(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.busyLocked(conn)
+	c.unlink()
 	p.open--
 	close(p.freed)
 	p.freed = make(chan struct{})
 	<-p.slots
 }
 
-// reserved marks the context of a connection that came over the limit.
-type reserved struct{}
-
-// context notes on a connection whether it has an ordinary place.
-func (p *places) context(ctx context.Context, _ net.Conn) context.Context {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.open >= p.max {
-		return context.WithValue(ctx, reserved{}, true)
+// context hands a connection to its requests, and notes on it whether it came
+// over the limit.
+func (p *places) context(ctx context.Context, of net.Conn) context.Context {
+	c, ok := of.(*conn)
+	if !ok {
+		return ctx
 	}
-	return ctx
+	p.mu.Lock()
+	c.reserved = p.open >= p.max
+	p.mu.Unlock()
+	return context.WithValue(ctx, connKey{}, c)
 }
 
 // admit lets a request on an ordinary place pass; one on a health place waits
 // until there are fewer connections than places.
 func (p *places) admit(r *http.Request) error {
-	if r.Context().Value(reserved{}) == nil || strings.HasPrefix(r.URL.Path, "/health") {
+	if c := connOf(r); c == nil || !c.reserved || strings.HasPrefix(r.URL.Path, "/health") {
 		return nil
 	}
 	timeout := time.NewTimer(placeWait)

@@ -3,6 +3,7 @@ package http
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -21,10 +22,18 @@ func crowded(t *testing.T) (*places, context.Context) {
 		p.slots <- struct{}{}
 		p.opened()
 	}
-	last := p.context(t.Context(), nil)
+	last := p.context(t.Context(), idleConn(t))
 	p.slots <- struct{}{}
 	p.opened()
 	return p, last
+}
+
+// idleConn is a connection that nobody is at the other end of.
+func idleConn(t *testing.T) *conn {
+	t.Helper()
+	here, there := net.Pipe()
+	t.Cleanup(func() { _, _ = here.Close(), there.Close() })
+	return newConn(here)
 }
 
 func asking(ctx context.Context, path string) *http.Request {
@@ -41,7 +50,7 @@ func TestRequestOverTheLimitWaitsForAPlace(t *testing.T) {
 			t.Errorf("for health: %v", err)
 		}
 		began := time.Now()
-		time.AfterFunc(time.Second, func() { p.ended(nil) })
+		time.AfterFunc(time.Second, func() { p.ended(idleConn(t)) })
 		if err := p.admit(asking(last, "/api/stats")); err != nil || time.Since(began) != time.Second {
 			t.Errorf("%v after %s, want a place after a second", err, time.Since(began))
 		}
