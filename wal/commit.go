@@ -8,21 +8,30 @@ import (
 )
 
 // committer is the one goroutine that writes. While it and the disk are busy,
-// the next group gathers by itself: that is all there is to group commit.
+// the next group gathers by itself: that is all there is to group commit. The
+// next one is not staged before the last is durable: commits that overlap are
+// more and smaller, and an fsync costs more than it hides (docs/adr/0003).
 func (l *Log) committer() {
 	defer close(l.syncing)
-	for g := l.next(); g != nil; g = l.next() {
+	for {
+		l.disk <- struct{}{}
+		g := l.next()
+		if g == nil {
+			return
+		}
 		l.apply(g)
 		l.syncing <- g
 	}
 }
 
-// publisher waits for commits to be durable and tells everyone.
+// publisher waits for commits to be durable and tells everyone, while the
+// committer has the next one.
 func (l *Log) publisher() {
 	defer close(l.done)
 	for g := range l.syncing {
 		l.waiting.Store(&g.began)
 		g.batch.Wait()
+		<-l.disk
 		l.waiting.Store(nil)
 		if l.config.Observe != nil {
 			l.config.Observe(len(g.changes), g.batch.Len(), time.Since(g.began))

@@ -83,10 +83,11 @@ type Config struct {
 type Log struct {
 	config  Config
 	store   *storage.Store
-	meta    storage.Meta // the committer's
-	clock   timeIndex    // the committer's
-	commits uint64       // the committer's: how many there were
-	syncing chan *group  // applied and not yet durable, in order
+	meta    storage.Meta  // the committer's
+	clock   timeIndex     // the committer's
+	commits uint64        // the committer's: how many there were
+	disk    chan struct{} // has one element while a commit is on its way to the disk
+	syncing chan *group   // applied and not yet durable
 	finish  func(tx *Tx) (published func())
 
 	durable atomic.Uint64
@@ -130,7 +131,7 @@ func Open(config Config) (*Log, error) {
 	}
 	l := &Log{
 		config: config, store: config.Store, meta: config.Store.Meta(),
-		syncing: make(chan *group), finish: func(*Tx) func() { return func() {} }, pending: newGroup(), tail: make(chan struct{}), done: make(chan struct{}),
+		disk: make(chan struct{}, 1), syncing: make(chan *group), finish: func(*Tx) func() { return func() {} }, pending: newGroup(), tail: make(chan struct{}), done: make(chan struct{}),
 		crowd: newCrowd(config.MaxPending),
 	}
 	l.work.L = &l.mu
