@@ -2,6 +2,8 @@
 
 GO            ?= go
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+NATS_SERVER   := github.com/nats-io/nats-server/v2@v2.15.2
+BENCHSTAT     := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 FUZZTIME      ?= 30s
 IMAGE         ?= stayafrica-messaging
@@ -10,7 +12,7 @@ BUILDER_IMAGE ?= docker.io/library/golang:1.26
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: build run test race lint fmt fuzz bench bench-load bench-queues torture docker clean help test-deps
+.PHONY: build run test race lint fmt fuzz bench bench-quick bench-peers bench-compare bench-go bench-build bench-deps profile torture docker clean help test-deps
 
 build: ## build bin/messaging
 	$(GO) build -trimpath -ldflags '-X main.release=$(VERSION)' -o bin/messaging ./cmd/messaging
@@ -47,14 +49,31 @@ fuzz: ## fuzz each decoder for FUZZTIME (30s)
 		$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$dir || exit 1; \
 	done
 
-bench: ## run the Go benchmarks
+bench: bench-build ## measure everything beside yardsticks: tables, an HTML report and raw results in bench/results (20 minutes)
+	$(GO) run ./bench/suite
+
+bench-quick: bench-build ## the same in two minutes
+	$(GO) run ./bench/suite -quick
+
+bench-peers: bench-build bench-deps ## measure the service beside Redis, NATS, beanstalkd, PostgreSQL and RabbitMQ (20 minutes)
+	$(GO) run ./bench/suite -peers
+
+bench-compare: bench-build ## compare with another revision: BASE=<rev>; fails when this one is slower in every round
+	BASE="$(BASE)" BENCHSTAT="$(GO) run $(BENCHSTAT)" sh bench/compare.sh
+
+bench-go: ## run the Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-bench-load: build ## compare sends over HTTP with an empty handler, in turn (needs wrk)
-	sh bench/load.sh
+bench-build: build
+	@sh testdata/wrk.sh
+	$(GO) build -o bin/empty ./bench/empty
 
-bench-queues: build ## measure leases, batches, broadcasts, takes and long polls over HTTP
-	$(GO) run ./bench/queues
+profile: ## profile the service under a load: where its time goes, as a pprof file and a list (docs/performance.md)
+	GO="$(GO)" sh bench/profile.sh
+
+bench-deps: ## bring the servers that the service is compared with: bin/nats-server, Debian's packages of the others
+	GOBIN=$(CURDIR)/bin $(GO) install $(NATS_SERVER)
+	@sh testdata/peers.sh
 
 torture: test-deps ## run one rig for long: RIG=<name> ROUNDS=<n> SEED=<s> (docs/reliability.md)
 	@files=$$(grep -rliE '^func TestRig$(RIG)\(' --include='*_test.go' .); \

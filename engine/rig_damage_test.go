@@ -220,6 +220,7 @@ func TestRigDamage(t *testing.T) {
 		s.enumerate(every)
 		total += len(s.list)
 	}
+	t.Logf("%d damages in all", total)
 	torture.Run(t, total, func(r *torture.Round) {
 		n := r.Number
 		if torture.Long() {

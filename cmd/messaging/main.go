@@ -128,7 +128,10 @@ func (f settingFlags) given() map[string]string {
 }
 
 func main() {
-	os.Exit(run(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr, term.IsTerminal(int(os.Stdout.Fd()))}))
+	stop := profiled()
+	status := run(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr, term.IsTerminal(int(os.Stdout.Fd()))})
+	stop()
+	os.Exit(status)
 }
 
 // run is the whole program but for the process around it; it gives the exit

@@ -1,0 +1,31 @@
+//go:build profile
+
+package main
+
+import (
+	"log"
+	"os"
+	"runtime/pprof"
+)
+
+// profiled writes a profile of the processor's time, from now until stop, into
+// the file that MESSAGING_CPU_PROFILE names. See docs/performance.md.
+func profiled() (stop func()) {
+	path := os.Getenv("MESSAGING_CPU_PROFILE")
+	if path == "" {
+		return func() {}
+	}
+	f, err := os.Create(path)
+	if err == nil {
+		err = pprof.StartCPUProfile(f)
+	}
+	if err != nil {
+		log.Fatalln("MESSAGING_CPU_PROFILE:", err)
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		if err := f.Close(); err != nil {
+			log.Println("MESSAGING_CPU_PROFILE:", err)
+		}
+	}
+}
