@@ -63,7 +63,7 @@ func main() {
 		os.Exit(2)
 	}
 	c.mode = modeName(*quick, *withPeers, c.base != "")
-	// The processes that were started end with this one (they share its group), and
+	// An interruption ends the services that run; what was measured is written and
 	// the directories are removed on the way out.
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)

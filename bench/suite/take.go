@@ -30,12 +30,17 @@ func takes(s *suite) error {
 	})
 }
 
-// takeAll gives each of the users ten or twenty messages, n in all, and measures
-// how fast they are taken. Each worker has users of its own, so that each call
-// finds ten.
+// takeAll measures how fast n messages are taken, ten a call.
 func (v *service) takeAll(workers, n int) (measure.Sample, error) {
+	return v.tens(workers, n, 0, func(user int) error { return v.client.take(user, 10) })
+}
+
+// tens sends ten messages or a multiple of it to each of the users from first on,
+// n in all, and measures how fast do gets ten of a user. Each worker has users of
+// its own, so that each call finds ten.
+func (v *service) tens(workers, n, first int, do func(user int) error) (measure.Sample, error) {
 	users := min(traffic.Users, n/10)
-	if err := v.client.fill(n, func(b []byte, i int) []byte { return traffic.AppendMessage(b, i%users) }); err != nil {
+	if err := v.client.fill(n, func(b []byte, i int) []byte { return traffic.AppendMessage(b, first+i%users) }); err != nil {
 		return measure.Sample{}, err
 	}
 	time.Sleep(v.settle)
@@ -45,7 +50,7 @@ func (v *service) takeAll(workers, n int) (measure.Sample, error) {
 		if i >= calls {
 			return 0, measure.ErrDone
 		}
-		return 10, v.client.take(i%users, 10)
+		return 10, do(first + i%users)
 	})
 }
 
@@ -78,19 +83,7 @@ func (v *service) sendsBy(workers int, d time.Duration) (measure.Sample, error) 
 const leased = 1_000_000
 
 func (v *service) leaseAll(workers, n int) (measure.Sample, error) {
-	users := min(traffic.Users, n/10)
-	if err := v.client.fill(n, func(b []byte, i int) []byte { return traffic.AppendMessage(b, leased+i%users) }); err != nil {
-		return measure.Sample{}, err
-	}
-	time.Sleep(v.settle)
-	calls := n / 10
-	return measure.Load(workers, time.Hour, func(worker, call int) (int, error) {
-		i := worker + call*workers
-		if i >= calls {
-			return 0, measure.ErrDone
-		}
-		return 10, v.client.leaseTen(leased + i%users)
-	})
+	return v.tens(workers, n, leased, v.client.leaseTen)
 }
 
 // leaseTen takes ten under a lease and acknowledges them.
