@@ -150,7 +150,7 @@ func (e *Engine) evictLocked(tx *wal.Tx, q *queue) {
 			case a.shelf == storage.Delayed:
 				q.state.Delayed.Heads[p] = max(q.state.Delayed.Heads[p], a.sequence+1)
 			case a.sequence >= q.cursor[p]:
-				q.cursor[p] = a.sequence + 1
+				q.passLocked(p, a.sequence)
 			}
 		}
 		if p == messaging.High {

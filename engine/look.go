@@ -31,7 +31,9 @@ type reading struct {
 	cursor   [messaging.Priorities]uint64
 	returned [messaging.Priorities]sequences
 	any      [messaging.Priorities]bool
-	turns    [messaging.Priorities]int
+	// foresight is what it knows without reading, and learns for the next one.
+	foresight [messaging.Priorities]foresight
+	turns     [messaging.Priorities]int
 	// missed is what came back behind the cursor meanwhile.
 	missed []missed
 }
@@ -75,7 +77,7 @@ func (e *Engine) look(q *queue, limit, room int, take bool) (found []handed, see
 	q.reading.Lock()
 	defer q.reading.Unlock()
 	for {
-		r := q.beginRead(e.log)
+		r := q.beginRead(e.log, limit)
 		r.room = room
 		e.looks <- struct{}{} // what is read at a time is bounded
 		page, err := e.readPage(q, r, limit)
@@ -89,13 +91,14 @@ func (e *Engine) look(q *queue, limit, room int, take bool) (found []handed, see
 
 // beginRead notes where to begin. The durable end is read behind the news: what
 // is published later is news that the reader has not seen.
-func (q *queue) beginRead(log *wal.Log) *reading {
+func (q *queue) beginRead(log *wal.Log, limit int) *reading {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	r := &reading{epoch: q.epoch, news: q.news, end: log.Durable() + 1, cursor: q.cursor, turns: q.turns}
 	for p := range r.any {
 		r.any[p] = q.availableLocked(messaging.Priority(p)) > 0
 		r.returned[p] = slices.Clone(q.returned[p])
+		r.foresight[p] = q.foreseeLocked(messaging.Priority(p), limit, r.end)
 	}
 	q.reader = r
 	return r
@@ -134,14 +137,9 @@ func (e *Engine) fill(q *queue, pg *page, lists *[messaging.Priorities][]place, 
 	if !ok {
 		return nil
 	}
-	records, err := e.log.RecordReader()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, records.Close()) }()
 	for bytes := 0; ok && len(pg.places) < limit; p, ok = nextTurn(e.config.Weights, &turns, lists) {
 		at := lists[p][0]
-		m, err := messageAt(records.Record, q.user, at)
+		m, err := messageAt(e.log.Record, q.user, at)
 		if errors.Is(err, storage.ErrNotFound) {
 			// Retention took it, or is about to.
 			lists[p] = lists[p][1:]
@@ -187,8 +185,8 @@ func nextTurn(weights *Weights, turns *[messaging.Priorities]int, lists *[messag
 }
 
 // places lists entries of one priority that may be handed out: first what came
-// back before the cursor, then from the cursor on. It closes its iterator before
-// anyone reads a body.
+// back before the cursor, then from the cursor on: those that are known, and behind
+// them those on disk. It closes its iterator before anyone reads a body.
 func (e *Engine) places(q *queue, r *reading, p messaging.Priority, limit int, now int64, pg *page) (list []place, err error) {
 	passed := 0
 	consider := func(seq uint64, entry storage.Entry) bool {
@@ -220,7 +218,20 @@ func (e *Engine) places(q *queue, r *reading, p messaging.Priority, limit int, n
 			return list, nil
 		}
 	}
-	err = e.store.Entries(storage.Queued, q.user, p, r.cursor[p], r.end, consider)
+	f, wanted := &r.foresight[p], true
+	for _, w := range f.known {
+		if wanted = consider(w.sequence, w.entry); !wanted {
+			return list, nil
+		}
+	}
+	if f.from >= r.end {
+		return list, nil
+	}
+	f.upTo = r.end
+	err = e.store.Entries(storage.Queued, q.user, p, f.from, r.end, func(seq uint64, entry storage.Entry) bool {
+		wanted = wanted && consider(seq, entry)
+		return f.note(waiting{seq, entry}, wanted, limit)
+	})
 	return list, err
 }
 
@@ -247,6 +258,9 @@ func (e *Engine) endRead(q *queue, r *reading, pg *page, ok, take bool) (found [
 	defer q.mu.Unlock()
 	void := r.epoch != q.epoch
 	if ok && !void {
+		for p := messaging.High; p <= messaging.Low; p++ {
+			q.learnLocked(p, r)
+		}
 		found = q.grantLocked(pg, take)
 		if take {
 			q.turns = pg.turns
@@ -264,6 +278,7 @@ func (e *Engine) endRead(q *queue, r *reading, pg *page, ok, take bool) (found [
 		q.foldLocked(p)
 	}
 	q.sweepLocked()
+	q.weighAheadLocked()
 	// What was on the page went while it was read: there may be more behind it,
 	// and nothing else would wake a waiter for that.
 	gone := len(pg.places) > 0 || (take && len(pg.expired)+len(pg.spent) > 0)

@@ -113,7 +113,7 @@ func TestLookWhosePageExpiredMeanwhileLooksFurther(t *testing.T) {
 			w.Fatal(err)
 		}
 		defer w.queues.unpin(q)
-		r := q.beginRead(w.log)
+		r := q.beginRead(w.log, 10)
 		pg, err := w.readPage(q, r, 1)
 		if err != nil {
 			w.Fatal(err)
@@ -173,7 +173,7 @@ func TestWhatCameBackAfterAClearStandsWhileAReaderLooks(t *testing.T) {
 			w.Fatal(err)
 		}
 		defer w.queues.unpin(q)
-		r := q.beginRead(w.log)
+		r := q.beginRead(w.log, 10)
 		if _, err := w.Clear("u"); err != nil {
 			w.Fatal(err)
 		}

@@ -23,6 +23,7 @@ import (
 //     page that is older than the removal. Readers pass over all of them. What
 //     is sent needs no place in it: its sequence is above the durable one.
 //  5. What is written to disk as a head is below every entry.
+//  6. ahead[p] is as [ahead] says.
 type queue struct {
 	user messaging.UserID
 	home *shard // the registry's that it is in
@@ -51,6 +52,11 @@ type queue struct {
 	// epoch counts how often the queue was cleared: what a reader read before
 	// is void.
 	epoch uint64
+	// ahead is what is known without reading the disk, aheadCounted what of it the
+	// registry has counted, and newest the last that arrived.
+	ahead        [messaging.Priorities]ahead
+	aheadCounted int
+	newest       [messaging.Priorities]uint64
 	// reader is there while someone looks.
 	reader *reading
 	// turns is whose turn it is, where priorities are served by weight.
@@ -137,12 +143,16 @@ func (q *queue) arriveLocked(a arrival, commit uint64, fresh bool) {
 	if tally.Counts[p] == 0 {
 		tally.Heads[p] = a.sequence
 		if a.shelf == storage.Queued {
-			q.cursor[p] = a.sequence
+			q.cursor[p], q.ahead[p] = a.sequence, ahead{end: everything}
 		}
 	}
 	tally.Counts[p]++
 	tally.Heads[p] = min(tally.Heads[p], a.sequence)
 	q.arrivals = append(q.arrivals, a)
+	if fresh && a.shelf == storage.Queued {
+		q.newest[p] = a.sequence
+		q.addAheadLocked(p, a.sequence, a.entry)
+	}
 	if fresh {
 		return
 	}
@@ -168,7 +178,13 @@ func (q *queue) handOutLocked(seq uint64, o *outstanding) {
 	q.out[seq] = o
 	q.outBy[p].add(seq)
 	q.returned[p].remove(seq)
+	q.passLocked(p, seq)
+}
+
+// passLocked moves the cursor behind an entry.
+func (q *queue) passLocked(p messaging.Priority, seq uint64) {
 	q.cursor[p] = max(q.cursor[p], seq+1)
+	q.ahead[p].passTo(q.cursor[p])
 }
 
 // giveBackLocked makes an entry available again that someone had.
@@ -176,14 +192,22 @@ func (q *queue) giveBackLocked(seq uint64) {
 	o := q.out[seq]
 	delete(q.out, seq)
 	q.outBy[o.priority].remove(seq)
-	q.offerLocked(o.priority, seq)
+	q.offerLocked(o.priority, seq, o.entry)
+	q.newsLocked()
 }
 
-// offerLocked makes an entry available that stands before the cursor.
-func (q *queue) offerLocked(p messaging.Priority, seq uint64) {
-	q.returned[p].add(seq)
-	q.foldLocked(p)
-	q.newsLocked()
+// offerLocked makes an entry available that is on disk and was not. A look that is
+// under way may have passed its place.
+func (q *queue) offerLocked(p messaging.Priority, seq uint64, entry storage.Entry) {
+	if seq < q.cursor[p] {
+		q.returned[p].add(seq)
+		q.foldLocked(p)
+		return
+	}
+	q.addAheadLocked(p, seq, entry)
+	if q.reader != nil {
+		q.reader.missed = append(q.reader.missed, missed{p, seq})
+	}
 }
 
 // maxReturned bounds the entries before the cursor that are remembered one by
@@ -195,7 +219,7 @@ const maxReturned = 4096
 func (q *queue) foldLocked(p messaging.Priority) {
 	if len(q.returned[p]) > maxReturned && q.reader == nil {
 		q.cursor[p] = q.returned[p].orMin(q.cursor[p])
-		q.returned[p] = nil
+		q.returned[p], q.ahead[p] = nil, ahead{}
 	}
 }
 
@@ -209,6 +233,7 @@ func (q *queue) forgetLocked(p messaging.Priority, seq uint64) (ended *lease) {
 	}
 	q.returned[p].remove(seq)
 	q.entering[p].remove(seq)
+	q.ahead[p].remove(seq)
 	return ended
 }
 
@@ -271,7 +296,8 @@ func (q *queue) published(commit uint64, arrived bool) {
 			continue
 		}
 		if r.shelf == storage.Queued {
-			q.enteredLocked(r.priority, seq)
+			q.entering[r.priority].remove(seq)
+			q.offerLocked(r.priority, seq, r.entry)
 			delete(q.recent, seq)
 			continue
 		}
@@ -295,18 +321,6 @@ func (q *queue) sweepLocked() {
 	}
 	if q.cleared.durable {
 		q.cleared = clearing{}
-	}
-}
-
-// enteredLocked makes an entry available that came back and is durable now.
-func (q *queue) enteredLocked(p messaging.Priority, seq uint64) {
-	q.entering[p].remove(seq)
-	switch {
-	case seq < q.cursor[p]:
-		q.returned[p].add(seq)
-		q.foldLocked(p)
-	case q.reader != nil:
-		q.reader.missed = append(q.reader.missed, missed{p, seq})
 	}
 }
 

@@ -168,7 +168,7 @@ func TestReaderThatBeganBesideAPublishedMessageDoesNotSleepBesideIt(t *testing.T
 			w.Fatal(err)
 		}
 		defer w.queues.unpin(q)
-		before := q.beginRead(w.log)
+		before := q.beginRead(w.log, 10)
 		w.send("x", "")
 		pg, err := w.readPage(q, before, 10)
 		found, _ := w.endRead(q, before, pg, err == nil, true)

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/storage"
@@ -17,9 +18,12 @@ type registry struct {
 	store  *storage.Store
 	seed   maphash.Seed
 	shards [64]shard
+	// ahead counts what the queues know ahead.
+	ahead atomic.Int64
 }
 
 type shard struct {
+	ahead  *atomic.Int64 // the registry's
 	mu     sync.Mutex
 	queues map[messaging.UserID]*queue
 	// idle is the list of queues that nobody pins: idle.next was used longest
@@ -33,6 +37,7 @@ func newRegistry(store *storage.Store, cached int) *registry {
 	r := &registry{store: store, seed: maphash.MakeSeed()}
 	for i := range r.shards {
 		s := &r.shards[i]
+		s.ahead = &r.ahead
 		s.queues = make(map[messaging.UserID]*queue)
 		s.idle.prev, s.idle.next = &s.idle, &s.idle
 		s.idleMax = max(1, cached/len(r.shards))
@@ -147,7 +152,7 @@ func (s *shard) unpin(q *queue) {
 		return
 	}
 	if q.passing {
-		delete(s.queues, q.user)
+		s.forgetLocked(q)
 		return
 	}
 	q.prev, q.next = s.idle.prev, &s.idle
@@ -156,8 +161,14 @@ func (s *shard) unpin(q *queue) {
 	if s.idleCount > s.idleMax {
 		oldest := s.idle.next
 		s.unlinkLocked(oldest)
-		delete(s.queues, oldest.user)
+		s.forgetLocked(oldest)
 	}
+}
+
+// forgetLocked lets a queue go that nobody pins, so that nobody else has it.
+func (s *shard) forgetLocked(q *queue) {
+	delete(s.queues, q.user)
+	s.ahead.Add(-int64(q.aheadCounted))
 }
 
 func (s *shard) unlinkLocked(q *queue) {

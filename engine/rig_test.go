@@ -60,6 +60,9 @@ func (r *rig) close() {
 	r.tb.Helper()
 	_ = r.log.Close()
 	r.checkCounts()
+	if wrong := r.engine.Unreachable(); wrong != "" {
+		r.tb.Error(wrong)
+	}
 	if err := r.store.Close(); err != nil {
 		r.tb.Errorf("close the store: %v", err)
 	}

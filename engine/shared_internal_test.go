@@ -117,7 +117,7 @@ func (s *sharing) beginLook(q *queue) func() {
 	if s.chance.IntN(3) > 0 || !q.reading.TryLock() {
 		return nil
 	}
-	r := q.beginRead(s.log)
+	r := q.beginRead(s.log, 10)
 	read := func() *page {
 		pg, err := s.readPage(q, r, 3)
 		if err != nil {

@@ -198,6 +198,7 @@ func (c *clearChange) Stage(tx *wal.Tx) {
 	}
 	q.state = storage.User{}
 	q.out, q.recent, q.arrivals = nil, nil, nil
+	q.ahead = [messaging.Priorities]ahead{}
 	q.outBy, q.returned, q.entering = [messaging.Priorities]sequences{}, [messaging.Priorities]sequences{}, [messaging.Priorities]sequences{}
 	q.epoch++
 	q.cleared = clearing{commit: tx.Commit, upTo: tx.Last}
