@@ -59,48 +59,6 @@ func (s *Store) Record(seq uint64) (record []byte, err error) {
 	return record, err
 }
 
-// RecordReader reads several records, best in their order: it keeps its place in
-// the store between them. It holds an iterator open, so it must not outlive a
-// page. It is not safe for concurrent use.
-type RecordReader struct {
-	store *Store
-	iter  *pebble.Iterator
-}
-
-// RecordReader begins to read records.
-func (s *Store) RecordReader() (*RecordReader, error) {
-	iter, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{tableLog}, UpperBound: []byte{tableLog + 1}})
-	if err != nil {
-		return nil, s.readError(err)
-	}
-	return &RecordReader{s, iter}, nil
-}
-
-// Record gives a copy of a record, or [ErrNotFound].
-func (r *RecordReader) Record(seq uint64) ([]byte, error) {
-	var key [9]byte
-	k := appendNumberKey(key[:0], tableLog, seq)
-	if !r.iter.SeekGE(k) || !bytes.Equal(r.iter.Key(), k) {
-		if err := r.iter.Error(); err != nil {
-			return nil, r.store.readError(err)
-		}
-		return nil, ErrNotFound
-	}
-	value, err := r.iter.ValueAndErr()
-	if err != nil {
-		return nil, r.store.readError(err)
-	}
-	return slices.Clone(value), nil
-}
-
-// Close ends the reading.
-func (r *RecordReader) Close() error {
-	if err := r.iter.Close(); err != nil {
-		return r.store.readError(err)
-	}
-	return nil
-}
-
 // User gives what a user's queue amounts to; a user without one has zeros.
 func (s *Store) User(user messaging.UserID) (u User, err error) {
 	err = s.get(userKey(user), func(v []byte) error {

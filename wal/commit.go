@@ -105,7 +105,11 @@ func (l *Log) append(batch *storage.Batch, records []Record) (s span) {
 	for i := range records {
 		record := &records[i]
 		l.meta.Last++
-		batch.PutRecord(l.meta.Last, record.size(), record.encode)
+		seq := l.meta.Last
+		batch.PutRecord(seq, record.size(), func(dst []byte) {
+			record.encode(dst)
+			l.cache.put(seq, dst)
+		})
 		if ms := record.Message.CreatedAt.UnixMilli(); l.clock.due(ms, l.meta.Last) {
 			batch.PutTime(ms, l.meta.Last)
 		}

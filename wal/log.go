@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -52,6 +53,7 @@ func (tx *Tx) SetFloor(seq uint64) { tx.log.meta.Floor = max(tx.log.meta.Floor, 
 // more.
 func (tx *Tx) TrimRecord(seq uint64, record *Record) {
 	stub := record.stub()
+	tx.log.cache.drop(seq)
 	tx.PutRecord(seq, stub.size(), stub.encode)
 }
 
@@ -62,6 +64,8 @@ type Config struct {
 	// however quick the disk is; past it, and past what the disk makes durable
 	// within half a second, [Log.Commit] answers that the service is overloaded.
 	MaxPending int
+	// CacheBytes bounds the records that are kept in memory (default 1 MiB).
+	CacheBytes int
 	// Observe is told of every commit: how many changes it had, its bytes and
 	// how long it took to become durable. It must not block; nil is fine.
 	Observe func(changes, bytes int, took time.Duration)
@@ -105,6 +109,7 @@ type Log struct {
 	done    chan struct{} // closed when committer and publisher have ended
 
 	crowd *crowd // who waits in Commit
+	cache *cache
 }
 
 // group is the changes that become durable together.
@@ -133,6 +138,7 @@ func Open(config Config) (*Log, error) {
 		config: config, store: config.Store, meta: config.Store.Meta(),
 		disk: make(chan struct{}, 1), syncing: make(chan *group), finish: func(*Tx) func() { return func() {} }, pending: newGroup(), tail: make(chan struct{}), done: make(chan struct{}),
 		crowd: newCrowd(config.MaxPending),
+		cache: newCache(cmp.Or(config.CacheBytes, 1<<20)),
 	}
 	l.work.L = &l.mu
 	last, err := l.store.LastTime()

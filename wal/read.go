@@ -17,35 +17,42 @@ var errEnough = errors.New("page is full")
 // Record gives the record of a sequence, or [storage.ErrNotFound] when
 // retention has taken it.
 func (l *Log) Record(seq uint64) (Record, error) {
-	raw, err := l.store.Record(seq)
-	if err != nil {
-		return Record{}, err
+	if seq < l.Floor() {
+		return Record{}, storage.ErrNotFound
+	}
+	raw, ok := l.cache.get(seq)
+	if !ok {
+		var err error
+		if raw, err = l.readAround(seq); err != nil {
+			return Record{}, err
+		}
 	}
 	return present(seq, raw)
 }
 
-// RecordReader reads several records, best in the order of their sequences. Close
-// it after a page.
-type RecordReader struct{ reader *storage.RecordReader }
-
-// RecordReader begins to read records.
-func (l *Log) RecordReader() (RecordReader, error) {
-	reader, err := l.store.RecordReader()
-	return RecordReader{reader}, err
-}
-
-// Record gives the record of a sequence, or [storage.ErrNotFound] when retention
-// has taken it.
-func (r RecordReader) Record(seq uint64) (Record, error) {
-	raw, err := r.reader.Record(seq)
-	if err != nil {
-		return Record{}, err
+// readAround reads a record from the disk, and those near it too where it is not
+// the first of them that is wanted.
+func (l *Log) readAround(seq uint64) (record []byte, err error) {
+	again, since := l.cache.miss(seq)
+	if !again {
+		if record, err = l.store.Record(seq); err == nil {
+			l.cache.fill(seq, record, since)
+		}
+		return record, err
 	}
-	return present(seq, raw)
+	from := seq - seq%cacheChunk
+	err = l.store.Records(from, min(from+cacheChunk, l.Durable()+1), func(at uint64, raw []byte) (bool, error) {
+		l.cache.fill(at, raw, since)
+		if at == seq {
+			record = slices.Clone(raw)
+		}
+		return true, nil
+	})
+	if err == nil && record == nil {
+		err = storage.ErrNotFound
+	}
+	return record, err
 }
-
-// Close ends the reading.
-func (r RecordReader) Close() error { return r.reader.Close() }
 
 // present decodes a record; one that was trimmed is not there any more.
 func present(seq uint64, raw []byte) (Record, error) {

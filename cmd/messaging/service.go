@@ -135,7 +135,7 @@ func (m *Main) open(supervisor *supervisor) error {
 	}); err != nil {
 		return err
 	}
-	if m.log, err = wal.Open(wal.Config{Store: m.store, Observe: m.commits.observe, Early: m.Faults.Early}); err != nil {
+	if m.log, err = wal.Open(wal.Config{Store: m.store, CacheBytes: int(c.CacheBytes), Observe: m.commits.observe, Early: m.Faults.Early}); err != nil {
 		return err
 	}
 	if err = m.openDrain(); err != nil {

@@ -44,6 +44,7 @@ type Config struct {
 
 	DataDir     string
 	DiskMinFree int64
+	CacheBytes  int64
 
 	Tokens         []rest.Token
 	MetricsToken   string
@@ -210,6 +211,10 @@ var settings = []setting{
 	{
 		key: "disk_min_free", fallback: "256MiB", help: "free space below which sends are refused",
 		set: size(0, math.MaxInt64, func(c *Config) *int64 { return &c.DiskMinFree }),
+	},
+	{
+		key: "cache_bytes", fallback: "auto", help: "memory for messages that were sent or read last; auto: a 32nd of what there is, 32 MiB to 1 GiB",
+		set: orAuto(size(1<<20, 1<<40, func(c *Config) *int64 { return &c.CacheBytes }), func(c *Config) { c.CacheBytes = cacheFor(memory()) }),
 	},
 	{
 		key: "api_tokens", secret: true, help: "who may call: name:token, comma separated",
