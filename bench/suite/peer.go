@@ -40,30 +40,44 @@ func (s *suite) beside(p peers.Peer) (err error) {
 		return err
 	}
 	s.run.Machine.Versions[p.Name()] = version
-	return s.with("peers", func(v *service) error {
-		if _, err := wrk(v.URL, 256, s.scale.warm, nil); err != nil {
-			return err
-		}
-		return s.compare(v, p)
-	})
+	return s.with("peers", func(v *service) error { return s.compare(v, p) })
 }
 
-// compare runs what both can do, in turn.
+// comparison is one thing that both can do.
+type comparison func(v *service, p peers.Peer, them peers.Clients, clients int) error
+
+// compare runs what both can do, in turn: first with nothing in the queues but what
+// is taken, then with all that the sends leave there.
 func (s *suite) compare(v *service, p peers.Peer) error {
+	// A log writes over its old files once it has some, and that is its usual state.
+	others := func(b []byte, i int) []byte { return traffic.AppendMessage(b, 2*leased+i%traffic.Users) }
+	if err := v.client.fill(400_000, others); err != nil {
+		return err
+	}
+	if err := s.compareAll(v, p, s.peerTakes); err != nil {
+		return err
+	}
+	if _, err := wrk(v.URL, 256, s.scale.warm, nil); err != nil {
+		return err
+	}
+	return s.compareAll(v, p, s.peerSends, s.peerBatches, s.peerLongTakes, s.peerMixed)
+}
+
+func (s *suite) compareAll(v *service, p peers.Peer, all ...comparison) error {
 	for _, clients := range []int{64, 256} {
-		if err := s.compareAt(v, p, clients); err != nil {
+		if err := s.compareAt(v, p, clients, all); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *suite) compareAt(v *service, p peers.Peer, clients int) error {
+func (s *suite) compareAt(v *service, p peers.Peer, clients int, all []comparison) error {
 	them, err := p.Open(clients)
 	if err != nil {
 		return err
 	}
-	for _, one := range []func(*service, peers.Peer, peers.Clients, int) error{s.peerSends, s.peerBatches, s.peerTakes, s.peerMixed} {
+	for _, one := range all {
 		if err == nil {
 			err = one(v, p, them, clients)
 		}
@@ -172,11 +186,23 @@ func (s *suite) peerBatches(v *service, p peers.Peer, them peers.Clients, client
 
 // peerTakes compares taking ten of a user and deleting them, until all is gone.
 func (s *suite) peerTakes(v *service, p peers.Peer, them peers.Clients, clients int) error {
-	other := p.Name()
-	n := min(s.scale.taken, 100_000)
+	return s.takesBeside(v, p, them, clients, "take 10 and delete, ", takeGoals.of(p.Name(), p.Name()))
+}
+
+// peerLongTakes compares the same where the sends have left much: what is taken is
+// what was sent first.
+func (s *suite) peerLongTakes(v *service, p peers.Peer, them peers.Clients, clients int) error {
+	if clients != 64 {
+		return nil
+	}
+	return s.takesBeside(v, p, them, clients, "take 10 of long queues and delete, ", nil)
+}
+
+func (s *suite) takesBeside(v *service, p peers.Peer, them peers.Clients, clients int, what string, goals []measure.Goal) error {
+	other, n := p.Name(), min(s.scale.taken, 100_000)
 	r := measure.Result{
-		Workload: other, Case: "take 10 and delete, " + plural(clients, "client"), Size: float64(clients), SizeName: "clients", Unit: perSecond,
-		Goals: takeGoals.of(other, other),
+		Workload: other, Case: what + plural(clients, "client"), Size: float64(clients), SizeName: "clients", Unit: perSecond,
+		Goals: goals,
 	}
 	return s.inTurn(r,
 		measure.Measured{Name: ours, Detail: "GET …/queue/:user_id?max_count=10, fasthttp", Round: func() (measure.Sample, error) { return v.takeAll(clients, n) }},

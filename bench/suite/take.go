@@ -26,8 +26,22 @@ func takes(s *suite) error {
 				return err
 			}
 		}
-		return nil
+		return deepTakes(s, v)
 	})
+}
+
+// deepTakes takes from queues that hold a hundred messages before and after, sent
+// over a long time, so that what a call reads lies all over the log.
+func deepTakes(s *suite, v *service) error {
+	for range 10 {
+		if err := v.client.fill(10*traffic.Users, func(b []byte, i int) []byte { return traffic.AppendMessage(b, i%traffic.Users) }); err != nil {
+			return err
+		}
+	}
+	r := measure.Result{Workload: "take", Case: "10 a call, 64 connections, queues of 100", Unit: perSecond}
+	return s.inTurn(r, measure.Measured{Name: ours, Detail: "GET …/queue/:user_id?max_count=10, fasthttp", Round: func() (measure.Sample, error) {
+		return v.takeAll(64, min(s.scale.taken, 10*traffic.Users))
+	}})
 }
 
 // takeAll measures how fast n messages are taken, ten a call.
