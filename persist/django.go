@@ -35,6 +35,9 @@ type DjangoConfig struct {
 	URL string
 	// Header is sent with every request, above the service's own.
 	Header http.Header
+	// SigningKeys are what requests are signed with, one signature each (see
+	// [SignatureHeader]); none where there are none.
+	SigningKeys []string
 	// Timeout bounds one request (default 10 s).
 	Timeout time.Duration
 	// Connections is how many requests run at once (default 4).
@@ -93,6 +96,9 @@ func (d *Django) Deliver(ctx context.Context, batch []messaging.Message) Answer 
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("X-Erlang-Service", "messaging")
 	request.Header.Set("Idempotency-Key", batchKey(batch))
+	if len(d.config.SigningKeys) > 0 {
+		request.Header.Set(SignatureHeader, sign(d.config.SigningKeys, time.Now(), request.URL.EscapedPath(), body))
+	}
 	response, err := d.client.Do(request)
 	if err != nil {
 		return unanswered(err)

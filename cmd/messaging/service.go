@@ -223,7 +223,7 @@ func (m *Main) openDrain() (err error) {
 		header.Set("Authorization", c.DjangoScheme+" "+c.DjangoToken)
 	}
 	m.django = persist.NewDjango(persist.DjangoConfig{
-		URL: c.DjangoURL + c.DjangoPath, Header: header, Timeout: c.PersistTimeout, Connections: c.Concurrency,
+		URL: c.DjangoURL + c.DjangoPath, Header: header, SigningKeys: c.SigningKeys, Timeout: c.PersistTimeout, Connections: c.Concurrency,
 		Duplicate: c.DuplicatePattern, Permanent: c.PermanentPattern, Trust2xx: c.Trust2xx,
 	})
 	m.drain, err = persist.New(persist.Config{

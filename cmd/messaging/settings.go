@@ -33,6 +33,7 @@ type Config struct {
 	DjangoToken      string
 	DjangoScheme     string
 	DjangoSecret     string
+	SigningKeys      []string
 	DjangoHeaders    http.Header
 	DuplicatePattern *regexp.Regexp
 	PermanentPattern *regexp.Regexp
@@ -159,6 +160,10 @@ var settings = []setting{
 	{
 		key: "django_shared_secret", secret: true, also: "ERLANG_SHARED_SECRET", help: "sent as X-Erlang-Secret",
 		set: headerText(func(c *Config) *string { return &c.DjangoSecret }),
+	},
+	{
+		key: "signing_keys", secret: true, help: "one key, or two while they are exchanged, comma separated, that requests to the backend are signed with",
+		set: signingKeys,
 	},
 	{
 		key: "django_headers", secret: true, help: "more headers for the backend: Name: value; Name: value",

@@ -279,6 +279,25 @@ func tokens(c *Config, s string) error {
 	return nil
 }
 
+// leastKey is the shortest key that is taken: 128 bits, if each of its characters
+// were a random byte.
+const leastKey = 16
+
+func signingKeys(c *Config, s string) error {
+	c.SigningKeys = nil
+	for part := range strings.SplitSeq(s, ",") {
+		key := strings.TrimSpace(part)
+		switch {
+		case key == "":
+		case len(key) < leastKey || hasControl(key) || len(c.SigningKeys) == 2:
+			return fmt.Errorf("must be one key or two, comma separated, each of at least %d characters (make one with: openssl rand -hex 32)", leastKey)
+		default:
+			c.SigningKeys = append(c.SigningKeys, key)
+		}
+	}
+	return nil
+}
+
 func hosts(c *Config, s string) error {
 	c.AllowedHosts = nil
 	for part := range strings.SplitSeq(s, ",") {

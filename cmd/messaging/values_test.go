@@ -30,3 +30,20 @@ func TestValuesThatHeadersTakeAreTaken(t *testing.T) {
 		}
 	}
 }
+
+func TestSigningKeysAreOneOrTwoAndLong(t *testing.T) {
+	const first, second = "0123456789abcdef", "fedcba9876543210"
+	for text, want := range map[string][]string{
+		"": nil, first: {first}, first + ", " + second: {first, second},
+	} {
+		var c Config
+		if err := signingKeys(&c, text); err != nil || !slices.Equal(c.SigningKeys, want) {
+			t.Errorf("%q gives %q (%v), want %q", text, c.SigningKeys, err, want)
+		}
+	}
+	for _, text := range []string{"short", first + "," + second + "," + first, "0123456789abcd\x00ef"} {
+		if err := signingKeys(new(Config), text); err == nil {
+			t.Errorf("%q is taken", text)
+		}
+	}
+}
