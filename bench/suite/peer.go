@@ -215,7 +215,7 @@ func (s *suite) takesBeside(v *service, p peers.Peer, them peers.Clients, client
 func (s *suite) takeFrom(them peers.Clients, clients, n int) (measure.Sample, error) {
 	const size = 100
 	users := min(traffic.Users, n/10)
-	patience := 5 * s.scale.each
+	patience := 2 * s.scale.each
 	var filled atomic.Int64
 	_, err := measure.Load(8, patience, func(worker, call int) (int, error) {
 		from := (worker + call*8) * size
