@@ -137,6 +137,8 @@ func (e *Engine) fill(q *queue, pg *page, lists *[messaging.Priorities][]place, 
 	if !ok {
 		return nil
 	}
+	n := min(limit, len(lists[messaging.High])+len(lists[messaging.Normal])+len(lists[messaging.Low]))
+	pg.places, pg.messages = make([]place, 0, n), make([]messaging.Message, 0, n)
 	for bytes := 0; ok && len(pg.places) < limit; p, ok = nextTurn(e.config.Weights, &turns, lists) {
 		at := lists[p][0]
 		m, err := messageAt(e.log.Record, q.user, at)
@@ -288,6 +290,7 @@ func (e *Engine) endRead(q *queue, r *reading, pg *page, ok, take bool) (found [
 // grantLocked gives the messages of a page that nobody has taken or removed
 // meanwhile.
 func (q *queue) grantLocked(pg *page, take bool) (found []handed) {
+	found = make([]handed, 0, len(pg.places))
 	for i, at := range pg.places {
 		if q.hiddenLocked(at.sequence) {
 			continue
