@@ -139,9 +139,11 @@ func (e *Engine) fill(q *queue, pg *page, lists *[messaging.Priorities][]place, 
 	}
 	n := min(limit, len(lists[messaging.High])+len(lists[messaging.Normal])+len(lists[messaging.Low]))
 	pg.places, pg.messages = make([]place, 0, n), make([]messaging.Message, 0, n)
+	records := e.log.RecordReader()
+	defer func() { err = errors.Join(err, records.Close()) }()
 	for bytes := 0; ok && len(pg.places) < limit; p, ok = nextTurn(e.config.Weights, &turns, lists) {
 		at := lists[p][0]
-		m, err := messageAt(e.log.Record, q.user, at)
+		m, err := messageAt(records.Record, q.user, at)
 		if errors.Is(err, storage.ErrNotFound) {
 			// Retention took it, or is about to.
 			lists[p] = lists[p][1:]

@@ -59,6 +59,58 @@ func (s *Store) Record(seq uint64) (record []byte, err error) {
 	return record, err
 }
 
+// RecordReader reads several records, best in their order: it keeps its place in
+// the store between them. It holds an iterator open, so it must not outlive a
+// page. It is not safe for concurrent use.
+type RecordReader struct {
+	store *Store
+	iter  *pebble.Iterator
+}
+
+// RecordReader begins to read records.
+func (s *Store) RecordReader() (*RecordReader, error) {
+	iter, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{tableLog}, UpperBound: []byte{tableLog + 1}})
+	if err != nil {
+		return nil, s.readError(err)
+	}
+	return &RecordReader{s, iter}, nil
+}
+
+// Records calls each for the records from sequence from up to, not including, to,
+// in order. The bytes are valid during the call.
+func (r *RecordReader) Records(from, to uint64, each func(seq uint64, record []byte)) error {
+	var key [9]byte
+	for ok := r.iter.SeekGE(appendNumberKey(key[:0], tableLog, from)); ok; ok = r.iter.Next() {
+		seq, err := parseNumberKey(r.iter.Key())
+		if err != nil {
+			return damagedKey("l", err)
+		}
+		if seq >= to {
+			return nil
+		}
+		value, err := r.iter.ValueAndErr()
+		if err != nil {
+			return r.store.readError(err)
+		}
+		each(seq, value)
+		if seq+1 >= to {
+			return nil
+		}
+	}
+	if err := r.iter.Error(); err != nil {
+		return r.store.readError(err)
+	}
+	return nil
+}
+
+// Close ends the reading.
+func (r *RecordReader) Close() error {
+	if err := r.iter.Close(); err != nil {
+		return r.store.readError(err)
+	}
+	return nil
+}
+
 // User gives what a user's queue amounts to; a user without one has zeros.
 func (s *Store) User(user messaging.UserID) (u User, err error) {
 	err = s.get(userKey(user), func(v []byte) error {

@@ -17,41 +17,82 @@ var errEnough = errors.New("page is full")
 // Record gives the record of a sequence, or [storage.ErrNotFound] when
 // retention has taken it.
 func (l *Log) Record(seq uint64) (Record, error) {
-	if seq < l.Floor() {
-		return Record{}, storage.ErrNotFound
+	raw, ok, err := l.cached(seq)
+	if !ok && err == nil {
+		raw, err = l.store.Record(seq)
 	}
-	raw, ok := l.cache.get(seq)
-	if !ok {
-		var err error
-		if raw, err = l.readAround(seq); err != nil {
-			return Record{}, err
-		}
+	if err != nil {
+		return Record{}, err
 	}
 	return present(seq, raw)
 }
 
-// readAround reads a record from the disk, and those near it too where it is not
-// the first of them that is wanted.
-func (l *Log) readAround(seq uint64) (record []byte, err error) {
-	again, since := l.cache.miss(seq)
-	if !again {
-		if record, err = l.store.Record(seq); err == nil {
-			l.cache.fill(seq, record, since)
-		}
-		return record, err
+// cached gives a record that is in memory.
+func (l *Log) cached(seq uint64) (raw []byte, ok bool, err error) {
+	if seq < l.Floor() {
+		return nil, false, storage.ErrNotFound
 	}
-	from := seq - seq%cacheChunk
-	err = l.store.Records(from, min(from+cacheChunk, l.Durable()+1), func(at uint64, raw []byte) (bool, error) {
-		l.cache.fill(at, raw, since)
+	raw, ok = l.cache.get(seq)
+	return raw, ok, nil
+}
+
+// RecordReader reads several records, best in the order of their sequences: from
+// memory those that are there, and what is near those that are not. Close it after
+// a page. It is not safe for concurrent use.
+type RecordReader struct {
+	log  *Log
+	disk *storage.RecordReader // opened for the first that is not in memory
+}
+
+// RecordReader begins to read records.
+func (l *Log) RecordReader() *RecordReader { return &RecordReader{log: l} }
+
+// Record gives the record of a sequence, or [storage.ErrNotFound] when retention
+// has taken it.
+func (r *RecordReader) Record(seq uint64) (Record, error) {
+	raw, ok, err := r.log.cached(seq)
+	if !ok && err == nil {
+		raw, err = r.read(seq)
+	}
+	if err != nil {
+		return Record{}, err
+	}
+	return present(seq, raw)
+}
+
+// read reads a record from the disk, and those near it too where it is not the
+// first of them that is wanted.
+func (r *RecordReader) read(seq uint64) (record []byte, err error) {
+	if r.disk == nil {
+		if r.disk, err = r.log.store.RecordReader(); err != nil {
+			return nil, err
+		}
+	}
+	cache := r.log.cache
+	again, since := cache.miss(seq)
+	from, to := seq, seq+1
+	if again {
+		from = seq - seq%cacheChunk
+		to = min(from+cacheChunk, r.log.Durable()+1)
+	}
+	err = r.disk.Records(from, to, func(at uint64, raw []byte) {
+		cache.fill(at, raw, since)
 		if at == seq {
 			record = slices.Clone(raw)
 		}
-		return true, nil
 	})
 	if err == nil && record == nil {
 		err = storage.ErrNotFound
 	}
 	return record, err
+}
+
+// Close ends the reading.
+func (r *RecordReader) Close() error {
+	if r.disk == nil {
+		return nil
+	}
+	return r.disk.Close()
 }
 
 // present decodes a record; one that was trimmed is not there any more.
