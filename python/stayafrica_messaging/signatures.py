@@ -1,0 +1,21 @@
+"""Methods that look as what they are made of."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Callable, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def as_method(method: F, function: Callable[..., Any]) -> F:
+    """Give a method the signature of a function, behind ``self``, for help() and editors."""
+    signature = inspect.signature(function)
+    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    result = str(signature.return_annotation)
+    if result.startswith("Call[") and result.endswith("]"):
+        result = result[len("Call[") : -1]
+    method.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[this, *signature.parameters.values()], return_annotation=result
+    )
+    return method
