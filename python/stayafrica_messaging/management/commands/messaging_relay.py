@@ -1,0 +1,74 @@
+"""``manage.py messaging_relay``"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from argparse import ArgumentParser
+from typing import Any, Iterator
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import Error
+
+from stayafrica_messaging import lanes, outbox
+from stayafrica_messaging.relay import Relay
+
+
+class Command(BaseCommand):
+    help = (
+        "Pushes messages of the outbox that their transactions could not push. Run one as a service beside Django; "
+        "several may run at once. SIGTERM and SIGINT end it after the message in hand."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--once",
+            action="store_true",
+            help="push what can be pushed now, and end; status 1 where messages were tried in vain",
+        )
+        parser.add_argument("--interval", type=float, default=1.0, help="seconds between two sweeps (1)")
+        parser.add_argument("--limit", type=int, default=200, help="messages of a sweep (200)")
+        parser.add_argument("--workers", type=int, default=8, help="messages that are pushed at once (8)")
+
+    def handle(self, *, once: bool, interval: float, limit: int, workers: int, **options: Any) -> None:
+        if interval <= 0 or limit < 1 or workers < 1:
+            raise CommandError("--interval must be more than 0 seconds, --limit and --workers 1 or more")
+        try:
+            outbox.relay_client()
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        relay = Relay(interval, limit, workers)
+        with _ended_by_signals(relay):
+            if once:
+                self._drain(relay)
+            else:
+                relay.run()
+                self.stdout.write(f"ended; {_count(relay)}")
+
+    def _drain(self, relay: Relay) -> None:
+        sweep = relay.drain()
+        self.stdout.write(_count(relay))
+        if sweep.trouble is not None:
+            raise CommandError(f"messages wait: {sweep.trouble.reason}")
+
+
+def _count(relay: Relay) -> str:
+    done = f"{relay.total.sent} sent, {relay.total.refused} refused"
+    try:
+        return f"{done}, {lanes.rows().filter(state=lanes.PENDING).count()} waiting"
+    except Error:
+        return done  # the database is away, which is no reason not to end cleanly
+
+
+@contextlib.contextmanager
+def _ended_by_signals(relay: Relay) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = {number: signal.signal(number, lambda *_: relay.stop()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
