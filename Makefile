@@ -12,7 +12,7 @@ BUILDER_IMAGE ?= docker.io/library/golang:1.26
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: build run test race lint fmt fuzz bench bench-quick bench-peers bench-compare bench-go bench-build bench-deps profile torture docker clean help test-deps
+.PHONY: build run test test-python demo race lint fmt fuzz bench bench-quick bench-peers bench-compare bench-go bench-build bench-deps profile torture docker clean help test-deps
 
 build: ## build bin/messaging
 	$(GO) build -trimpath -ldflags '-X main.release=$(VERSION)' -o bin/messaging ./cmd/messaging
@@ -28,6 +28,15 @@ run: build ## build, and serve on port 8765 with ./data
 test: test-deps ## run all tests, the end-to-end test with a real Django and the rigs among them
 	MESSAGING_TEST_PYTHON="$$(sh testdata/python.sh)" $(GO) test -count=1 -timeout 15m $$($(GO) list ./... | grep -v /bench/rigs)
 	$(GO) test -count=1 -timeout 15m ./bench/rigs
+	$(MAKE) --no-print-directory test-python
+
+test-python: build ## run the tests of the Python package, against the service, a browser and PostgreSQL
+	@python="$$(sh testdata/pythontests.sh)" && cd python && export MESSAGING_TEST_BINARY="$(CURDIR)/bin/messaging" && set -x && \
+	"$$python" -m pytest -q -ra -p no:cacheprovider tests && \
+	TEST_DATABASE=postgresql "$$python" -m pytest -q -ra -p no:cacheprovider --ignore-glob='tests/test_client*' --ignore=tests/test_demo.py tests
+
+demo: build ## the example project with the service: two who chat, and the admin, until Ctrl-C
+	@python="$$(sh testdata/pythontests.sh)" && exec "$$python" python/example/demo.py --program bin/messaging
 
 race: test-deps ## run all tests with the race detector
 	MESSAGING_TEST_PYTHON="$$(sh testdata/python.sh)" CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m ./...
