@@ -1,0 +1,12 @@
+"""Where everything is: the chat, the admin, and what the service calls."""
+
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+
+urlpatterns = [
+    path("", RedirectView.as_view(url="/chat/alice/")),
+    path("chat/", include("chat.urls")),
+    path("admin/", admin.site.urls),
+    path("api/messaging/", include("stayafrica_messaging.urls")),
+]
