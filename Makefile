@@ -45,8 +45,10 @@ test-deps: ## bring what the tests need: Python with Django REST framework, tool
 	@sh testdata/python.sh >/dev/null
 	@sh testdata/disks.sh
 
-lint: ## run the linter, the import arrows among its rules
+lint: ## run the linter, the import arrows among its rules, and check the types of the Python package
 	$(GO) run $(GOLANGCI_LINT) run ./...
+	@python="$$(sh testdata/pythontests.sh)" && cd python && { "$$python" -c 'import mypy' 2>/dev/null || { echo "mypy is not installed: types are not checked"; exit 0; } && \
+	"$$python" -m mypy; }
 
 fmt: ## format the code
 	$(GO) run $(GOLANGCI_LINT) fmt ./...

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Brings what the tests of the Python package need beside testdata/python.sh, as
-# root on Debian: requests, httpx, pytest-django, PostgreSQL with its driver, and a
+# root on Debian: requests, httpx, pytest-django, mypy, PostgreSQL with its driver, and a
 # browser; it lets no server start by itself. Elsewhere requests and pytest-django
 # come by pip into .venv, and the tests say which of them are skipped for want of the
 # rest. Prints the Python.
@@ -15,6 +15,7 @@ missing() {
 	has httpx || echo python3-httpx
 	has psycopg2 || echo python3-psycopg2
 	has selenium || echo python3-selenium
+	has mypy || echo python3-mypy
 	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null 2>&1 || echo postgresql
 	command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || echo chromium
 	command -v chromedriver >/dev/null 2>&1 || echo chromium-driver
@@ -37,7 +38,7 @@ elif ! has requests || ! has pytest_django; then
 	echo "installing requests and pytest-django into $root/.venv" >&2
 	[ "$python" = "$root/.venv/bin/python" ] || python3 -m venv --system-site-packages "$root/.venv" >&2
 	python=$root/.venv/bin/python
-	"$root/.venv/bin/pip" install --quiet requests httpx pytest-django selenium 'django>=3.2,<7' >&2 || true
+	"$root/.venv/bin/pip" install --quiet requests httpx pytest-django selenium mypy 'django>=3.2,<7' >&2 || true
 fi
 if ! has requests || ! has pytest_django; then
 	echo "the tests of the Python package need requests and pytest-django; neither Debian's packages nor pip could bring them" >&2

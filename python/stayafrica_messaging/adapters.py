@@ -108,7 +108,7 @@ class BaseAdapter:
 
     # What there is.
 
-    @cached_property  # type: ignore[misc]
+    @cached_property
     def database(self) -> str:
         """The alias of the database that is written to, and read from, too: a replica
         may lag."""
