@@ -36,12 +36,11 @@ func (l *Log) cached(seq uint64) (raw []byte, ok bool, err error) {
 	return raw, ok, nil
 }
 
-// RecordReader reads several records, best in the order of their sequences: from
-// memory those that are there, and what is near those that are not. Close it after
-// a page. It is not safe for concurrent use.
+// RecordReader reads several records: from memory those that are there, and what is
+// near those that are not. Close it after a page. It is not safe for concurrent use.
 type RecordReader struct {
 	log  *Log
-	disk *storage.RecordReader // opened for the first that is not in memory
+	disk *storage.RecordReader // opened for the first that is read with its neighbours
 }
 
 // RecordReader begins to read records.
@@ -61,22 +60,29 @@ func (r *RecordReader) Record(seq uint64) (Record, error) {
 }
 
 // read reads a record from the disk, and those near it too where it is not the
-// first of them that is wanted.
-func (r *RecordReader) read(seq uint64) (record []byte, err error) {
+// first of them that is wanted. One alone is got, which looks into one table; an
+// iterator would look for what comes next in all levels.
+func (r *RecordReader) read(seq uint64) ([]byte, error) {
+	again, since := r.log.cache.miss(seq)
+	if again {
+		return r.readAround(seq, since)
+	}
+	record, err := r.log.store.Record(seq)
+	if err == nil {
+		r.log.cache.fill(seq, record, since)
+	}
+	return record, err
+}
+
+func (r *RecordReader) readAround(seq, since uint64) (record []byte, err error) {
 	if r.disk == nil {
 		if r.disk, err = r.log.store.RecordReader(); err != nil {
 			return nil, err
 		}
 	}
-	cache := r.log.cache
-	again, since := cache.miss(seq)
-	from, to := seq, seq+1
-	if again {
-		from = seq - seq%cacheChunk
-		to = min(from+cacheChunk, r.log.Durable()+1)
-	}
-	err = r.disk.Records(from, to, func(at uint64, raw []byte) {
-		cache.fill(at, raw, since)
+	from := seq - seq%cacheChunk
+	err = r.disk.Records(from, min(from+cacheChunk, r.log.Durable()+1), func(at uint64, raw []byte) {
+		r.log.cache.fill(at, raw, since)
 		if at == seq {
 			record = slices.Clone(raw)
 		}
