@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from django.apps import AppConfig
-from django.utils.module_loading import module_has_submodule
 
 
 class MessagingConfig(AppConfig):
@@ -17,5 +14,4 @@ class MessagingConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        if module_has_submodule(self.module, "checks"):
-            import_module(f"{self.name}.checks")
+        from . import checks  # noqa: F401  # they register themselves
