@@ -20,6 +20,9 @@ const maxHandout = 8 << 20
 // passes over.
 const maxPassedOver = 4096
 
+// readAhead is how many records a look asks for at once.
+const readAhead = 16
+
 // reading is a look at a queue that is under way.
 type reading struct {
 	epoch uint64
@@ -141,7 +144,12 @@ func (e *Engine) fill(q *queue, pg *page, lists *[messaging.Priorities][]place, 
 	pg.places, pg.messages = make([]place, 0, n), make([]messaging.Message, 0, n)
 	records := e.log.RecordReader()
 	defer func() { err = errors.Join(err, records.Close()) }()
+	passed := 0
 	for bytes := 0; ok && len(pg.places) < limit; p, ok = nextTurn(e.config.Weights, &turns, lists) {
+		if passed%readAhead == 0 {
+			records.Ahead(upcoming(lists, min(readAhead, limit-len(pg.places))))
+		}
+		passed++
 		at := lists[p][0]
 		m, err := messageAt(records.Record, q.user, at)
 		if errors.Is(err, storage.ErrNotFound) {
@@ -164,6 +172,17 @@ func (e *Engine) fill(q *queue, pg *page, lists *[messaging.Priorities][]place, 
 		pg.messages = append(pg.messages, m)
 	}
 	return nil
+}
+
+// upcoming gives the first sequences of a page that are not read yet.
+func upcoming(lists *[messaging.Priorities][]place, n int) []uint64 {
+	seqs := make([]uint64, 0, n)
+	for _, list := range lists {
+		for _, at := range list[:min(len(list), n-len(seqs))] {
+			seqs = append(seqs, at.sequence)
+		}
+	}
+	return seqs
 }
 
 // nextTurn says which priority is next: the highest that has something, or by

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/stayafrica/messaging"
@@ -45,6 +47,41 @@ type RecordReader struct {
 
 // RecordReader begins to read records.
 func (l *Log) RecordReader() *RecordReader { return &RecordReader{log: l} }
+
+// aheadAtOnce is how many records are read at a time for one reader.
+const aheadAtOnce = 4
+
+// Ahead brings records into memory that [RecordReader.Record] will be asked for, several
+// at a time: where they lie far apart each waits for a block of its own. What
+// cannot be read Record will tell. Those near others it will read together.
+func (r *RecordReader) Ahead(seqs []uint64) {
+	alone := make([]wanted, 0, len(seqs))
+	for _, seq := range seqs {
+		if _, ok := r.log.cache.get(seq); ok {
+			continue
+		}
+		if again, since := r.log.cache.miss(seq); !again {
+			alone = append(alone, wanted{seq, since})
+		}
+	}
+	var next atomic.Uint64
+	read := func() {
+		for i := next.Add(1); i <= uint64(len(alone)); i = next.Add(1) {
+			if record, err := r.log.store.Record(alone[i-1].seq); err == nil {
+				r.log.cache.fill(alone[i-1].seq, record, alone[i-1].since)
+			}
+		}
+	}
+	var others sync.WaitGroup
+	for range min(aheadAtOnce, len(alone)) - 1 {
+		others.Go(read)
+	}
+	read()
+	others.Wait()
+}
+
+// wanted is a record to read, and when it was missed.
+type wanted struct{ seq, since uint64 }
 
 // Record gives the record of a sequence, or [storage.ErrNotFound] when retention
 // has taken it.
