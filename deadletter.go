@@ -98,7 +98,7 @@ func (d *DeadLetter) AppendJSON(dst []byte) []byte {
 	dst = append(dst, `,"attempts":`...)
 	dst = strconv.AppendInt(dst, int64(d.Attempts), 10)
 	dst = append(dst, `,"failed_at":"`...)
-	dst = d.FailedAt.UTC().AppendFormat(dst, createdAtLayout)
+	dst = appendMoment(dst, d.FailedAt)
 	dst = append(dst, `","recipients":`...)
 	dst = strconv.AppendInt(dst, int64(d.Recipients), 10)
 	dst = append(dst, `,"message":`...)

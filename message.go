@@ -73,8 +73,14 @@ func (m *Message) CopyTo(number uint32, r Receiver) Message {
 	return c
 }
 
-// createdAtLayout is RFC 3339 in UTC with milliseconds, always of one width.
-const createdAtLayout = "2006-01-02T15:04:05.000Z"
+// appendMoment appends a time by RFC 3339, in UTC with milliseconds, always of one
+// width. That layout takes the time package three times as long as RFC 3339 without
+// a fraction, which it knows by heart.
+func appendMoment(dst []byte, t time.Time) []byte {
+	dst = t.UTC().AppendFormat(dst, time.RFC3339)
+	ms := t.Nanosecond() / int(time.Millisecond)
+	return append(dst[:len(dst)-len("Z")], '.', '0'+byte(ms/100), '0'+byte(ms/10%10), '0'+byte(ms%10), 'Z')
+}
 
 // AppendJSON appends the message as readers and the backend get it: what the
 // server adds first, then what the client wrote, byte for byte.
@@ -84,7 +90,7 @@ func (m *Message) AppendJSON(dst []byte) []byte {
 	dst = append(dst, `","sequence":`...)
 	dst = strconv.AppendUint(dst, m.Position.Sequence, 10)
 	dst = append(dst, `,"created_at":"`...)
-	dst = m.CreatedAt.UTC().AppendFormat(dst, createdAtLayout)
+	dst = appendMoment(dst, m.CreatedAt)
 	dst = append(dst, '"')
 	dst = appendTime(dst, `,"deliver_at":"`, m.DeliverAt)
 	dst = appendTime(dst, `,"expires_at":"`, m.ExpiresAt)
@@ -116,7 +122,7 @@ func appendTime(dst []byte, name string, at time.Time) []byte {
 		return dst
 	}
 	dst = append(dst, name...)
-	dst = at.UTC().AppendFormat(dst, createdAtLayout)
+	dst = appendMoment(dst, at)
 	return append(dst, '"')
 }
 

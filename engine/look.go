@@ -298,6 +298,7 @@ func (e *Engine) endRead(q *queue, r *reading, pg *page, ok, take bool) (found [
 		}
 	}
 	for p := messaging.High; p <= messaging.Low; p++ {
+		q.ahead[p].passTo(q.cursor[p])
 		q.foldLocked(p)
 	}
 	q.sweepLocked()

@@ -169,7 +169,8 @@ func (q *queue) noteLocked(seq uint64, r recent) {
 	q.recent[seq] = r
 }
 
-// handOutLocked gives an entry to someone. The cursor moves behind it.
+// handOutLocked gives an entry to someone. The cursor moves behind it; who has given
+// all lets what is known ahead pass to it, once for all of them.
 func (q *queue) handOutLocked(seq uint64, o *outstanding) {
 	if q.out == nil {
 		q.out = make(map[uint64]*outstanding)
@@ -178,7 +179,7 @@ func (q *queue) handOutLocked(seq uint64, o *outstanding) {
 	q.out[seq] = o
 	q.outBy[p].add(seq)
 	q.returned[p].remove(seq)
-	q.passLocked(p, seq)
+	q.cursor[p] = max(q.cursor[p], seq+1)
 }
 
 // passLocked moves the cursor behind an entry.

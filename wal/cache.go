@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"runtime"
 	"slices"
@@ -76,6 +77,28 @@ func (c *cache) get(seq uint64) ([]byte, bool) {
 	defer c.mu.RUnlock()
 	raw := c.findLocked(seq)
 	return slices.Clone(raw), raw != nil
+}
+
+// collect gives copies of those of the records that are there, in one piece of
+// memory, and says whether they all are.
+func (c *cache) collect(records []fetched) (all bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	var room [16][]byte
+	found, all := room[:0], true
+	for i := range records {
+		raw := c.findLocked(records[i].seq)
+		records[i].raw = raw
+		found = append(found, raw)
+		all = all && raw != nil
+	}
+	copies := bytes.Join(found, nil)
+	for i := range records {
+		if n := len(records[i].raw); n > 0 {
+			records[i].raw, copies = copies[:n:n], copies[n:]
+		}
+	}
+	return all
 }
 
 func (c *cache) findLocked(seq uint64) []byte {

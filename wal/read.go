@@ -19,94 +19,125 @@ var errEnough = errors.New("page is full")
 // Record gives the record of a sequence, or [storage.ErrNotFound] when
 // retention has taken it.
 func (l *Log) Record(seq uint64) (Record, error) {
-	raw, ok, err := l.cached(seq)
-	if !ok && err == nil {
-		raw, err = l.store.Record(seq)
+	if seq < l.Floor() {
+		return Record{}, storage.ErrNotFound
 	}
-	if err != nil {
-		return Record{}, err
+	raw, ok := l.cache.get(seq)
+	if !ok {
+		var err error
+		if raw, err = l.store.Record(seq); err != nil {
+			return Record{}, err
+		}
 	}
 	return present(seq, raw)
-}
-
-// cached gives a record that is in memory.
-func (l *Log) cached(seq uint64) (raw []byte, ok bool, err error) {
-	if seq < l.Floor() {
-		return nil, false, storage.ErrNotFound
-	}
-	raw, ok = l.cache.get(seq)
-	return raw, ok, nil
 }
 
 // RecordReader reads several records: from memory those that are there, and what is
 // near those that are not. Close it after a page. It is not safe for concurrent use.
 type RecordReader struct {
-	log  *Log
-	disk *storage.RecordReader // opened for the first that is read with its neighbours
+	log   *Log
+	ahead []fetched
+	disk  *storage.RecordReader // opened for the first that is read with its neighbours
 }
 
-// RecordReader begins to read records.
-func (l *Log) RecordReader() *RecordReader { return &RecordReader{log: l} }
+// fetched is a record that was asked for ahead: its bytes or why there are none, or
+// neither where it is to be read with its neighbours.
+type fetched struct {
+	seq uint64
+	raw []byte
+	err error
+}
 
 // aheadAtOnce is how many records are read at a time for one reader.
 const aheadAtOnce = 4
 
-// Ahead brings records into memory that [RecordReader.Record] will be asked for, several
-// at a time: where they lie far apart each waits for a block of its own. What
-// cannot be read Record will tell. Those near others it will read together.
+// RecordReader begins to read records.
+func (l *Log) RecordReader() *RecordReader { return &RecordReader{log: l} }
+
+// Ahead reads records that [RecordReader.Record] will be asked for. Those that are
+// not in memory are read several at a time: where they lie far apart each waits
+// for a block of its own.
 func (r *RecordReader) Ahead(seqs []uint64) {
-	alone := make([]wanted, 0, len(seqs))
-	for _, seq := range seqs {
-		if _, ok := r.log.cache.get(seq); ok {
-			continue
-		}
-		if again, since := r.log.cache.miss(seq); !again {
-			alone = append(alone, wanted{seq, since})
-		}
+	r.ahead = make([]fetched, len(seqs))
+	for i, seq := range seqs {
+		r.ahead[i].seq = seq
 	}
-	var next atomic.Uint64
-	read := func() {
-		for i := next.Add(1); i <= uint64(len(alone)); i = next.Add(1) {
-			if record, err := r.log.store.Record(alone[i-1].seq); err == nil {
-				r.log.cache.fill(alone[i-1].seq, record, alone[i-1].since)
+	if r.log.cache.collect(r.ahead) {
+		return
+	}
+	var alone []*fetched
+	var since []uint64
+	for i := range r.ahead {
+		if f := &r.ahead[i]; f.raw == nil {
+			if again, at := r.log.cache.miss(f.seq); !again {
+				alone, since = append(alone, f), append(since, at)
 			}
 		}
 	}
-	var others sync.WaitGroup
-	for range min(aheadAtOnce, len(alone)) - 1 {
-		others.Go(read)
-	}
-	read()
-	others.Wait()
+	inParallel(len(alone), aheadAtOnce, func(i int) {
+		f := alone[i]
+		f.raw, f.err = r.log.readAlone(f.seq, since[i])
+	})
 }
 
-// wanted is a record to read, and when it was missed.
-type wanted struct{ seq, since uint64 }
+// inParallel calls do for each number below n, a few at a time, and returns when all
+// are done.
+func inParallel(n, atOnce int, do func(i int)) {
+	var next atomic.Int64
+	work := func() {
+		for i := next.Add(1); i <= int64(n); i = next.Add(1) {
+			do(int(i - 1))
+		}
+	}
+	var others sync.WaitGroup
+	for range min(n, atOnce) - 1 {
+		others.Go(work)
+	}
+	work()
+	others.Wait()
+}
 
 // Record gives the record of a sequence, or [storage.ErrNotFound] when retention
 // has taken it.
 func (r *RecordReader) Record(seq uint64) (Record, error) {
-	raw, ok, err := r.log.cached(seq)
-	if !ok && err == nil {
-		raw, err = r.read(seq)
+	if seq < r.log.Floor() {
+		return Record{}, storage.ErrNotFound
 	}
+	raw, err := r.raw(seq)
 	if err != nil {
 		return Record{}, err
 	}
 	return present(seq, raw)
 }
 
+func (r *RecordReader) raw(seq uint64) ([]byte, error) {
+	for i := range r.ahead {
+		if f := &r.ahead[i]; f.seq == seq && (f.raw != nil || f.err != nil) {
+			return f.raw, f.err
+		}
+	}
+	if raw, ok := r.log.cache.get(seq); ok {
+		return raw, nil
+	}
+	return r.read(seq)
+}
+
 // read reads a record from the disk, and those near it too where it is not the
-// first of them that is wanted. One alone is got, which looks into one table; an
-// iterator would look for what comes next in all levels.
+// first of them that is wanted.
 func (r *RecordReader) read(seq uint64) ([]byte, error) {
 	again, since := r.log.cache.miss(seq)
 	if again {
 		return r.readAround(seq, since)
 	}
-	record, err := r.log.store.Record(seq)
+	return r.log.readAlone(seq, since)
+}
+
+// readAlone gets one record, which looks into one table; an iterator would look for
+// what comes next in all levels. since is from the miss.
+func (l *Log) readAlone(seq, since uint64) ([]byte, error) {
+	record, err := l.store.Record(seq)
 	if err == nil {
-		r.log.cache.fill(seq, record, since)
+		l.cache.fill(seq, record, since)
 	}
 	return record, err
 }
