@@ -20,8 +20,9 @@ const maxHandout = 8 << 20
 // passes over.
 const maxPassedOver = 4096
 
-// readAhead is how many records a look asks for at once.
-const readAhead = 16
+// maxReadAhead is how many records a look asks for at once, if as many as are as large
+// as can be find room in what is left of its page.
+const maxReadAhead = 8
 
 // reading is a look at a queue that is under way.
 type reading struct {
@@ -144,12 +145,13 @@ func (e *Engine) fill(q *queue, pg *page, lists *[messaging.Priorities][]place, 
 	pg.places, pg.messages = make([]place, 0, n), make([]messaging.Message, 0, n)
 	records := e.log.RecordReader()
 	defer func() { err = errors.Join(err, records.Close()) }()
-	passed := 0
+	ahead := 0
 	for bytes := 0; ok && len(pg.places) < limit; p, ok = nextTurn(e.config.Weights, &turns, lists) {
-		if passed%readAhead == 0 {
-			records.Ahead(upcoming(lists, min(readAhead, limit-len(pg.places))))
+		if ahead == 0 {
+			ahead = min(limit-len(pg.places), max(1, min(maxReadAhead, (pg.room-bytes)/messaging.MaxBody)))
+			records.Ahead(upcoming(e.config.Weights, pg.turns, *lists, ahead))
 		}
-		passed++
+		ahead--
 		at := lists[p][0]
 		m, err := messageAt(records.Record, q.user, at)
 		if errors.Is(err, storage.ErrNotFound) {
@@ -174,13 +176,16 @@ func (e *Engine) fill(q *queue, pg *page, lists *[messaging.Priorities][]place, 
 	return nil
 }
 
-// upcoming gives the first sequences of a page that are not read yet.
-func upcoming(lists *[messaging.Priorities][]place, n int) []uint64 {
+// upcoming gives the next n sequences of a page, in the order of their turns.
+func upcoming(weights *Weights, turns [messaging.Priorities]int, lists [messaging.Priorities][]place, n int) []uint64 {
 	seqs := make([]uint64, 0, n)
-	for _, list := range lists {
-		for _, at := range list[:min(len(list), n-len(seqs))] {
-			seqs = append(seqs, at.sequence)
+	for len(seqs) < n {
+		p, ok := nextTurn(weights, &turns, &lists)
+		if !ok {
+			break
 		}
+		seqs = append(seqs, lists[p][0].sequence)
+		lists[p] = lists[p][1:]
 	}
 	return seqs
 }

@@ -84,7 +84,7 @@ func (c *cache) get(seq uint64) ([]byte, bool) {
 func (c *cache) collect(records []fetched) (all bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	var room [16][]byte
+	var room [8][]byte
 	found, all := room[:0], true
 	for i := range records {
 		raw := c.findLocked(records[i].seq)
