@@ -66,7 +66,7 @@ bench: bench-build ## measure everything beside yardsticks: tables, an HTML repo
 bench-quick: bench-build ## the same in two minutes
 	$(GO) run ./bench/suite -quick
 
-bench-peers: bench-build bench-deps ## measure the service beside Redis, NATS, beanstalkd, PostgreSQL and RabbitMQ (20 minutes)
+bench-peers: bench-build bench-deps ## measure the service beside Redis, NATS, beanstalkd, PostgreSQL and RabbitMQ (40 minutes)
 	$(GO) run ./bench/suite -peers
 
 bench-compare: bench-build ## compare with another revision: BASE=<rev>; fails when this one is slower in every round
