@@ -78,8 +78,9 @@ func (m *Message) CopyTo(number uint32, r Receiver) Message {
 // a fraction, which it knows by heart.
 func appendMoment(dst []byte, t time.Time) []byte {
 	dst = t.UTC().AppendFormat(dst, time.RFC3339)
+	const digits = "0123456789"
 	ms := t.Nanosecond() / int(time.Millisecond)
-	return append(dst[:len(dst)-len("Z")], '.', '0'+byte(ms/100), '0'+byte(ms/10%10), '0'+byte(ms%10), 'Z')
+	return append(dst[:len(dst)-len("Z")], '.', digits[ms/100], digits[ms/10%10], digits[ms%10], 'Z')
 }
 
 // AppendJSON appends the message as readers and the backend get it: what the
