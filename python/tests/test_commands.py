@@ -326,6 +326,8 @@ class TestTail:
         started = subprocess.Popen(
             [sys.executable, "-m", "django", "messaging_tail", "2", "--take"],
             cwd=PYTHON, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            # What a shell starts in the background ignores interrupts, and hands that on.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         yield started
         started.kill()
