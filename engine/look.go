@@ -20,9 +20,12 @@ const maxHandout = 8 << 20
 // passes over.
 const maxPassedOver = 4096
 
-// maxReadAhead is how many records a look asks for at once, if as many as are as large
-// as can be find room in what is left of its page.
+// maxReadAhead is how many records a look asks for at once at most.
 const maxReadAhead = 8
+
+// readAhead is how many records a look may ask for at once with so many bytes left in
+// its page: all of them find room there, however large they are, but for the first.
+func readAhead(room int) int { return max(1, min(maxReadAhead, room/messaging.MaxBody)) }
 
 // reading is a look at a queue that is under way.
 type reading struct {
@@ -148,7 +151,7 @@ func (e *Engine) fill(q *queue, pg *page, lists *[messaging.Priorities][]place, 
 	ahead := 0
 	for bytes := 0; ok && len(pg.places) < limit; p, ok = nextTurn(e.config.Weights, &turns, lists) {
 		if ahead == 0 {
-			ahead = min(limit-len(pg.places), max(1, min(maxReadAhead, (pg.room-bytes)/messaging.MaxBody)))
+			ahead = min(limit-len(pg.places), readAhead(pg.room-bytes))
 			records.Ahead(upcoming(e.config.Weights, pg.turns, *lists, ahead))
 		}
 		ahead--
