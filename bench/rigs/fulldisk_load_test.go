@@ -268,6 +268,18 @@ func (c *fullClient) takeAll(users int) error {
 	return nil
 }
 
+// releaseLeases waits until the leases are over whose answers were lost.
+func (w *fullWorld) releaseLeases() {
+	w.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		_, answer := w.client.call(http.MethodGet, "/metrics", "")
+		if strings.Contains(string(answer), "messaging_leases 0\n") {
+			return
+		}
+	}
+	w.Error("leases do not end")
+}
+
 // staysFull takes the room that the store gives back meanwhile, but for some: the
 // reserve may be used up.
 func (w *fullWorld) staysFull() {
