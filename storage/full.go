@@ -36,6 +36,9 @@ func (s *Store) withReserve(fs vfs.FS) vfs.FS {
 
 // releaseReserve gives the reserve free; false says that there was none left.
 func (s *Store) releaseReserve() bool {
+	if s.spares != nil {
+		s.spares.drop()
+	}
 	if s.reserve == nil || !s.reserve.release(s.logger) {
 		return false
 	}

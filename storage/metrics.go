@@ -48,6 +48,9 @@ func (s *Store) Stats() Stats {
 		ReadAmplification:  m.ReadAmp(),
 		WrittenBytes:       m.WAL.BytesWritten,
 	}
+	if s.spares != nil {
+		stats.Bytes += s.spares.bytes()
+	}
 	for i := range m.Levels {
 		level := &m.Levels[i]
 		stats.Levels = append(stats.Levels, LevelStats{Bytes: level.TablesSize, Files: level.TablesCount})

@@ -79,6 +79,7 @@ type Store struct {
 	reserve *reserve
 	full    fullness
 	held    *heldFS     // below the database
+	spares  *spareFS    // below that; nil where the file system is a given one
 	closers []io.Closer // closed last to first, behind the database
 	// failures counts how often in a row background work has failed.
 	failures atomic.Int32
@@ -320,6 +321,10 @@ func (s *Store) recover(id identity) error {
 	}
 	if err := s.held.release(); err != nil {
 		s.logger.Warn("old files could not be removed; the next start tries again", "error", err)
+	}
+	if s.spares != nil {
+		s.spares.start(s.path(messagesDir))
+		s.closers = append(s.closers, s.spares)
 	}
 	meta.Generation++
 	s.meta = meta

@@ -114,7 +114,8 @@ func (s *Store) openError(dir string, err error) error {
 }
 
 // pebbleFS is the file system below the database: one that keeps names in order,
-// reports a slow disk, and gives the reserve free when the disk is full.
+// reports a slow disk, has files ready for logs, and gives the reserve free when
+// the disk is full.
 func (s *Store) pebbleFS() vfs.FS {
 	if s.config.FS != nil {
 		return orderedFS{s.config.FS, s.fatal}
@@ -123,7 +124,8 @@ func (s *Store) pebbleFS() vfs.FS {
 		s.logger.Warn("the disk is slow", "file", filepath.Base(info.Path), "operation", info.OpType.String(), "seconds", info.Duration.Seconds())
 	})
 	s.closers = append(s.closers, closer)
-	return orderedFS{s.withReserve(checked), s.fatal}
+	s.spares = newSpareFS(s.withReserve(checked), checked, int64(s.memTableBytes()), func() (uint64, error) { return Free(s.config.Dir) }, s.logger) //nolint:gosec // far below 2^63
+	return orderedFS{s.spares, s.fatal}
 }
 
 func (s *Store) baseFS() vfs.FS {

@@ -1,0 +1,242 @@
+package storage
+
+import (
+	"errors"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+const (
+	// spareCount is how many files are kept ready: the first logs after a start
+	// are short, and each is followed by the next within moments.
+	spareCount = 2
+	// spareRoom is how many times its size must be free for a spare to be made.
+	spareRoom = 16
+	// sparePrefix begins the name of a spare. Pebble does not know it, and the
+	// suffix of a log is not in it.
+	sparePrefix = "spare-"
+	// spareStep is how much of a spare is written at a time, and spareSynced after
+	// how many of them it is synced: a commit that is synced meanwhile waits for
+	// no more than that.
+	spareStep   = 256 << 10
+	spareSynced = 4
+)
+
+// spareFS is the file system below Pebble, with files ready for the write-ahead
+// logs to come: of their full size, and written once with zeros.
+//
+// What is written over what is there already is synced by writing just that. At
+// the end of a file its new length and the places of its new blocks must be written
+// too, which takes half as long again, or twice as long. Pebble therefore writes
+// over logs that it needs no longer. But after a start it has none, the first
+// ones are short, and it is those that it keeps: until each has grown to its full
+// size, for the first million messages, every commit waits for more than it needs
+// to. So a log that would be made anew, or of a short one, is made of a spare. Once
+// all that Pebble has are long it takes no spare any more, and none is made.
+//
+// A spare holds nothing but zeros, at which a reader of the log stops, as it does
+// at what an older log has left behind. None outlives the run that made it. Where
+// there is little room none is made.
+type spareFS struct {
+	vfs.FS // what Pebble uses
+
+	bare   vfs.FS // what spares are made on: it does not wait for room on a full disk
+	size   int64
+	room   func() (uint64, error) // how many bytes are free
+	logger *slog.Logger
+
+	dir    string        // the filler's: where spares are made
+	made   int           // the filler's: numbers them
+	taken  chan struct{} // wakes the filler: a log was made
+	stop   chan struct{} // ends it
+	filler sync.WaitGroup
+
+	mu    sync.Mutex
+	ready []string // the spares that are whole
+}
+
+func newSpareFS(fs, bare vfs.FS, size int64, room func() (uint64, error), logger *slog.Logger) *spareFS {
+	return &spareFS{FS: fs, bare: bare, size: size, room: room, logger: logger, taken: make(chan struct{}, 1), stop: make(chan struct{})}
+}
+
+// start removes what the last run has left in a directory, and makes spares there until
+// Close.
+func (s *spareFS) start(dir string) {
+	s.sweep(dir)
+	s.dir = dir
+	s.filler.Go(s.fill)
+}
+
+// sweep removes all spares. What cannot be removed, the next start removes.
+func (s *spareFS) sweep(dir string) {
+	names, err := s.bare.List(dir)
+	if err != nil {
+		return
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, sparePrefix) {
+			_ = s.bare.Remove(s.PathJoin(dir, name))
+		}
+	}
+}
+
+// Close ends the making of spares, and removes those that are there.
+func (s *spareFS) Close() error {
+	close(s.stop)
+	s.filler.Wait()
+	s.drop()
+	return nil
+}
+
+// drop gives the room of all spares free.
+func (s *spareFS) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range s.ready {
+		_ = s.bare.Remove(name) // else by the next start
+	}
+	s.ready = nil
+}
+
+// bytes is how much of the disk the spares take.
+func (s *spareFS) bytes() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return uint64(len(s.ready)) * uint64(s.size) //nolint:gosec // not negative
+}
+
+// Create implements [vfs.FS].
+func (s *spareFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if strings.HasSuffix(name, logSuffix) {
+		if f := s.take(name, category); f != nil {
+			return f, nil
+		}
+	}
+	return s.FS.Create(name, category)
+}
+
+// ReuseForWrite implements [vfs.FS]. It may make a new file instead, by its
+// contract, and does where the old one is short.
+func (s *spareFS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if info, err := s.Stat(oldname); err != nil || info.Size() >= s.size/2 {
+		return s.FS.ReuseForWrite(oldname, newname, category)
+	}
+	f := s.take(newname, category)
+	if f == nil {
+		return s.FS.ReuseForWrite(oldname, newname, category)
+	}
+	if err := s.Remove(oldname); err != nil {
+		s.logger.Warn("an old log could not be removed; the next start tries again", "error", err)
+	}
+	return f, nil
+}
+
+// Unwrap implements [vfs.FS].
+func (s *spareFS) Unwrap() vfs.FS { return s.FS }
+
+// take makes a spare a log; nil where there is none.
+func (s *spareFS) take(name string, category vfs.DiskWriteCategory) vfs.File {
+	spare, ok := s.pop()
+	if !ok {
+		return nil
+	}
+	f, err := s.FS.ReuseForWrite(spare, name, category) // may come back to drop, so without the lock
+	if err != nil {
+		s.logger.Warn("a spare log could not be used; another is made", "error", err)
+		_ = s.bare.Remove(spare) // else by the next start
+		return nil
+	}
+	return f
+}
+
+func (s *spareFS) pop() (name string, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case s.taken <- struct{}{}:
+	default: // it is known already
+	}
+	if len(s.ready) == 0 {
+		return "", false
+	}
+	name, s.ready = s.ready[0], s.ready[1:]
+	return name, true
+}
+
+// fill keeps spares ready until Close.
+func (s *spareFS) fill() {
+	for {
+		for s.lacks() {
+			if err := s.make(); err != nil {
+				s.logger.Warn("no spare log could be made; the next log may be slower to sync", "error", err)
+				break
+			}
+		}
+		select {
+		case <-s.stop:
+			return
+		case <-s.taken:
+		}
+	}
+}
+
+// lacks says whether a spare is to be made: there are too few, room enough, and
+// nobody closes.
+func (s *spareFS) lacks() bool {
+	select {
+	case <-s.stop:
+		return false
+	default:
+	}
+	free, err := s.room()
+	if err != nil || free < uint64(spareRoom*s.size) { //nolint:gosec // not negative
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.ready) < spareCount
+}
+
+// make makes a spare. What is left of one that fails is removed.
+func (s *spareFS) make() error {
+	s.made++
+	name := s.PathJoin(s.dir, sparePrefix+strconv.Itoa(s.made))
+	f, err := s.bare.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	whole, err := s.zero(f)
+	if err = errors.Join(err, f.Close()); err != nil || !whole {
+		return errors.Join(err, s.bare.Remove(name))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ready = append(s.ready, name)
+	return nil
+}
+
+// zero writes a spare; whole is false where Close came meanwhile.
+func (s *spareFS) zero(f vfs.File) (whole bool, err error) {
+	zeros := make([]byte, min(spareStep, s.size))
+	for step, at := 1, int64(0); at < s.size; step, at = step+1, at+int64(len(zeros)) {
+		select {
+		case <-s.stop:
+			return false, nil
+		default:
+		}
+		clear(zeros) // a file system for tests writes to what it was given
+		if _, err := f.Write(zeros[:min(int64(len(zeros)), s.size-at)]); err != nil {
+			return false, err
+		}
+		if step%spareSynced == 0 {
+			if err := f.SyncData(); err != nil {
+				return false, err
+			}
+		}
+	}
+	return true, f.Sync()
+}
