@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -19,11 +20,11 @@ const (
 	// sparePrefix begins the name of a spare. Pebble does not know it, and the
 	// suffix of a log is not in it.
 	sparePrefix = "spare-"
-	// spareStep is how much of a spare is written at a time, and spareSynced after
-	// how many of them it is synced: a commit that is synced meanwhile waits for
-	// no more than that.
-	spareStep   = 256 << 10
-	spareSynced = 4
+	// spareStep is how much of a spare is written and synced at a time: a commit
+	// that is synced meanwhile waits for that. spareRest is for how many times as
+	// long the disk is left to others then.
+	spareStep = 256 << 10
+	spareRest = 4
 )
 
 // spareFS is the file system below Pebble, with files ready for the write-ahead
@@ -222,20 +223,19 @@ func (s *spareFS) make() error {
 // zero writes a spare; whole is false where Close came meanwhile.
 func (s *spareFS) zero(f vfs.File) (whole bool, err error) {
 	zeros := make([]byte, min(spareStep, s.size))
-	for step, at := 1, int64(0); at < s.size; step, at = step+1, at+int64(len(zeros)) {
-		select {
-		case <-s.stop:
-			return false, nil
-		default:
-		}
+	for at := int64(0); at < s.size; at += int64(len(zeros)) {
+		began := time.Now()
 		clear(zeros) // a file system for tests writes to what it was given
 		if _, err := f.Write(zeros[:min(int64(len(zeros)), s.size-at)]); err != nil {
 			return false, err
 		}
-		if step%spareSynced == 0 {
-			if err := f.SyncData(); err != nil {
-				return false, err
-			}
+		if err := f.SyncData(); err != nil {
+			return false, err
+		}
+		select {
+		case <-s.stop:
+			return false, nil
+		case <-time.After(spareRest * time.Since(began)):
 		}
 	}
 	return true, f.Sync()
