@@ -110,8 +110,20 @@ func (s *Store) openError(dir string, err error) error {
 	case isRefused && refused != syscall.ENOENT:
 		return fmt.Errorf("open %s: %w", dir, err)
 	}
-	return fmt.Errorf("%w: %s cannot be opened: %w; %s", ErrDamaged, dir, err, howToRepair)
+	return &unopenedError{dir, err}
 }
+
+// unopenedError is the [ErrDamaged] of a database that the library cannot open.
+type unopenedError struct {
+	dir   string
+	cause error
+}
+
+func (e *unopenedError) Error() string {
+	return fmt.Sprintf("%v: %s cannot be opened: %v; %s", ErrDamaged, e.dir, e.cause, howToRepair)
+}
+
+func (e *unopenedError) Unwrap() []error { return []error{ErrDamaged, e.cause} }
 
 // pebbleFS is the file system below the database: one that keeps names in order,
 // reports a slow disk, has files ready for logs, and gives the reserve free when

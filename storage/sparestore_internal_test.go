@@ -152,4 +152,8 @@ func TestAFlippedBitAmongZerosIsDamage(t *testing.T) {
 	dir := s.crashed()
 	flipByte(t, filepath.Join(dir, messagesDir, filepath.Base(s.log())), 20_000)
 	wantRefused(t, dir, ErrDamaged)
+	report, err := Verify(repairConfig(dir))
+	if err != nil || report.Found != 1 || !strings.Contains(report.Problems[0].What, "invalid chunk") {
+		t.Errorf("the check found %v, %v", report.Problems, err)
+	}
 }

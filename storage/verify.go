@@ -103,7 +103,10 @@ func (v *verifier) openMessages() {
 	dir := v.store.path(messagesDir)
 	db, err := v.store.readPebble(dir)
 	if err != nil {
-		v.report.add(messagesDir, "cannot be opened: %v", errors.Unwrap(err))
+		if unopened, ok := errors.AsType[*unopenedError](err); ok {
+			err = unopened.cause // the report is about damage, and comes with what to do
+		}
+		v.report.add(messagesDir, "cannot be opened: %v", err)
 		v.tables(dir, nil)
 		return
 	}
