@@ -59,6 +59,9 @@ type Config struct {
 	MemTableBytes uint64
 	// MaxOpenFiles bounds the tables that are kept open (default 1000).
 	MaxOpenFiles int
+	// MinFree is the free space in bytes below which sends are refused: the spare
+	// files for logs stay far above it.
+	MinFree uint64
 	// Fatal is called when the disk failed in a way after which nothing may be
 	// acknowledged. It must not return; nil panics.
 	Fatal func(error)

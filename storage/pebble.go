@@ -136,8 +136,15 @@ func (s *Store) pebbleFS() vfs.FS {
 		s.logger.Warn("the disk is slow", "file", filepath.Base(info.Path), "operation", info.OpType.String(), "seconds", info.Duration.Seconds())
 	})
 	s.closers = append(s.closers, closer)
-	s.spares = newSpareFS(s.withReserve(checked), checked, int64(s.memTableBytes()), func() (uint64, error) { return Free(s.config.Dir) }, s.logger) //nolint:gosec // far below 2^63
+	s.spares = newSpareFS(s.withReserve(checked), checked, int64(s.memTableBytes()), s.roomToSpare, s.logger) //nolint:gosec // far below 2^63
 	return orderedFS{s.spares, s.fatal}
+}
+
+// roomToSpare is how many bytes are free above those below which sends are
+// refused.
+func (s *Store) roomToSpare() (uint64, error) {
+	free, err := Free(s.config.Dir)
+	return free - min(free, s.config.MinFree), err
 }
 
 func (s *Store) baseFS() vfs.FS {

@@ -15,7 +15,8 @@ const (
 	// spareCount is how many files are kept ready: the first logs after a start
 	// are short, and each is followed by the next within moments.
 	spareCount = 2
-	// spareRoom is how many times its size must be free for a spare to be made.
+	// spareRoom is for how many times its size there must be room for a spare to be
+	// made.
 	spareRoom = 16
 	// sparePrefix begins the name of a spare. Pebble does not know it, and the
 	// suffix of a log is not in it.
@@ -47,7 +48,7 @@ type spareFS struct {
 
 	bare   vfs.FS // what spares are made on: it does not wait for room on a full disk
 	size   int64
-	room   func() (uint64, error) // how many bytes are free
+	room   func() (uint64, error) // how many bytes nobody else needs
 	logger *slog.Logger
 
 	dir    string        // the filler's: where spares are made

@@ -157,3 +157,18 @@ func TestAFlippedBitAmongZerosIsDamage(t *testing.T) {
 		t.Errorf("the check found %v, %v", report.Problems, err)
 	}
 }
+
+func TestSparesStayAboveTheWatermark(t *testing.T) {
+	dir := t.TempDir()
+	free, err := Free(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for minFree, want := range map[uint64]bool{0: true, free / 2: true, 2 * free: false} {
+		s := &Store{config: Config{Dir: dir, MinFree: minFree}}
+		room, err := s.roomToSpare()
+		if err != nil || (room > 0) != want || room > 2*free-minFree {
+			t.Errorf("with %d of %d to stay free there is room for %d (%v)", minFree, free, room, err)
+		}
+	}
+}

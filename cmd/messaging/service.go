@@ -131,7 +131,8 @@ func (m *Main) open(supervisor *supervisor) error {
 	c := &m.Config
 	var err error
 	if m.store, err = storage.Open(storage.Config{
-		Dir: c.DataDir, MaxOpenFiles: tableLimit(), Fatal: m.Fatal, NoSync: m.Faults.NoSync, Logger: m.Logger,
+		Dir: c.DataDir, MaxOpenFiles: tableLimit(), MinFree: uint64(c.DiskMinFree), //nolint:gosec // not negative
+		Fatal: m.Fatal, NoSync: m.Faults.NoSync, Logger: m.Logger,
 	}); err != nil {
 		return err
 	}
