@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -111,14 +112,32 @@ func Start(c Config) (*Program, error) {
 	return p, nil
 }
 
-// FreePort finds a port on loopback that nobody listens on.
+// Ports for programs are below those that the kernel gives to whoever asks for
+// any: between the search for one and the program's own listening, another test's
+// service would else take it now and then, and be taken for the program.
+const (
+	firstPort = 20_000
+	portCount = 12_000
+	portSteps = 97 // between those of processes that were started one after the other
+)
+
+var portsFound atomic.Int64
+
+// ErrNoPort says that no port is free.
+var ErrNoPort = errors.New("no port is free for a program")
+
+// FreePort finds a port on loopback that nobody listens on. It gives another one
+// each time.
 func FreePort() (int, error) {
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	var err error
+	for range portCount {
+		port := firstPort + (os.Getpid()*portSteps+int(portsFound.Add(1)))%portCount
+		var l net.Listener
+		if l, err = new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+			return port, l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil //nolint:errcheck,forcetypeassert // of a TCP listener
+	return 0, fmt.Errorf("%w: %w", ErrNoPort, err)
 }
 
 // ErrEnded says that the service ended by itself.
