@@ -288,6 +288,12 @@ func (w *fullWorld) staysFull() {
 	}
 }
 
+// saysFull says whether the service knows that its disk is full.
+func (w *fullWorld) saysFull() bool {
+	status, answer := w.client.call(http.MethodGet, "/health/ready", "")
+	return status == http.StatusServiceUnavailable && strings.Contains(string(answer), `"disk":false`)
+}
+
 // staysFullByItself waits until nothing that the store gives back makes room any
 // more; it gives since when.
 func (w *fullWorld) staysFullByItself() (full time.Time) {
@@ -297,7 +303,7 @@ func (w *fullWorld) staysFullByItself() (full time.Time) {
 		switch free := w.disk.free(); {
 		case free >= fullMinFree+fullMinFree/10: // sends are taken again
 			dipped = false
-		case free >= fullMinFree && time.Since(full) < refusedWithin: // nobody need have seen it
+		case free >= fullMinFree && time.Since(full) < refusedWithin && !w.saysFull(): // it has not seen it
 			dipped = false
 		case free < fullMinFree && !dipped:
 			dipped, full = true, time.Now()
