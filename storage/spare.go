@@ -36,8 +36,7 @@ const (
 // too, which takes half as long again, or twice as long. Pebble therefore writes
 // over logs that it needs no longer. But after a start it has none, the first
 // ones are short, and it is those that it keeps: until each has grown to its full
-// size, for the first million messages, every commit waits for more than it needs
-// to. So a log that would be made anew, or of a short one, is made of a spare. Once
+// size, for half a million messages, every commit waits for more than it needs to. So a log that would be made anew, or of a short one, is made of a spare. Once
 // all that Pebble has are long it takes no spare any more, and none is made.
 //
 // A spare holds nothing but zeros, at which a reader of the log stops, as it does

@@ -158,6 +158,22 @@ func TestAFlippedBitAmongZerosIsDamage(t *testing.T) {
 	}
 }
 
+// TestAFullDiskTakesTheSparesOfAStore: they go with the reserve, and count until
+// then.
+func TestAFullDiskTakesTheSparesOfAStore(t *testing.T) {
+	s := newSpareStore(t)
+	before := s.Stats().Bytes
+	if !s.releaseReserve() {
+		t.Error("there was no reserve")
+	}
+	if names, err := filepath.Glob(filepath.Join(s.Dir(), messagesDir, sparePrefix+"*")); err != nil || len(names) > 0 {
+		t.Errorf("on a full disk there is %v (%v)", names, err)
+	}
+	if after := s.Stats().Bytes; before < after+spareCount<<20 {
+		t.Errorf("the store takes %d bytes with two spares, and %d without", before, after)
+	}
+}
+
 func TestSparesStayAboveTheWatermark(t *testing.T) {
 	dir := t.TempDir()
 	free, err := Free(dir)

@@ -288,10 +288,12 @@ func (w *fullWorld) staysFull() {
 	}
 }
 
-// saysFull says whether the service knows that its disk is full.
-func (w *fullWorld) saysFull() bool {
-	status, answer := w.client.call(http.MethodGet, "/health/ready", "")
-	return status == http.StatusServiceUnavailable && strings.Contains(string(answer), `"disk":false`)
+// saysFull says whether the service knows that its disk is full, and what it
+// answered.
+func (w *fullWorld) saysFull() (full bool, answer string) {
+	status, body := w.client.call(http.MethodGet, "/health/ready", "")
+	answer = fmt.Sprintf("%d %s", status, body)
+	return status == http.StatusServiceUnavailable && strings.Contains(answer, `"disk":false`), answer
 }
 
 // staysFullByItself waits until nothing that the store gives back makes room any
@@ -300,10 +302,11 @@ func (w *fullWorld) staysFullByItself() (full time.Time) {
 	w.Helper()
 	deadline := time.Now().Add(90 * time.Second)
 	for dipped := false; !dipped || time.Since(full) < 3*refusedWithin; time.Sleep(time.Millisecond) {
+		known, _ := w.saysFull()
 		switch free := w.disk.free(); {
 		case free >= fullMinFree+fullMinFree/10: // sends are taken again
 			dipped = false
-		case free >= fullMinFree && time.Since(full) < refusedWithin && !w.saysFull(): // it has not seen it
+		case free >= fullMinFree && time.Since(full) < refusedWithin && !known: // it has not seen it
 			dipped = false
 		case free < fullMinFree && !dipped:
 			dipped, full = true, time.Now()

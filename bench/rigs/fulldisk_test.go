@@ -312,8 +312,8 @@ func (w *fullWorld) refused(full time.Time) {
 
 func (w *fullWorld) notReady() {
 	w.Helper()
-	if !w.saysFull() {
-		w.Error("the service is ready on a full disk")
+	if full, answer := w.saysFull(); !full {
+		w.Errorf("readiness on a full disk: %s", answer)
 	}
 }
 

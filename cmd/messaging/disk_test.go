@@ -28,9 +28,9 @@ func TestSendsAreRefusedBelowTheFreeSpaceThatIsWanted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := freePort(t)
+	port, dir := freePort(t), t.TempDir()
 	url := "http://127.0.0.1:" + port
-	p := start(t, []string{"HTTP_PORT=" + port, "DATA_DIR=" + t.TempDir(), "DJANGO_API_URL=off", "DISK_MIN_FREE=8000000TiB"}, path, "serve")
+	p := start(t, []string{"HTTP_PORT=" + port, "DATA_DIR=" + dir, "DJANGO_API_URL=off", "DISK_MIN_FREE=8000000TiB"}, path, "serve")
 	eventually(t, 20*time.Second, "the service has opened", func() bool {
 		status, _ := call(http.MethodGet, url+"/api/stats", "")
 		return status == http.StatusOK
@@ -45,9 +45,33 @@ func TestSendsAreRefusedBelowTheFreeSpaceThatIsWanted(t *testing.T) {
 	if status, answer = call(http.MethodGet, url+"/api/messages/queue/1", ""); status != http.StatusOK || answer["count"] != 0.0 {
 		t.Errorf("the queue: %d %v", status, answer)
 	}
+	if names := spareLogs(t, dir); len(names) > 0 {
+		t.Errorf("there is no room, and %v were made", names)
+	}
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit status %d", code)
 	}
+}
+
+func TestSpareLogsAreMadeWhereThereIsRoom(t *testing.T) {
+	s := startService(t)
+	dir := strings.TrimPrefix(s.env[1], "DATA_DIR=")
+	eventually(t, 20*time.Second, "a spare log is there", func() bool { return len(spareLogs(t, dir)) > 0 })
+	if code := s.terminate(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+	if names := spareLogs(t, dir); len(names) > 0 {
+		t.Errorf("a stop has left %v", names)
+	}
+}
+
+func spareLogs(t *testing.T, dir string) []string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "messages", "spare-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
 }
 
 func TestWhatIsWrittenIsPrivate(t *testing.T) {
