@@ -114,9 +114,14 @@ func (s *damaged) enumerate(every int) {
 			}
 		}
 		for _, other := range names {
-			if other > name && filepath.Ext(other) == filepath.Ext(name) {
+			if other > name {
 				s.list = append(s.list, damage{what: "swap " + name + " and " + other, files: []string{name, other}, apply: func(b [][]byte) [][]byte {
 					return [][]byte{b[1], b[0]}
+				}})
+			}
+			if other != name {
+				s.list = append(s.list, damage{what: "write " + other + " over " + name, files: []string{name}, apply: func([][]byte) [][]byte {
+					return [][]byte{slices.Clone(s.files[other])}
 				}})
 			}
 		}
@@ -205,7 +210,8 @@ func (s *damaged) judgeAll(tb testing.TB, what string, kept contents) {
 	}
 }
 
-// TestRigDamage flips bytes, cuts, removes and swaps files. Each is found by a
+// TestRigDamage flips bytes, cuts, removes and swaps files, and writes one over
+// another. Each is found by a
 // check, or harmless: what is read is what was written, and only what the
 // watermark does not cover may be missing. Every hundredth is also
 // served by the real program, and repaired.

@@ -128,7 +128,7 @@ func (s *spoiled) spoil(r *torture.Round, dir string) (names, what []string) {
 		if len(b) > 0 {
 			at = r.Rand.IntN(len(b))
 		}
-		how := []string{"flip", "zero", "cut", "remove", "grow", "rubbish", "swap", "empty"}[r.Rand.IntN(8)]
+		how := []string{"flip", "zero", "cut", "remove", "grow", "rubbish", "swap", "empty", "overwrite"}[r.Rand.IntN(9)]
 		switch how {
 		case "remove":
 			err = os.Remove(path)
@@ -139,6 +139,14 @@ func (s *spoiled) spoil(r *torture.Round, dir string) (names, what []string) {
 				names = append(names, other)
 				how += " with " + other
 			}
+		case "overwrite":
+			other := all[r.Rand.IntN(len(all))]
+			if b, err = os.ReadFile(filepath.Join(dir, other)); err == nil {
+				err = os.WriteFile(path, b, 0o600)
+			} else if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			how += " with " + other + ":"
 		default:
 			err = os.WriteFile(path, ruin(r, how, b, at), 0o600)
 		}

@@ -114,8 +114,10 @@ func (r *RecordReader) Close() error {
 // User gives what a user's queue amounts to; a user without one has zeros.
 func (s *Store) User(user messaging.UserID) (u User, err error) {
 	err = s.get(userKey(user), func(v []byte) error {
-		u, err = decodeUser(v)
-		return err
+		if u, err = decodeUser(v); err != nil {
+			return damagedKey("u", err)
+		}
+		return nil
 	})
 	if errors.Is(err, ErrNotFound) {
 		return User{}, nil
@@ -289,36 +291,48 @@ func (s *Store) Records(from, to uint64, each func(seq uint64, record []byte) (b
 // SequenceBefore gives the sequence of the last note in the time index that is
 // not after ms, or 0.
 func (s *Store) SequenceBefore(ms int64) (seq uint64, err error) {
-	iter, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{tableTime}, UpperBound: numberKey(tableTime, timeNumber(ms)+1)})
-	if err != nil {
-		return 0, s.readError(err)
-	}
-	defer func() { err = errors.Join(err, iter.Close()) }()
-	if !iter.Last() {
-		return 0, iter.Error()
-	}
-	value, err := iter.ValueAndErr()
-	if err != nil {
-		return 0, s.readError(err)
-	}
-	if len(value) != 8 {
-		return 0, damagedKey("t", errValue)
-	}
-	return binary.BigEndian.Uint64(value), nil
+	err = s.lastOf([]byte{tableTime}, numberKey(tableTime, timeNumber(ms)+1), func(_, value []byte) error {
+		if len(value) != 8 {
+			return damagedKey("t", errValue)
+		}
+		seq = binary.BigEndian.Uint64(value)
+		return nil
+	})
+	return seq, err
 }
 
 // LastTime gives the latest time in the time index, or 0.
 func (s *Store) LastTime() (ms int64, err error) {
-	iter, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{tableTime}, UpperBound: []byte{tableTime + 1}})
+	err = s.lastOf([]byte{tableTime}, []byte{tableTime + 1}, func(key, _ []byte) error {
+		n, err := parseNumberKey(key)
+		if err != nil {
+			return damagedKey("t", err)
+		}
+		ms = int64(n) //nolint:gosec // written from an int64
+		return nil
+	})
+	return ms, err
+}
+
+// lastOf calls use for the last key in [lower, upper), if there is one.
+func (s *Store) lastOf(lower, upper []byte, use func(key, value []byte) error) (err error) {
+	iter, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
-		return 0, s.readError(err)
+		return s.readError(err)
 	}
-	defer func() { err = errors.Join(err, iter.Close()) }()
+	defer func() {
+		if e := iter.Close(); e != nil && err == nil {
+			err = s.readError(e)
+		}
+	}()
 	if !iter.Last() {
-		return 0, iter.Error()
+		return nil
 	}
-	n, err := parseNumberKey(iter.Key())
-	return int64(n), err //nolint:gosec // written from an int64
+	value, err := iter.ValueAndErr()
+	if err != nil {
+		return s.readError(err)
+	}
+	return use(iter.Key(), value)
 }
 
 // Stages gives the broadcasts whose receivers were staged and never committed.

@@ -12,8 +12,12 @@ import (
 //
 // The checksum is a masked CRC-32C from the type on. Of each four types the first
 // is a whole record, then the first, a middle and the last chunk of one; 5 to 8
-// have no offset, 9 to 12 have it. A reader that looks for the beginning of a
-// record passes over middle chunks.
+// have no offset, 9 to 12 have it. 1 to 4 have no number either: those are of a
+// manifest, never of a log. All chunks of a record but the last end with their
+// block, before a rest that no header fits into.
+//
+// The library's reader stops at damage, and looks further only to tell damage from
+// an end. Here is read what stands behind it too.
 const (
 	chunkType     = 6
 	chunkNumber   = 7
@@ -22,65 +26,80 @@ const (
 	chunkTypesEnd = 13
 	plainHeader   = 11
 	offsetHeader  = 19
+
+	// logBlock is how large a block is. No chunk goes over the end of one, so
+	// reading can begin anew at the next one.
+	logBlock = 32 << 10
 )
 
-// skipDamagedChunks makes a reader pass over the records of which a chunk is
-// damaged, and says how many chunks are: it turns them, and the first one of
-// their record, into middle chunks of no record. Only what is in memory of the
-// file is changed.
-func skipDamagedChunks(data []byte, number uint32) (damaged int) {
-	var record []byte // the first chunk of the record that has not ended yet
+// eachRecord visits the records of a log of which each chunk can be read, in their
+// order, and says how many chunks cannot. A record is valid during its visit.
+// Where a chunk's header is damaged, what follows in its block cannot be found.
+func eachRecord(data []byte, number uint32, visit func(record []byte)) (damaged int) {
+	var record []byte // what has come of one that goes over the end of a block
+	open := false     // whether the next chunk belongs to it
 	for block := 0; block < len(data); block += logBlock {
 		rest := data[block:min(block+logBlock, len(data))]
 		for {
 			chunk := nextChunk(rest, number)
 			if chunk == nil {
+				open = open && len(rest) < offsetHeader
 				break
 			}
 			rest = rest[len(chunk):]
-			place := (chunk[chunkType] - chunkPlain) % 4 // whole, first, middle, last
-			switch {
-			case chunkSum(chunk) != binary.LittleEndian.Uint32(chunk):
+			if chunkSum(chunk) != binary.LittleEndian.Uint32(chunk) {
 				damaged++
-				makeMiddle(chunk)
-				if record != nil {
-					makeMiddle(record)
+				open = false
+				continue
+			}
+			payload := chunk[headerSize(chunk):]
+			switch place := (chunk[chunkType] - chunkPlain) % 4; {
+			case place == chunkWhole:
+				visit(payload)
+				open = false
+			case place == chunkFirst:
+				record, open = append(record[:0], payload...), true
+			case open:
+				if record = append(record, payload...); place == chunkLast {
+					visit(record)
+					open = false
 				}
-				record = nil
-			case place == 1:
-				record = chunk
-			case place != 2:
-				record = nil
 			}
 		}
 	}
 	return damaged
 }
 
+// What a chunk is of its record.
+const (
+	chunkWhole = iota
+	chunkFirst
+	chunkMiddle
+	chunkLast
+)
+
 // nextChunk gives the chunk at the front of what is left of a block; nil where
-// there is none of this log.
+// there is none of this log. Its checksum has not been looked at.
 func nextChunk(rest []byte, number uint32) []byte {
 	if len(rest) < plainHeader || rest[chunkType] < chunkPlain || rest[chunkType] >= chunkTypesEnd ||
 		binary.LittleEndian.Uint32(rest[chunkNumber:]) != number {
 		return nil
 	}
-	size := plainHeader
-	if rest[chunkType] >= chunkOffset {
-		size = offsetHeader
-	}
-	size += int(binary.LittleEndian.Uint16(rest[4:]))
+	size := headerSize(rest) + int(binary.LittleEndian.Uint16(rest[4:]))
 	if size > len(rest) {
 		return nil
 	}
 	return rest[:size:size]
 }
 
+func headerSize(chunk []byte) int {
+	if chunk[chunkType] >= chunkOffset {
+		return offsetHeader
+	}
+	return plainHeader
+}
+
 func chunkSum(chunk []byte) uint32 {
 	c := crc32.Checksum(chunk[chunkType:], castagnoli)
 	return (c>>15 | c<<17) + 0xa282ead8
-}
-
-func makeMiddle(chunk []byte) {
-	chunk[chunkType] += 2 - (chunk[chunkType]-chunkPlain)%4
-	binary.LittleEndian.PutUint32(chunk, chunkSum(chunk))
 }

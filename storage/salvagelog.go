@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"os"
 	"path/filepath"
@@ -14,12 +13,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/batchrepr"
-	"github.com/cockroachdb/pebble/v2/record"
 )
-
-// logBlock is the size of the blocks of a write-ahead log. A chunk never goes
-// over the end of one, so reading can begin anew at the next one.
-const logBlock = 32 << 10
 
 // logSources reads the write-ahead logs that were not flushed into tables.
 func (s *salvager) logSources() (sources []iter.Seq[version]) {
@@ -110,8 +104,8 @@ type writeAheadLog struct {
 	deletes  []rangeDelete
 }
 
-// read reads all batches. Where one cannot be read, it goes on at the next block:
-// what follows a damaged commit was acknowledged too.
+// read reads all batches, those behind a damaged one as well: they were
+// acknowledged too.
 func (l *writeAheadLog) read(path string) error {
 	number, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(path), ".log"), 10, 64)
 	if err != nil {
@@ -121,46 +115,30 @@ func (l *writeAheadLog) read(path string) error {
 	if err != nil {
 		return err
 	}
-	if n := skipDamagedChunks(data, uint32(number)); n > 0 { //nolint:gosec // as the library does
-		l.report.add(l.name, "has %d parts that cannot be read", n)
-	}
-	for at := 0; at < len(data); {
-		r := record.NewReader(bytes.NewReader(data[at:]), as(number, pebble.WALCreateInfo{}.FileNum))
-		if err := l.batches(r); errors.Is(err, io.EOF) {
-			return nil
+	damaged := eachRecord(data, uint32(number), func(record []byte) { //nolint:gosec // as the library does
+		if err := l.batch(record); err != nil {
+			l.report.add(l.name, "has a batch that cannot be read: %v", err)
 		}
-		at = max((at+int(r.Offset()))/logBlock*logBlock+logBlock, at+logBlock)
+	})
+	if damaged > 0 {
+		l.report.add(l.name, "has %d parts that cannot be read", damaged)
 	}
 	return nil
 }
 
 var errLogName = errors.New("its name is not that of a log")
 
-// as gives a number the type of another value, whose name the library keeps to
-// itself.
-func as[T ~uint64](n uint64, _ T) T { return T(n) }
-
-func (l *writeAheadLog) batches(r *record.Reader) error {
-	for {
-		one, err := r.Next()
-		if err != nil {
-			return err
-		}
-		data, err := io.ReadAll(one)
-		if err != nil {
-			return err
-		}
-		if err := l.batch(data); err != nil {
-			l.report.add(l.name, "has a batch that cannot be read: %v", err)
-		}
-	}
-}
-
-func (l *writeAheadLog) batch(data []byte) error {
+// batch takes the keys of one batch, as far as they can be read.
+func (l *writeAheadLog) batch(data []byte) (err error) {
 	header, ok := batchrepr.ReadHeader(data)
 	if !ok {
 		return errValue
 	}
+	defer func() {
+		if recover() != nil { // the library reads beyond a batch that ends too early
+			err = fmt.Errorf("batch %d: %w", header.SeqNum, errValue)
+		}
+	}()
 	seq := uint64(header.SeqNum)
 	for r := batchrepr.Read(data); ; {
 		kind, key, value, ok, err := r.Next()

@@ -1,0 +1,92 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+)
+
+// recover checks what was opened against what was acknowledged, and begins a
+// new generation.
+func (s *Store) recover(id identity) error {
+	meta, err := s.readMeta()
+	if err != nil {
+		return fmt.Errorf("%w: %s has no meta record: %w", ErrDamaged, s.path(messagesDir), err)
+	}
+	if meta.StoreID != id.storeID {
+		return fmt.Errorf("%w: %s and %s belong to different stores: put the matching pair back", ErrDamaged, s.path(messagesDir), s.path(controlName))
+	}
+	mark, err := s.control.Watermark()
+	if err != nil {
+		return err
+	}
+	if meta.Last < mark.Sequence || meta.Generation < mark.Generation {
+		return fmt.Errorf("%w: it holds messages up to %d (generation %d), but %d (generation %d) was acknowledged: files are missing or were cut; %s",
+			ErrDamaged, meta.Last, meta.Generation, mark.Sequence, mark.Generation, howToRepair)
+	}
+	for _, check := range []func() error{func() error { return s.checkTail(meta) }, s.checkUnfinished} {
+		if err := check(); errors.Is(err, ErrDamaged) {
+			return fmt.Errorf("%w; %s", err, howToRepair)
+		} else if err != nil {
+			return err
+		}
+	}
+	if err := s.held.release(); err != nil {
+		s.logger.Warn("old files could not be removed; the next start tries again", "error", err)
+	}
+	if s.spares != nil {
+		s.spares.start(s.path(messagesDir))
+		s.closers = append(s.closers, s.spares)
+	}
+	meta.Generation++
+	s.meta = meta
+	batch := s.NewBatch()
+	defer batch.Close()
+	batch.PutMeta(meta)
+	batch.Commit()
+	return s.control.SaveWatermark(Watermark{Sequence: meta.Last, Generation: meta.Generation})
+}
+
+// tailCheck is how many of the last records are looked at when opening: more
+// than a memtable holds, so all that came out of the write-ahead log.
+const tailCheck = 200_000
+
+// checkTail refuses a log whose last records have a gap or end before the meta
+// record says.
+func (s *Store) checkTail(meta Meta) error {
+	next := meta.Floor
+	if meta.Last >= tailCheck {
+		next = max(next, meta.Last-tailCheck+1)
+	}
+	err := s.Records(next, ^uint64(0), func(seq uint64, _ []byte) (bool, error) {
+		if seq != next {
+			return false, fmt.Errorf("%w: record %d is missing", ErrDamaged, next)
+		}
+		next++
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	if next != meta.Last+1 {
+		return fmt.Errorf("%w: the log ends at %d instead of %d", ErrDamaged, next-1, meta.Last)
+	}
+	return nil
+}
+
+// checkUnfinished reads what a start goes on with, so that it is refused for damage
+// there while nothing has been removed.
+func (s *Store) checkUnfinished() error {
+	if _, err := s.Stages(); err != nil {
+		return err
+	}
+	if _, err := s.Fanouts(); err != nil {
+		return err
+	}
+	for _, what := range []Event{Due, Expiry} {
+		if _, _, err := s.NextTimer(what, 0); err != nil {
+			return err
+		}
+	}
+	_, err := s.LastTime()
+	return err
+}
