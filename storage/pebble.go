@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -49,11 +50,27 @@ func (s *Store) openPebbleWith(dir string, adjust func(*pebble.Options)) (*pebbl
 	options.Cache = pebble.NewCache(cmp.Or(s.config.CacheBytes, 96<<20))
 	defer options.Cache.Unref()
 	adjust(options)
-	db, err := pebble.Open(dir, options)
+	db, err := openOrPanicked(dir, options)
 	if err != nil {
 		return nil, s.openError(dir, err)
 	}
 	return db, nil
+}
+
+// openOrPanicked opens a database. Where a file is not what its name says, such as
+// a manifest that stands in the place of a log, the library can index beyond what
+// it read; it gives back what it holds, and panics on.
+func openOrPanicked(dir string, options *pebble.Options) (db *pebble.DB, err error) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case runtime.Error:
+			err = fmt.Errorf("what it holds makes no sense: %w", p)
+		default:
+			panic(p) //nolint:forbidigo // not ours
+		}
+	}()
+	return pebble.Open(dir, options)
 }
 
 // pebbleOptions is how a database is opened, but for its file system, its cache

@@ -189,3 +189,27 @@ func TestSalvageReadsABatchAsFarAsItGoes(t *testing.T) {
 		t.Error("no key was read")
 	}
 }
+
+// TestStartOverAManifestInALogsPlaceIsRefused: the library takes its records for
+// batches, and indexes beyond one that ends too early.
+func TestStartOverAManifestInALogsPlaceIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	s := openDisk(t, dir)
+	fill(t, s, 3)
+	closeStore(t, s)
+	var manifest bytes.Buffer
+	w := record.NewWriter(&manifest)
+	_, err := w.WriteRecord([]byte{0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, byte(pebble.InternalKeyKindSet)})
+	log := newestFile(t, filepath.Join(dir, messagesDir, "*.log"))
+	if err := errors.Join(err, w.Close(), os.WriteFile(log, manifest.Bytes(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	wantRefused(t, dir, ErrDamaged)
+	report, err := Verify(repairConfig(dir))
+	if err != nil || report.Found == 0 {
+		t.Errorf("a check finds %+v (%v)", report, err)
+	}
+	if done, err := Repair(repairConfig(dir)); err != nil || done.After.Found > 0 {
+		t.Errorf("%+v (%v)", done, err)
+	}
+}
