@@ -23,6 +23,7 @@ type crowd struct {
 	waiting int
 	calm    time.Time // when somebody last waited for less than patience, or nobody did
 	moved   time.Time // when the limit was last moved
+	left    time.Time // when somebody last left
 }
 
 const (
@@ -44,6 +45,7 @@ func newCrowd(most int) *crowd { return &crowd{most: most, limit: most} }
 func (c *crowd) enter(now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.restLocked(now)
 	if c.waiting >= c.limit {
 		return false
 	}
@@ -53,6 +55,20 @@ func (c *crowd) enter(now time.Time) bool {
 	c.waiting++
 	return true
 }
+
+// restLocked lets the limit rise for the time in which nobody waited, in the steps
+// that it would have taken with somebody there to show how quick the disk is.
+func (c *crowd) restLocked(now time.Time) {
+	if c.waiting > 0 {
+		return
+	}
+	for rest := now.Sub(c.left); rest >= judging && c.limit < c.most; rest -= judging {
+		c.limit, c.moved = c.risen(), now
+	}
+}
+
+// risen is the limit a step higher.
+func (c *crowd) risen() int { return min(c.most, c.limit+c.limit/4) }
 
 // full says that nobody is let in at the moment.
 func (c *crowd) full() bool {
@@ -75,6 +91,7 @@ func (c *crowd) leave(since time.Time) {
 	defer c.mu.Unlock()
 	c.judgeLocked(now, now.Sub(since))
 	c.waiting--
+	c.left = now
 }
 
 // judgeLocked moves the limit. Those who wait are served within about as long as
@@ -91,6 +108,6 @@ func (c *crowd) judgeLocked(now time.Time, waited time.Duration) {
 		served := float64(c.waiting) / waited.Seconds()
 		c.limit, c.moved = min(c.limit, max(fewest, int(served*patience.Seconds()))), now
 	case !late && c.limit < c.most:
-		c.limit, c.moved = min(c.most, c.limit+c.limit/4), now
+		c.limit, c.moved = c.risen(), now
 	}
 }

@@ -151,6 +151,23 @@ func TestInvariant8WaitsAreBoundedInTime(t *testing.T) {
 	})
 }
 
+// TestBurstAfterAQuietTimeIsServed: what the disk could not do a minute ago says
+// little about now, and nobody was there to find that out.
+func TestBurstAfterAQuietTimeIsServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, disk := openSlow(t)
+		disk.set(time.Millisecond, time.Millisecond/2) // about two changes a second
+		if o := offer(t, l, 400, 5*time.Second); o.refused == 0 {
+			t.Fatal("nobody was refused on a disk that takes next to nothing")
+		}
+		disk.set(time.Millisecond, 0)
+		time.Sleep(time.Minute)
+		if o := offer(t, l, 1_000_000, 2*time.Millisecond); o.refused > 0 {
+			t.Errorf("%d of 2,000 were refused after a quiet minute", o.refused)
+		}
+	})
+}
+
 // TestHiccupOfTheDiskRefusesHardlyAnyone: the burst behind it is served.
 func TestHiccupOfTheDiskRefusesHardlyAnyone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
