@@ -14,7 +14,7 @@ import (
 )
 
 // tables makes a store with a table for each page of records, and gives its
-// database's directory. A body is rubbish of a size, which no library makes smaller.
+// database's directory.
 func tables(t *testing.T, pages, records, size int) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
@@ -25,11 +25,7 @@ func tables(t *testing.T, pages, records, size int) string {
 		b := s.NewBatch()
 		for range records {
 			meta.Last++
-			b.PutRecord(meta.Last, size, func(dst []byte) {
-				for i := range dst {
-					dst[i] = byte(rnd.Uint32())
-				}
-			})
+			putRubbish(b, meta.Last, size, rnd)
 		}
 		b.PutMeta(meta)
 		b.Commit()
@@ -40,6 +36,15 @@ func tables(t *testing.T, pages, records, size int) string {
 	}
 	closeStore(t, s)
 	return filepath.Join(dir, messagesDir)
+}
+
+// putRubbish puts a record of a size that no library makes smaller.
+func putRubbish(b *Batch, seq uint64, size int, rnd *rand.Rand) {
+	b.PutRecord(seq, size, func(dst []byte) {
+		for i := range dst {
+			dst[i] = byte(rnd.Uint32())
+		}
+	})
 }
 
 // salvaged counts the records that can be salvaged.

@@ -37,11 +37,7 @@ func logOfBatches(t *testing.T) string {
 		}
 		b := s.NewBatch()
 		meta.Last++
-		b.PutRecord(meta.Last, size, func(dst []byte) {
-			for i := range dst {
-				dst[i] = byte(rnd.Uint32())
-			}
-		})
+		putRubbish(b, meta.Last, size, rnd)
 		b.PutMeta(meta)
 		b.Commit()
 		b.Close()
