@@ -56,14 +56,14 @@ class Process:
     def said(self) -> str:
         return self.log.read_text(errors="replace")[-LOG_TAIL:] if self.log.exists() else ""
 
-    def stop(self, patience: float = 30) -> int | None:
+    def stop(self, timeout: float = 30) -> int | None:
         """Ends it as an operator does, and gives its status."""
         if self.process is None:
             return None
         if self.process.poll() is None:
             self.process.terminate()
         try:
-            return self.process.wait(patience)
+            return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()

@@ -1,4 +1,4 @@
-"""Django beside the messaging service: client, transactional outbox, receiving endpoint, admin.
+"""The Django side of the messaging service: client, transactional outbox, receiving endpoint, admin.
 
 ::
 
@@ -8,7 +8,7 @@
         ...
         messaging.send(conversation.pk, sender.pk, receiver.pk, "Hello!")
 
-Everything is imported when it is first asked for. Importing this package needs
+Each name is imported when it is first used. Importing this package needs
 neither Django's settings nor its apps.
 """
 
@@ -17,14 +17,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Dict, List
 
+from .version import __version__
+
 if TYPE_CHECKING:
     from . import errors
     from .aio import AsyncMessagingClient
     from .client import MessagingClient
     from .outbox import broadcast, send
     from .types import BroadcastReceipt, DeadLetter, DeadLetterPage, Job, Message, QueueSize, Receipt
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AsyncMessagingClient",

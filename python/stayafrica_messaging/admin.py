@@ -1,4 +1,4 @@
-"""Django's admin: what was received, what is on its way out, and the service itself."""
+"""Django admin pages for received messages, the outbox, and the service itself."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from . import conf, outbox
 from .models import Conversation, Message, OutboxMessage
 from .service_admin import ServiceAdmin
 from .service_models import Service
-from .service_status import PATIENCE
+from .service_status import PAGE_TIMEOUT
 
 PREVIEW = 80
-LONGEST_JSON = 100_000
+MAX_JSON = 100_000
 
 admin.site.register(Service, ServiceAdmin)
 
 
 class CappedPaginator(Paginator):
-    """Counts no further than `cap`: otherwise a table of millions is counted as a whole for every page."""
+    """Counts at most `cap` rows. Counting a table of millions would slow down every page."""
 
     cap = 10_000
 
@@ -44,12 +44,12 @@ class CappedPaginator(Paginator):
 
     @property
     def capped(self) -> bool:
-        """Whether there are more than it counts."""
+        """Whether there are more rows than the count says."""
         return self._seen > self.cap
 
 
 class Rows(admin.ModelAdmin):
-    """Rows that programs write: to look at, and to delete for those who may."""
+    """Rows written by programs: read-only, but users with permission may delete them."""
 
     paginator = CappedPaginator
     show_full_result_count = False
@@ -64,13 +64,13 @@ class Rows(admin.ModelAdmin):
 
 @admin.register(Conversation)
 class ConversationAdmin(Rows):
-    """Conversations that messages were received in."""
+    """Conversations of received messages."""
 
     list_display = ("key", "created_at", "its_messages")
     search_fields = ("^key",)
     search_help_text = "the beginning of its id"
     list_filter = ("created_at",)
-    ordering = ("key",)  # which has an index
+    ordering = ("key",)  # the indexed column
 
     @admin.display(description="messages")
     def its_messages(self, conversation: Conversation) -> str:
@@ -80,12 +80,12 @@ class ConversationAdmin(Rows):
 
 @admin.register(Message)
 class MessageAdmin(Rows):
-    """Messages that the service brought."""
+    """Messages received from the service."""
 
     list_display = ("sequence", "preview", "conversation_id", "sender_id", "receiver_id", "created_at", "uuid")
     list_filter = ("priority", "created_at")
     search_fields = ("text",)
-    search_help_text = "an id of a message, conversation, sender or receiver, a sequence, else a part of the text"
+    search_help_text = "the id of a message, conversation, sender or receiver, a sequence, or a part of the text"
     ordering = ("-sequence", "-id")
     exclude = ("metadata", "extra")
     readonly_fields = ("metadata_shown", "extra_shown")
@@ -94,7 +94,8 @@ class MessageAdmin(Rows):
         return super().get_queryset(request).defer("metadata", "extra")  # the list does not show them
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str) -> Tuple[QuerySet, bool]:
-        """By the ids first, because these have indexes or are compared whole; the text is read only where no id fits."""
+        """Searches by id first. The ids are indexed or compared as a whole. The text is searched only if no id matches.
+        """
         term = search_term.strip()
         if term:
             named = queryset.filter(ids_like(term))
@@ -116,7 +117,7 @@ class MessageAdmin(Rows):
 
 
 def ids_like(term: str) -> Q:
-    """Messages that a text names by one of their ids."""
+    """Matches messages that have the term as one of their ids."""
     found = Q(conversation=term) | Q(sender_id=term) | Q(receiver_id=term)
     if term.isdecimal() and len(term) < 20 and int(term) < 2**63:
         found |= Q(sequence=int(term))
@@ -129,12 +130,12 @@ def ids_like(term: str) -> Q:
 
 @admin.register(OutboxMessage)
 class OutboxMessageAdmin(Rows):
-    """Messages on their way to the service."""
+    """Messages to send to the service."""
 
     list_display = ("key", "kind", "lane", "state", "attempts", "next_attempt_at", "short_error", "created_at", "sent_at")
     list_filter = ("state", "kind", "created_at")
     search_fields = ("=lane", "=message_id", "=key")
-    search_help_text = "a key, a lane, or the id that the service gave"
+    search_help_text = "a key, a lane, or the message id from the service"
     ordering = ("-id",)
     exclude = ("payload",)
     readonly_fields = ("key", "payload_shown")
@@ -142,24 +143,28 @@ class OutboxMessageAdmin(Rows):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         rows = super().get_queryset(request).using(conf.get("OUTBOX_DATABASE"))
-        return rows.defer("payload")  # a broadcast's may be megabytes
+        return rows.defer("payload")  # the payload of a broadcast may have megabytes
 
     def has_send_permission(self, request: HttpRequest) -> bool:
-        """Whether a user may send rows again: those with `change_outboxmessage`, which changes nothing else here."""
+        """Whether the user may send rows again. The permission is `change_outboxmessage`, which allows nothing else here.
+        """
         return request.user.has_perm("stayafrica_messaging.change_outboxmessage")
 
     @admin.action(description="Send again now", permissions=["send"])
     def send_again(self, request: HttpRequest, queryset: QuerySet) -> None:
-        """Makes failed and pending rows due, and pushes what is due, theirs and others'. Each keeps its key: what the
-        service has already it takes once. What does not go out within a moment is the relay's."""
+        """Makes the selected failed and pending rows due, then pushes due rows for a few seconds.
+
+        The push takes all due rows, not only the selected ones. Each row keeps its idempotency key, so
+        the service stores it once. The relay pushes the rest.
+        """
         pending = queryset.filter(state=OutboxMessage.State.PENDING).update(next_attempt_at=None)
         due = pending + outbox.retry(queryset)
-        ends = time.monotonic() + PATIENCE
-        sweep = outbox.relay_once(stop=lambda: time.monotonic() >= ends)
-        what = f"{due} made due. Of all that were due {sweep.sent} were sent, {sweep.refused} refused."
-        if sweep.trouble:
-            what += f" The rest is left to manage.py messaging_relay: {sweep.trouble.reason}"
-        good = sweep.trouble is None and not sweep.refused
+        ends = time.monotonic() + PAGE_TIMEOUT
+        result = outbox.relay_once(stop=lambda: time.monotonic() >= ends)
+        what = f"{due} rows made due. Of all due rows, {result.sent} were sent and {result.refused} refused."
+        if result.trouble:
+            what += f" manage.py messaging_relay sends the rest: {result.trouble.reason}"
+        good = result.trouble is None and not result.refused
         self.message_user(request, what, messages.SUCCESS if good else messages.WARNING)
 
     @admin.display(description="last error")
@@ -172,6 +177,6 @@ class OutboxMessageAdmin(Rows):
 
 
 def as_json(value: Any) -> str:
-    """A JSON value to read, the beginning of a long one."""
+    """Formats a JSON value, and truncates a long one."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    return format_html("<pre>{}</pre>", Truncator(text).chars(LONGEST_JSON))
+    return format_html("<pre>{}</pre>", Truncator(text).chars(MAX_JSON))

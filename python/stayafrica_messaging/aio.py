@@ -1,4 +1,4 @@
-"""The client for code that awaits its answers. It needs httpx: ``stayafrica-messaging[async]``."""
+"""The asynchronous client. It needs httpx: ``stayafrica-messaging[async]``."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ try:
 except ImportError as error:
     raise ImportError("AsyncMessagingClient needs httpx: pip install 'stayafrica-messaging[async]'") from error
 
-from . import __version__, calls
-from .answers import Answer, read
+from . import calls
+from .responses import Response, read
 from .calls import Call
 from .errors import ConnectionFailed, MessagingError, ServiceUnreachable, TimedOut
 from .options import Options, checked_headers
 from .retry import Retry
 from .signatures import as_method
 from .types import DeadLetter
+from .version import __version__
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # typing_extensions is not a dependency of the package
     from typing_extensions import Concatenate, ParamSpec
 
     P = ParamSpec("P")
@@ -33,14 +34,14 @@ __all__ = ["AsyncMessagingClient"]
 
 T = TypeVar("T")
 
-#: How many connections a client has at the most; further calls wait for one.
+#: Maximum number of connections of a client. Further calls wait for a free one.
 MAX_CONNECTIONS = 100
 
 
 def _method(
     describe: Callable[P, Call[T]],
 ) -> Callable[Concatenate[AsyncMessagingClient, P], Coroutine[Any, Any, T]]:
-    """A coroutine method with the signature of a description, that makes the call described."""
+    """Makes a coroutine method from a call description, with the same signature."""
 
     @functools.wraps(describe)
     async def method(self: AsyncMessagingClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -50,11 +51,11 @@ def _method(
 
 
 class AsyncMessagingClient:
-    """:class:`~stayafrica_messaging.client.MessagingClient`, awaited.
+    """:class:`~stayafrica_messaging.client.MessagingClient` with coroutine methods.
 
-    The arguments, the calls and the errors are the same; ``client`` is a client of
-    httpx to use as it is. One may be shared by event loops: each has connections of
-    its own. Use it as an async context manager, or :meth:`aclose` it in each loop.
+    The arguments, calls and errors are the same. ``client`` is an httpx client to use
+    unchanged. Event loops may share one client; each loop has its own connections. Use
+    the client as an async context manager, or call :meth:`aclose` in each loop.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class AsyncMessagingClient:
         self._given_client = client
         self._headers = checked_headers(headers)
         self._sleep = sleep
-        # A connection belongs to the event loop that it was made in.
+        # A connection belongs to the event loop that opened it.
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
 
     def __repr__(self) -> str:
@@ -89,11 +90,11 @@ class AsyncMessagingClient:
 
     @property
     def url(self) -> str:
-        """Where the service is."""
+        """The URL of the service."""
         return self._options.url
 
     async def aclose(self) -> None:
-        """Close the connections of this event loop; the next call makes new ones."""
+        """Close the connections of the current event loop. The next call opens new ones."""
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.aclose()
@@ -126,7 +127,7 @@ class AsyncMessagingClient:
     async def iter_dead_letters(
         self, *, kind: Optional[str] = None, reason: Optional[str] = None, limit: Optional[int] = None
     ) -> AsyncIterator[DeadLetter]:
-        """All dead letters of a kind and with a reason, asked for ``limit`` at a time."""
+        """Iterate over all dead letters of a kind and with a reason, ``limit`` per request."""
         after: Optional[str] = None
         while True:
             page = await self.dead_letters(after, limit, kind, reason)
@@ -137,7 +138,7 @@ class AsyncMessagingClient:
             after = page.next
 
     async def perform(self, call: Call[T], retries: Optional[int] = None) -> T:
-        """Make a call that :mod:`~stayafrica_messaging.calls` describes, and try again where that is safe."""
+        """Make a call from :mod:`~stayafrica_messaging.calls`. Retry it where that is safe."""
         retry = self._retry if retries is None else replace(self._retry, times=retries)
         began = time.monotonic()
         failures = 0
@@ -151,7 +152,7 @@ class AsyncMessagingClient:
                     raise
             await self._sleep(pause)
 
-    async def _exchange(self, call: Call[Any]) -> Answer:
+    async def _exchange(self, call: Call[Any]) -> Response:
         """Send a request once and receive its answer."""
         options = self._options
         headers = {**self._headers, **call.headers}
@@ -171,7 +172,7 @@ class AsyncMessagingClient:
             )
         except (httpx.HTTPError, OSError) as error:
             raise _unreachable(error, options.url) from error
-        return Answer(response.status_code, response.headers, response.content)
+        return Response(response.status_code, response.headers, response.content)
 
     def _client(self) -> httpx.AsyncClient:
         if self._given_client is not None:
@@ -190,18 +191,18 @@ class AsyncMessagingClient:
         return client
 
     def _forget_closed_loops(self) -> None:
-        # Connections refer to their loop, so these would stay for ever.
+        # Connections reference their loop, so the weak keys would never expire.
         for loop in list(self._clients):
             if loop.is_closed():
                 self._clients.pop(loop, None)
 
 
 def _unreachable(error: Exception, url: str) -> ServiceUnreachable:
-    """What it means that there is no answer, and whether the request had been sent."""
+    """Converts a transport error. ``sent`` says whether the service may have received the request."""
     sent = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout))
-    # Other errors may repeat a header or a part of the answer.
+    # The text of any other error may contain a header or a part of the response.
     told = isinstance(error, httpx.NetworkError) and str(error)
     why = told or type(error).__name__
     if isinstance(error, httpx.TimeoutException):
-        return TimedOut(f"no answer in time from {url}: {why}", sent)
-    return ConnectionFailed(f"no answer from {url}: {why}", sent)
+        return TimedOut(f"no response in time from {url}: {why}", sent)
+    return ConnectionFailed(f"no response from {url}: {why}", sent)

@@ -6,7 +6,7 @@ from django.apps import AppConfig
 
 
 class MessagingConfig(AppConfig):
-    """Receives messages of the service, and keeps those that are on their way to it."""
+    """The messages received from the service, and the outbox of messages to send."""
 
     name = "stayafrica_messaging"
     label = "stayafrica_messaging"
@@ -14,4 +14,4 @@ class MessagingConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import checks  # noqa: F401  # they register themselves
+        from . import checks  # noqa: F401  # registers the checks; Django allows this import only here

@@ -1,4 +1,4 @@
-"""Reading and writing many rows in few queries, on every database."""
+"""Reads and writes many rows in few queries, on every database."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from django.db import connections, models
 
 
 def existing(model: type[models.Model], field: str, values: Iterable[Any], using: str) -> set[Any]:
-    """Those of `values` that some row has in `field`: one query, where the database
-    bounds the parameters of one (SQLite: 999) one for each so many."""
+    """Returns those of `values` that some row has in `field`.
+
+    It makes one query. If the database limits the parameters of a query (SQLite: 999),
+    it makes one query per chunk.
+    """
     wanted = list(values)
     found: set[Any] = set()
     if not wanted:
@@ -23,11 +26,11 @@ def existing(model: type[models.Model], field: str, values: Iterable[Any], using
 
 
 def insert(rows: Sequence[models.Model], using: str, ignore_conflicts: bool = False) -> None:
-    """Inserts rows of one model in one query, in their order.
+    """Inserts rows of one model in one query, in the given order.
 
-    It is ``bulk_create``, but for SQLite, where that splits them so that no
-    statement has more than 999 parameters: 7 statements for 500 messages. One
-    prepared statement that runs for each row has no such bound.
+    It calls ``bulk_create``, except on SQLite. There ``bulk_create`` splits the rows
+    into statements of at most 999 parameters, which is 7 statements for 500 messages.
+    One prepared statement, executed for each row, has no such limit.
     """
     if not rows:
         return
@@ -45,8 +48,11 @@ def insert(rows: Sequence[models.Model], using: str, ignore_conflicts: bool = Fa
 def _for_each_row(
     rows: Sequence[models.Model], using: str, ignore_conflicts: bool
 ) -> Optional[tuple[str, list[list[Any]]]]:
-    """A statement and the parameters of each row; None where one statement does not
-    fit all: keys that only some have, values that the database computes."""
+    """Returns a statement and the parameters of each row.
+
+    Returns None if one statement does not fit all rows: only some have a key, or the
+    database computes a value.
+    """
     connection = connections[using]
     meta = rows[0]._meta
     for row in rows:
@@ -66,6 +72,6 @@ def _for_each_row(
     parameters = [[f.get_db_prep_save(value, connection) for f, value in zip(fields, row)] for row in values]
     quote = connection.ops.quote_name
     columns = ", ".join(quote(field.column) for field in fields)
-    places = ", ".join(["%s"] * len(fields))
+    placeholders = ", ".join(["%s"] * len(fields))
     verb = "INSERT OR IGNORE INTO" if ignore_conflicts else "INSERT INTO"
-    return f"{verb} {quote(meta.db_table)} ({columns}) VALUES ({places})", parameters
+    return f"{verb} {quote(meta.db_table)} ({columns}) VALUES ({placeholders})", parameters

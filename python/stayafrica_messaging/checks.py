@@ -1,7 +1,7 @@
 """Django's system checks for this package, under the tag `messaging`.
 
-Errors and warnings appear with every command of manage.py; notes only with `manage.py check --deploy` and
-`manage.py messaging_check`, because a project that is well should not have to read them each time.
+Errors and warnings appear with every command of manage.py. Notes appear only with `manage.py check --deploy` and
+`manage.py messaging_check`, to keep the output of other commands short.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from django.http.request import validate_host
 from django.utils.module_loading import import_string
 
 from . import conf
-from .mounting import DEFAULT_PATH, Endpoint, endpoints
+from .adapters import BaseAdapter
+from .endpoints import DEFAULT_PATH, Endpoint, find_endpoints
 
 TAG = "messaging"
 LABEL = "stayafrica_messaging"
 
-SHORTEST_KEY = 16
-# The service's batches are 1 MiB by default, and a little more with what it adds to each message.
-SMALLEST_BODY = 2 * 1024 * 1024
+MIN_KEY_LENGTH = 16
+# A batch from the service has 1 MiB by default, plus the fields that the service adds to each message.
+MIN_MAX_BODY = 2 * 1024 * 1024
 ABOVE_ZERO = ("TIMEOUT", "CONNECT_TIMEOUT", "POOL", "MAX_BODY")
 ZERO_OR_MORE = ("RETRIES", "SIGNATURE_TOLERANCE", "OUTBOX_KEEP_DAYS", "OUTBOX_MAX_ATTEMPTS")
 
@@ -34,7 +35,7 @@ Find = Callable[..., Iterator[CheckMessage]]
 
 
 def readable() -> bool:
-    """Whether the settings can be read at all; where not, `check_settings` says so and the others have nothing to say."""
+    """Whether all settings can be read. If not, `check_settings` reports it and the other checks return nothing."""
     try:
         for name in conf.DEFAULTS:
             conf.get(name)
@@ -44,7 +45,7 @@ def readable() -> bool:
 
 
 def check(*tags: str, deploy: bool = False) -> Callable[[Find], Check]:
-    """Registers a system check that is written as a generator. It is silent while the settings cannot be read."""
+    """Registers a generator as a system check. The check returns nothing if the settings cannot be read."""
 
     def registered(find: Find) -> Check:
         def run(app_configs: Any = None, **options: Any) -> List[CheckMessage]:
@@ -58,16 +59,16 @@ def check(*tags: str, deploy: bool = False) -> Callable[[Find], Check]:
 
 
 def check_settings(app_configs: Any = None, **options: Any) -> List[CheckMessage]:
-    """The dictionary itself: a dictionary, with names that mean something."""
+    """The setting is a dictionary with known names."""
     try:
         for name in conf.DEFAULTS:
             conf.get(name)
         unknown = conf.unknown()
     except ImproperlyConfigured as error:
-        return [Error(str(error), hint="See the table of settings in docs/django.md.", id=f"{LABEL}.E001")]
+        return [Error(str(error), hint="See the table of settings in docs/reference/django-package.md.", id=f"{LABEL}.E001")]
     return [
         Warning(
-            f"{conf.SETTING} has a setting that means nothing: {name}.",
+            f"{conf.SETTING} has an unknown setting: {name}.",
             hint="Is it misspelled? The settings are " + ", ".join(sorted(conf.DEFAULTS)) + ".",
             id=f"{LABEL}.W001",
         )
@@ -80,30 +81,30 @@ register(check_settings, TAG)
 
 @check()
 def check_url(**options: Any) -> Iterator[CheckMessage]:
-    """The service's address."""
+    """The addresses of the service and of this Django."""
     for name in ("URL", "DJANGO_URL"):
         problem = wrong_with_url(str(public_url() if name == "DJANGO_URL" else conf.get(name)))
         if problem and (name == "URL" or public_url()):
             yield Error(
                 f'{conf.SETTING}["{name}"] {problem}.',
-                hint="It looks like http://messaging:8765: scheme, host, and port if need be.",
+                hint="An address has a scheme, a host and optionally a port, such as http://messaging:8765.",
                 id=f"{LABEL}.E002",
             )
 
 
 def wrong_with_url(url: str) -> Optional[str]:
-    """What is wrong with an address of a service, as the end of a sentence; None where nothing is."""
+    """Returns the problem with an address, as the end of a sentence, or None."""
     try:
         parts = urlsplit(url)
         parts.port
     except ValueError as error:
-        return f"is no address ({error})"
+        return f"is not an address ({error})"
     if parts.scheme not in ("http", "https"):
         return "has no scheme: it must begin with http:// or https://"
     if not parts.hostname or re.search(r"\s", url):
-        return "is no address"
+        return "is not an address"
     if parts.username is not None:
-        return 'must not have a user in it: the token has a setting of its own, "TOKEN"'
+        return 'must not contain a user: the token has its own setting, "TOKEN"'
     if parts.query or parts.fragment:
         return "must end with the host, the port or a path"
     return None
@@ -115,18 +116,18 @@ def check_numbers(**options: Any) -> Iterator[CheckMessage]:
     for name in (*ABOVE_ZERO, *ZERO_OR_MORE):
         value = conf.get(name)
         if name == "OUTBOX_KEEP_DAYS" and value is None:
-            continue  # for ever
+            continue  # None keeps rows forever
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or value < 0 or (value == 0 and name in ABOVE_ZERO):
             yield Error(
                 f'{conf.SETTING}["{name}"] must be a number, {"more than 0" if name in ABOVE_ZERO else "0 or more"}.',
-                hint="See the table of settings in docs/django.md.",
+                hint="See the table of settings in docs/reference/django-package.md.",
                 id=f"{LABEL}.E003",
             )
-        elif name == "MAX_BODY" and value < SMALLEST_BODY:
+        elif name == "MAX_BODY" and value < MIN_MAX_BODY:
             yield Warning(
-                f'{conf.SETTING}["MAX_BODY"] is smaller than the batches of the service may be.',
-                hint=f"Let it be {SMALLEST_BODY} bytes at least, or lower PERSIST_MAX_BATCH_BYTES at the service.",
+                f'{conf.SETTING}["MAX_BODY"] is smaller than the largest batch of the service.',
+                hint=f"Set it to at least {MIN_MAX_BODY} bytes, or lower PERSIST_MAX_BATCH_BYTES at the service.",
                 id=f"{LABEL}.W008",
             )
 
@@ -144,13 +145,11 @@ def check_database(**options: Any) -> Iterator[CheckMessage]:
 
 @check()
 def check_adapter(**options: Any) -> Iterator[CheckMessage]:
-    """The class that stores messages."""
-    from .adapters import BaseAdapter
-
+    """The adapter class."""
     path = conf.get("ADAPTER")
     try:
         adapter = import_string(path) if isinstance(path, str) else path
-    except Exception as error:  # importing a project's module may raise anything
+    except Exception as error:  # the import of a project's module may raise anything
         yield Error(
             f'{conf.SETTING}["ADAPTER"] cannot be imported: {error}',
             hint='It is a dotted path, such as "chat.messaging.ChatAdapter".',
@@ -159,7 +158,7 @@ def check_adapter(**options: Any) -> Iterator[CheckMessage]:
         return
     if not (isinstance(adapter, type) and issubclass(adapter, BaseAdapter)):
         yield Error(
-            f'{conf.SETTING}["ADAPTER"] is no adapter.',
+            f'{conf.SETTING}["ADAPTER"] is not an adapter.',
             hint="It must be a class that inherits from stayafrica_messaging.adapters.BaseAdapter.",
             id=f"{LABEL}.E005",
         )
@@ -167,28 +166,28 @@ def check_adapter(**options: Any) -> Iterator[CheckMessage]:
 
 @check(Tags.security)
 def check_secrets(**options: Any) -> Iterator[CheckMessage]:
-    """Who may post to the receiving endpoint."""
+    """Authentication of requests to the receiving endpoint."""
     keys = conf.get("SIGNING_KEYS")
     if not settings.DEBUG and not conf.get("SECRET") and not keys:
         yield Warning(
-            "Whoever reaches the receiving endpoint can write messages in anybody's name: it has neither a secret nor keys.",
-            hint=f'Set {conf.SETTING}["SECRET"] here and DJANGO_SHARED_SECRET at the service to the same long random text.',
+            "The receiving endpoint has neither a secret nor keys: anyone who can reach it can store messages from any sender.",
+            hint=f'Set {conf.SETTING}["SECRET"] here and DJANGO_SHARED_SECRET at the service to the same long random string.',
             id=f"{LABEL}.W002",
         )
-    if any(len(key) < SHORTEST_KEY for key in keys):
+    if any(len(key) < MIN_KEY_LENGTH for key in keys):
         yield Warning(
-            f"A signing key is shorter than {SHORTEST_KEY} characters: it can be guessed.",
-            hint="`python -c 'import secrets; print(secrets.token_urlsafe(32))'` makes a good one.",
+            f"A signing key is shorter than {MIN_KEY_LENGTH} characters: it can be guessed.",
+            hint="`python -c 'import secrets; print(secrets.token_urlsafe(32))'` generates one.",
             id=f"{LABEL}.W003",
         )
 
 
 @check()
-def check_mounted(**options: Any) -> Iterator[CheckMessage]:
-    """The endpoint is there."""
-    if mounted() == []:
+def check_endpoint(**options: Any) -> Iterator[CheckMessage]:
+    """The URLconf includes the receiving endpoint."""
+    if project_endpoints() == []:
         yield Warning(
-            "The service's messages do not arrive: the receiving endpoint is in no URLconf.",
+            "The service's messages cannot arrive: no URLconf includes the receiving endpoint.",
             hint='Add path("api/messaging/", include("stayafrica_messaging.urls")) to the root URLconf, or silence '
             f"{LABEL}.W007 if this project only sends.",
             id=f"{LABEL}.W007",
@@ -197,28 +196,32 @@ def check_mounted(**options: Any) -> Iterator[CheckMessage]:
 
 @check()
 def check_redirects(**options: Any) -> Iterator[CheckMessage]:
-    """Redirects that would swallow what the service posts: it follows none."""
-    for endpoint in mounted() or []:
-        if swallowed_by_ssl(endpoint):
+    """Redirects of the service's requests. The service follows no redirect."""
+    for endpoint in project_endpoints() or []:
+        if redirected_to_https(endpoint):
             yield Warning(
-                f"SECURE_SSL_REDIRECT answers the service's posts to {endpoint.path} with a redirect, which it does not follow.",
-                hint="Let the service call https (DJANGO_API_URL), or add "
-                f'r"^{endpoint.path.lstrip("/")}" to SECURE_REDIRECT_EXEMPT, or let it say what SECURE_PROXY_SSL_HEADER wants '
-                '(DJANGO_HEADERS, such as "X-Forwarded-Proto: https").',
+                f"SECURE_SSL_REDIRECT redirects the service's requests to {endpoint.path}. The service follows no redirect.",
+                hint="Use https in the service's DJANGO_API_URL, or add "
+                f'r"^{endpoint.path.lstrip("/")}" to SECURE_REDIRECT_EXEMPT, or send the header of SECURE_PROXY_SSL_HEADER '
+                '(DJANGO_HEADERS at the service, such as "X-Forwarded-Proto: https").',
                 id=f"{LABEL}.W004",
             )
     bare = not host_of(public_url()).startswith("www.")
     if settings.PREPEND_WWW and bare and "django.middleware.common.CommonMiddleware" in settings.MIDDLEWARE:
         yield Warning(
-            "PREPEND_WWW redirects the service's posts unless its DJANGO_API_URL begins with www., and it follows no redirect.",
-            hint="Let DJANGO_API_URL name the host with www., or let a proxy do what PREPEND_WWW does.",
+            "PREPEND_WWW redirects the service's requests unless DJANGO_API_URL begins with www. "
+            "The service follows no redirect.",
+            hint="Use the host with www. in DJANGO_API_URL, or replace PREPEND_WWW by a redirect in the proxy.",
             id=f"{LABEL}.W005",
         )
 
 
-def swallowed_by_ssl(endpoint: Endpoint) -> bool:
-    """Whether Django sends the service from this path to https. How the service calls is known from DJANGO_URL, else guessed:
-    where Django calls it without TLS, it calls Django without TLS."""
+def redirected_to_https(endpoint: Endpoint) -> bool:
+    """Whether Django redirects the service's requests for this path to https.
+
+    DJANGO_URL says how the service calls Django. Without it, the check assumes that the service uses TLS if Django
+    uses TLS to call the service.
+    """
     if not settings.SECURE_SSL_REDIRECT or "django.middleware.security.SecurityMiddleware" not in settings.MIDDLEWARE:
         return False
     if (public_url() or str(conf.get("URL"))).startswith("https:"):
@@ -228,7 +231,7 @@ def swallowed_by_ssl(endpoint: Endpoint) -> bool:
 
 @check()
 def check_hosts(**options: Any) -> Iterator[CheckMessage]:
-    """Django's list of hosts lets the service in."""
+    """ALLOWED_HOSTS has the host that the service uses."""
     host = host_of(public_url())
     allowed = allowed_hosts()
     if not allowed:
@@ -238,40 +241,40 @@ def check_hosts(**options: Any) -> Iterator[CheckMessage]:
     else:
         return
     yield Warning(
-        f"Django answers the service's posts with 400: {problem}.",
+        f"Django refuses the service's requests with 400: {problem}.",
         hint="Add the host of the service's DJANGO_API_URL to ALLOWED_HOSTS.",
         id=f"{LABEL}.W006",
     )
 
 
 def allowed_hosts() -> Sequence[str]:
-    """The hosts that Django answers to, as it counts them itself."""
+    """The allowed hosts, with Django's defaults for DEBUG."""
     return settings.ALLOWED_HOSTS or ([".localhost", "127.0.0.1", "[::1]"] if settings.DEBUG else [])
 
 
 @check(deploy=True)
 def note_hosts(**options: Any) -> Iterator[CheckMessage]:
-    """A service on this machine that calls Django by a name that is not allowed."""
+    """A service on this machine that may call Django by a host that is not allowed."""
     allowed = allowed_hosts()
     local = host_of(str(conf.get("URL"))) in ("localhost", "127.0.0.1", "::1")
     if public_url() or not allowed or not local or any(validate_host(host, allowed) for host in ("localhost", "127.0.0.1")):
         return
     yield Info(
         "The service runs on this machine, and ALLOWED_HOSTS has neither localhost nor 127.0.0.1.",
-        hint="If the service's DJANGO_API_URL names one of them, add it. If it names another, say so in "
-        f'{conf.SETTING}["DJANGO_URL"], which is then checked instead.',
+        hint="If the service's DJANGO_API_URL names one of them, add it. If it names another, set "
+        f'{conf.SETTING}["DJANGO_URL"] to it: the checks then use that host.',
         id=f"{LABEL}.I005",
     )
 
 
 @check(deploy=True)
 def note_path(**options: Any) -> Iterator[CheckMessage]:
-    """An endpoint elsewhere than where the service looks for it."""
-    found = mounted() or []
+    """An endpoint at another path than the service's default."""
+    found = project_endpoints() or []
     if found and all(endpoint.path != DEFAULT_PATH for endpoint in found):
         yield Info(
-            f"The receiving endpoint is at {found[0].path}, and the service posts to {DEFAULT_PATH} if it is not told.",
-            hint=f"Set DJANGO_PERSIST_PATH={found[0].path} at the service, slash at the end included: without it APPEND_SLASH "
+            f"The receiving endpoint is at {found[0].path}, and the service posts to {DEFAULT_PATH} by default.",
+            hint=f"Set DJANGO_PERSIST_PATH={found[0].path} at the service, with the final slash: without it, APPEND_SLASH "
             "redirects, and the service follows no redirect.",
             id=f"{LABEL}.I001",
         )
@@ -279,37 +282,39 @@ def note_path(**options: Any) -> Iterator[CheckMessage]:
 
 @check(deploy=True)
 def note_rest_framework(**options: Any) -> Iterator[CheckMessage]:
-    """An endpoint of the project's own under REST framework's global throttle or authentication."""
-    for endpoint in mounted() or []:
+    """The project's own endpoint under a throttle or permission of REST framework."""
+    for endpoint in project_endpoints() or []:
         view = endpoint.view_class
         throttled, guarded = getattr(view, "throttle_classes", None), getattr(view, "permission_classes", None)
         names = [c.__name__ for c in [*(throttled or []), *(guarded or [])] if c.__name__ != "AllowAny"]
         if not endpoint.ours and names:
             yield Info(
                 f"The project's own endpoint {endpoint.path} is subject to REST framework's {', '.join(names)}.",
-                hint="A throttle makes the service wait up to an hour (429); a permission wants DJANGO_API_TOKEN at the service. "
-                "Set throttle_classes = [] on the view, or mount stayafrica_messaging.urls, which has neither.",
+                hint="A throttle makes the service wait up to an hour (429); "
+                "a permission needs DJANGO_API_TOKEN at the service. "
+                "Set throttle_classes = [] on the view, or include stayafrica_messaging.urls, which has neither.",
                 id=f"{LABEL}.I002",
             )
 
 
 @check(deploy=True)
 def note_atomic_requests(**options: Any) -> Iterator[CheckMessage]:
-    """ATOMIC_REQUESTS and the outbox; and an endpoint of the project's own within it."""
+    """The effects of ATOMIC_REQUESTS on the outbox and on the project's own endpoint."""
     atomic = [alias for alias in connections if connections[alias].settings_dict["ATOMIC_REQUESTS"]]
     if not atomic:
         return
     yield Info(
-        f"ATOMIC_REQUESTS is on ({', '.join(atomic)}): what a view sends is pushed when the view has returned, "
-        "before its answer leaves.",
-        hint=f'Set {conf.SETTING}["OUTBOX_PUSH"] to False and run manage.py messaging_relay, if answers must not wait for that.',
+        f"ATOMIC_REQUESTS is on ({', '.join(atomic)}): what a view sends is pushed after the view returns and "
+        "before the response leaves.",
+        hint=f'Set {conf.SETTING}["OUTBOX_PUSH"] to False and run manage.py messaging_relay, '
+        "if responses must not wait for the push.",
         id=f"{LABEL}.I003",
     )
-    for endpoint in mounted() or []:
+    for endpoint in project_endpoints() or []:
         exempt: Set[str] = getattr(endpoint.view, "_non_atomic_requests", set())
         if not set(atomic) <= exempt:
             yield Info(
-                f"ATOMIC_REQUESTS wraps {endpoint.path} in one transaction: an error in it undoes the whole batch.",
+                f"ATOMIC_REQUESTS wraps {endpoint.path} in one transaction: one error rolls back the whole batch.",
                 hint="Decorate the view with django.db.transaction.non_atomic_requests.",
                 id=f"{LABEL}.I006",
             )
@@ -317,34 +322,34 @@ def note_atomic_requests(**options: Any) -> Iterator[CheckMessage]:
 
 @check(Tags.database)
 def note_skip_locked(databases: Optional[Sequence[str]] = None, **options: Any) -> Iterator[CheckMessage]:
-    """Whether several relays may sweep the outbox at once. Asks the database, so only where databases are checked."""
+    """Whether several relays can push at once. Queries the database, so it runs only if databases are checked."""
     alias = conf.get("OUTBOX_DATABASE")
     if alias not in (databases or []) or alias not in list(connections):
         return
     if not connections[alias].features.has_select_for_update_skip_locked:
         yield Info(
             f"The database {alias} ({connections[alias].vendor}) has no SKIP LOCKED.",
-            hint="Run one manage.py messaging_relay, not several.",
+            hint="Run only one manage.py messaging_relay.",
             id=f"{LABEL}.I004",
         )
 
 
 def public_url() -> str:
-    """The address of this Django as the service calls it, where the project says so."""
+    """The address that the service uses for this Django, if the project sets it."""
     return str(conf.get("DJANGO_URL") or "")
 
 
 def host_of(url: str) -> str:
-    """The host of an address, empty where it has none."""
+    """The host of an address, or an empty string."""
     try:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
 
 
-def mounted() -> Optional[List[Endpoint]]:
-    """The endpoints for the service; None where the URLconf does not import, which Django's own checks say."""
+def project_endpoints() -> Optional[List[Endpoint]]:
+    """The project's endpoints. None if the URLconf cannot be imported, which Django's own checks report."""
     try:
-        return endpoints()
-    except Exception:  # a project's URLconf may raise anything
+        return find_endpoints()
+    except Exception:  # the import of a project's URLconf may raise anything
         return None

@@ -1,4 +1,4 @@
-"""The client for code that waits for its answers."""
+"""The synchronous client."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
-from . import __version__, calls
-from .answers import Answer, read
+from . import calls
+from .responses import Response, read
 from .calls import Call
 from .errors import ConnectionFailed, MessagingError, ServiceUnreachable, TimedOut
 from .options import Options, checked_headers
 from .retry import Retry
 from .signatures import as_method
 from .types import DeadLetter
+from .version import __version__
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # typing_extensions is not a dependency of the package
     from typing_extensions import Concatenate, ParamSpec
 
     P = ParamSpec("P")
@@ -35,7 +36,7 @@ T = TypeVar("T")
 
 
 def _method(describe: Callable[P, Call[T]]) -> Callable[Concatenate[MessagingClient, P], T]:
-    """A method with the signature of a description, that makes the call described."""
+    """Makes a method from a call description, with the same signature."""
 
     @functools.wraps(describe)
     def method(self: MessagingClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -45,20 +46,21 @@ def _method(describe: Callable[P, Call[T]]) -> Callable[Concatenate[MessagingCli
 
 
 class MessagingClient:
-    """Calls the service and raises the errors of :mod:`~stayafrica_messaging.errors`.
+    """Calls the service. Raises the errors of :mod:`~stayafrica_messaging.errors`.
 
-    ``url``, ``token``, ``timeout``, ``connect_timeout`` and ``retries`` are the
-    settings of these names where they are not given; without Django they come from
-    the environment (ERLANG_MESSAGING_URL, MESSAGING_TOKEN) or are the defaults.
-    ``timeout`` is how many seconds a try waits for the next part of its answer,
-    ``connect_timeout`` for the connection; ``retries`` is how often a call may be
-    tried again, which happens only where that does no harm, and not later than
-    ``give_up_after`` seconds after the first try began. ``session`` is a session of
-    requests to use as it is, ``headers`` go with each request. ``sleep`` waits
-    between the tries. ValueError where these cannot work.
+    ``url``, ``token``, ``timeout``, ``connect_timeout`` and ``retries`` default to the
+    settings of these names. Without Django, they default to the environment
+    (ERLANG_MESSAGING_URL, MESSAGING_TOKEN) or to fixed values.
 
-    A client is meant to live long and to be shared: threads may use it at once, and
-    processes that are forked from this one make connections of their own.
+    ``timeout`` is the maximum wait for the next part of a response, in seconds;
+    ``connect_timeout`` is for the connection. ``retries`` is the maximum number of
+    retries of a call. A call is retried only if that is safe, and no retry starts later
+    than ``give_up_after`` seconds after the first try. ``session`` is a requests session
+    to use unchanged. ``headers`` are sent with each request. ``sleep`` waits between
+    tries. Raises ValueError for unusable arguments.
+
+    A client is meant to be long-lived and shared. Threads may use it concurrently. A
+    forked process opens its own connections.
     """
 
     def __init__(
@@ -79,8 +81,8 @@ class MessagingClient:
         self._given_session = session
         self._headers = checked_headers(headers)
         self._sleep = sleep
-        # By process: a connection must not be shared with the process that this
-        # one was forked from, nor with its other children.
+        # Sessions by process id. A process must not share a connection with its parent or
+        # with other children of it.
         self._sessions: Dict[int, requests.Session] = {}
 
     def __repr__(self) -> str:
@@ -94,11 +96,11 @@ class MessagingClient:
 
     @property
     def url(self) -> str:
-        """Where the service is."""
+        """The URL of the service."""
         return self._options.url
 
     def close(self) -> None:
-        """Close the connections of this process; the next call makes new ones."""
+        """Close the connections of this process. The next call opens new ones."""
         session = self._sessions.pop(os.getpid(), None)
         if session is not None:
             session.close()
@@ -131,7 +133,7 @@ class MessagingClient:
     def iter_dead_letters(
         self, *, kind: Optional[str] = None, reason: Optional[str] = None, limit: Optional[int] = None
     ) -> Iterator[DeadLetter]:
-        """All dead letters of a kind and with a reason, asked for ``limit`` at a time."""
+        """Iterate over all dead letters of a kind and with a reason, ``limit`` per request."""
         after: Optional[str] = None
         while True:
             page = self.dead_letters(after, limit, kind, reason)
@@ -141,7 +143,7 @@ class MessagingClient:
             after = page.next
 
     def perform(self, call: Call[T], retries: Optional[int] = None) -> T:
-        """Make a call that :mod:`~stayafrica_messaging.calls` describes, and try again where that is safe."""
+        """Make a call from :mod:`~stayafrica_messaging.calls`. Retry it where that is safe."""
         retry = self._retry if retries is None else replace(self._retry, times=retries)
         began = time.monotonic()
         failures = 0
@@ -155,7 +157,7 @@ class MessagingClient:
                     raise
             self._sleep(pause)
 
-    def _exchange(self, call: Call[Any]) -> Answer:
+    def _exchange(self, call: Call[Any]) -> Response:
         """Send a request once and receive its answer."""
         options = self._options
         before = sys.exc_info()[1]
@@ -173,7 +175,7 @@ class MessagingClient:
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise _unreachable(error, options.url, before) from error
         _check_whole(response)
-        return Answer(response.status_code, response.headers, response.content)
+        return Response(response.status_code, response.headers, response.content)
 
     def _request_headers(self, call: Call[Any]) -> Dict[str, str]:
         headers = {**self._headers, **call.headers}
@@ -187,8 +189,8 @@ class MessagingClient:
         process = os.getpid()
         session = self._sessions.get(process)
         if session is None:
-            # Of threads that come here at once one's session stays, without a
-            # lock, which a fork could leave locked for ever.
+            # If threads race here, setdefault keeps one session. A lock would not do: a fork
+            # could leave it locked forever.
             session = self._sessions.setdefault(process, self._new_session())
             for other in set(self._sessions) - {process}:
                 self._sessions.pop(other, None)
@@ -205,7 +207,7 @@ class MessagingClient:
 
 
 class _Bearer(requests.auth.AuthBase):
-    """Sends the token; without one it keeps requests from looking for a password in ~/.netrc."""
+    """Sends the token. Without a token, it keeps requests from reading a password from ~/.netrc."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -217,18 +219,18 @@ class _Bearer(requests.auth.AuthBase):
 
 
 def _unreachable(error: Exception, url: str, before: Optional[BaseException]) -> ServiceUnreachable:
-    """What it means that there is no answer, and whether the request had been sent."""
+    """Converts a transport error. ``sent`` says whether the service may have received the request."""
     reason = _reason(error)
     refused = isinstance(reason, urllib3.exceptions.NewConnectionError)
     slow = isinstance(reason, urllib3.exceptions.ConnectTimeoutError) or isinstance(error, requests.ConnectTimeout)
     late = isinstance(error, requests.Timeout) or isinstance(reason, urllib3.exceptions.TimeoutError)
-    if late and not refused:  # which urllib3 1.x takes for a kind of time-out
-        return TimedOut(f"no answer in time from {url}: {_why(error, before)}", sent=not slow)
-    return ConnectionFailed(f"no answer from {url}: {_why(error, before)}", sent=not refused)
+    if late and not refused:  # urllib3 1.x makes it a kind of time-out
+        return TimedOut(f"no response in time from {url}: {_why(error, before)}", sent=not slow)
+    return ConnectionFailed(f"no response from {url}: {_why(error, before)}", sent=not refused)
 
 
 def _reason(error: BaseException) -> Optional[BaseException]:
-    """The error of urllib3 that requests has wrapped."""
+    """The error of urllib3 inside an error of requests."""
     inner: object = error.args[0] if error.args else None
     if isinstance(inner, urllib3.exceptions.MaxRetryError):
         inner = inner.reason
@@ -236,10 +238,11 @@ def _reason(error: BaseException) -> Optional[BaseException]:
 
 
 def _why(error: BaseException, before: Optional[BaseException]) -> str:
-    """What went wrong in the first place, as the system says it.
+    """The original error, in the operating system's words.
 
-    Of other errors only the kind is told: they may repeat a header or a part of the
-    answer. ``before`` is what the caller was handling, and no part of this.
+    For an error of any other kind it returns only the class name, because the text may
+    contain a header or a part of the response. ``before`` is the exception that the
+    caller was handling already; it is not part of the chain.
     """
     while True:
         below = error.__cause__ or error.__context__
@@ -252,7 +255,7 @@ def _why(error: BaseException, before: Optional[BaseException]) -> str:
 
 
 def _check_whole(response: requests.Response) -> None:
-    """Raise ConnectionFailed for an answer that was cut off, which older versions of urllib3 take for whole."""
+    """Raises ConnectionFailed for a truncated response. Older versions of urllib3 accept it."""
     headers, received = response.headers, len(response.content)
     if response.status_code in (204, 304) or "Content-Encoding" in headers or "Transfer-Encoding" in headers:
         return
@@ -260,8 +263,8 @@ def _check_whole(response: requests.Response) -> None:
     if declared.isdigit():
         whole = received >= int(declared)
     else:
-        # The service always says how long an answer is: without that, one that is
-        # empty ended within its headers.
+        # The service always sends Content-Length. An empty response without it ended
+        # inside the headers.
         whole = received > 0 or response.status_code != 200
     if not whole:
-        raise ConnectionFailed("the answer broke off", sent=True)
+        raise ConnectionFailed("the response was cut off", sent=True)

@@ -1,15 +1,15 @@
-"""The settings of the package, read in one place.
+"""The settings of the package, all read here.
 
-They stand in one dictionary of the project's settings::
+They are in one dictionary in the project's settings::
 
     STAYAFRICA_MESSAGING = {
         "URL": "http://messaging:8765",
         "SECRET": os.environ["ERLANG_SHARED_SECRET"],
     }
 
-:func:`get` reads each at the moment it is asked for, so that tests may override
-settings. The names ``ERLANG_MESSAGING_URL`` and ``ERLANG_SHARED_SECRET``, as
-settings or in the environment, are honoured where the dictionary is silent.
+:func:`get` reads a setting on each call, so tests can override settings. If the
+dictionary lacks them, ``ERLANG_MESSAGING_URL`` and ``ERLANG_SHARED_SECRET`` are read
+from the settings or the environment.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from django.core.exceptions import ImproperlyConfigured
 #: The name of the dictionary in the project's settings.
 SETTING = "STAYAFRICA_MESSAGING"
 
-#: Every setting there is, with its default. Times are in seconds, sizes in bytes.
+#: All settings with their defaults. Times are in seconds, sizes in bytes.
 DEFAULTS: Mapping[str, Any] = {
-    # The service, as the client reaches it.
+    # The service, as the client calls it.
     "URL": "http://127.0.0.1:8765",
     "TOKEN": "",  # one of the service's API_TOKENS
     "TIMEOUT": 5.0,
     "CONNECT_TIMEOUT": 2.0,
     "RETRIES": 3,
     "POOL": 10,
-    # What the service must show to be let in.
+    # The credentials that the service must send.
     "SECRET": "",
-    "SIGNING_KEYS": [],  # when there are some, a valid signature is required
+    "SIGNING_KEYS": [],  # if not empty, a valid signature is required
     "SIGNATURE_TOLERANCE": 300,
-    "SIGNED_PATH": None,  # the path as the service calls it, where a proxy changes it
-    # This Django as the service calls it (its DJANGO_API_URL), for the checks.
+    "SIGNED_PATH": None,  # the path that the service requests, if a proxy changes it
+    # The address that the service uses for this Django (its DJANGO_API_URL), for the checks.
     "DJANGO_URL": "",
     # The receiving endpoint.
     "ADAPTER": "stayafrica_messaging.adapters.ModelAdapter",
     "MAX_BODY": 16 * 1024 * 1024,
     # The outbox.
-    "OUTBOX_PUSH": True,  # push when the transaction commits; else only the relay does
+    "OUTBOX_PUSH": True,  # push when the transaction commits; False leaves it to the relay
     "OUTBOX_KEEP_DAYS": 7,
-    "OUTBOX_MAX_ATTEMPTS": 0,  # 0: for ever
+    "OUTBOX_MAX_ATTEMPTS": 0,  # 0: no limit
     "OUTBOX_DATABASE": "default",
 }
 
-#: Names of the system before this one, as settings or in the environment.
+#: The names of the earlier system, in the settings or the environment.
 FORMER_NAMES: Mapping[str, str] = {
     "URL": "ERLANG_MESSAGING_URL",
     "SECRET": "ERLANG_SHARED_SECRET",
@@ -57,7 +57,7 @@ FORMER_NAMES: Mapping[str, str] = {
 
 
 def get(name: str) -> Any:
-    """The value in force of a setting of :data:`DEFAULTS`; KeyError for another name."""
+    """Returns the current value of a setting in :data:`DEFAULTS`. Raises KeyError for another name."""
     default = DEFAULTS[name]
     configured = _dictionary()
     if name in configured:
@@ -69,7 +69,7 @@ def get(name: str) -> Any:
 
 
 def unknown() -> list[str]:
-    """Names in the project's dictionary that mean nothing: misspelled ones."""
+    """Returns names in the project's dictionary that are not settings, such as misspelled ones."""
     return sorted(name for name in _dictionary() if name not in DEFAULTS)
 
 
@@ -85,11 +85,14 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def _keys(value: Any) -> list[Union[str, bytes]]:
-    """One key is a list of one. An empty key, which is what an unset variable
-    leaves, would let everybody sign, and no key at all would let everybody in."""
+    """Returns the keys as a list. A single key is a list of one.
+
+    An empty key, as an unset variable leaves it, is an error: anybody could sign with
+    it, and without any key no signature would be required.
+    """
     if value is None:
         return []
     keys = [value] if isinstance(value, (str, bytes)) else list(value)
     if not all(keys):
-        raise ImproperlyConfigured(f'{SETTING}["SIGNING_KEYS"] has an empty key')
+        raise ImproperlyConfigured(f'{SETTING}["SIGNING_KEYS"] contains an empty key')
     return keys

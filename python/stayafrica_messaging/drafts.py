@@ -1,13 +1,13 @@
-"""Messages that are to be sent, checked as the service will check them.
+"""Validates messages before they are stored in the outbox.
 
-The outbox sends long after the caller has gone. What the service would refuse is
-therefore refused here, in the caller's code and transaction, by the same error
-and in the same words. Two things only the service knows: how far ahead it lets a
-message be due, and whether an idempotency key is taken. Arguments that are no JSON
-at all raise TypeError or ValueError, as they do from the clients.
+The outbox sends a message after the caller has returned. So the caller gets the
+service's refusal here, inside its transaction, as the same error with the same text.
+Only the service can make two checks: how far in the future a message may be due, and
+whether an idempotency key is in use. Arguments that cannot be written as JSON raise
+TypeError or ValueError, as with the clients.
 
-What comes out is plain JSON. Times are absolute by then: five minutes from the
-call are not five minutes from the push.
+The result is plain JSON. Times are absolute, because a delay counts from the call and
+not from the push.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ MAX_RECIPIENTS = 1_000_000
 MAX_SECONDS = 100 * 365.25 * 24 * 3600
 PRIORITIES = ("high", "normal", "low")
 
-#: What only the service sets.
+#: Fields that only the service sets.
 RESERVED = frozenset({"id", "sequence", "created_at", "receipt", "deliveries"})
-#: What has an argument of its own, and so does not belong in ``extra``.
+#: Fields with an argument of their own. They are not allowed in ``extra``.
 KNOWN = frozenset(
     "conversation_id sender_id receiver_id text message_type priority metadata persist idempotency_key "
     "delay_seconds deliver_at ttl_seconds expires_at".split()
 )
 
-#: An idempotency key as a caller gives it.
+#: An idempotency key from a caller.
 Key = Union[str, uuid.UUID]
 
-# Keys that callers choose become the key of a row by this.
+# The namespace for the row keys of idempotency keys that callers choose.
 _KEYS = uuid.UUID("8b0f3a46-6f0c-4b0e-9d43-5d6c0a7d9b11")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.:@-]{1,64}", re.ASCII)
 _VISIBLE = re.compile(r"[!-~]{1,255}", re.ASCII)
@@ -57,11 +57,11 @@ _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:
 
 @dataclass(frozen=True)
 class Draft:
-    """A row of the outbox before it is written.
+    """The content of a new row of the outbox.
 
-    ``payload`` has the arguments of the client's call ``kind``. ``lane`` names
-    what keeps its order. ``key`` is unique in the outbox; ``chosen`` says that it
-    stands for a key that the caller chose.
+    ``payload`` has the arguments of the client's method ``kind``. ``lane`` is the
+    ordering key. ``key`` is unique in the outbox. ``chosen`` is True if the caller
+    chose the idempotency key.
     """
 
     kind: str
@@ -81,7 +81,7 @@ def send(
     extra: Optional[Mapping[str, Any]] = None,
     **options: Any,
 ) -> Draft:
-    """Checks the arguments of a send; InvalidMessage says what is wrong with them."""
+    """Validates the arguments of a send. Raises InvalidMessage."""
     payload: JSONObject = {
         "conversation_id": _identifier("conversation_id", conversation_id),
         "sender_id": _identifier("sender_id", sender_id),
@@ -104,7 +104,7 @@ def broadcast(
     extra: Optional[Mapping[str, Any]] = None,
     **options: Any,
 ) -> Draft:
-    """Checks the arguments of a broadcast; InvalidMessage says what is wrong with them."""
+    """Validates the arguments of a broadcast. Raises InvalidMessage."""
     payload: JSONObject = {"sender_id": _identifier("sender_id", sender_id), "text": _text(text)}
     if conversation_id is not None:
         payload["conversation_id"] = _identifier("conversation_id", conversation_id)
@@ -137,7 +137,7 @@ def _options(
     ttl_seconds: Optional[float],
     expires_at: Optional[Moment],
 ) -> JSONObject:
-    """What a send and a broadcast have in common."""
+    """The fields that a send and a broadcast have in common."""
     if not isinstance(persist, bool):
         _refuse("persist", "persist must be true or false")
     options: JSONObject = {
@@ -179,7 +179,7 @@ def _receivers(user_ids: Iterable[Identifier]) -> List[Union[int, str]]:
 
 def _text(value: Any) -> str:
     if isinstance(value, Promise):
-        value = str(value)  # in the language of the caller, who is about to leave
+        value = str(value)  # translate now, in the caller's language
     return _string("text", value, MAX_TEXT)
 
 
@@ -205,7 +205,7 @@ def _string(field: str, value: Any, limit: int) -> str:
 
 
 def _encoded(field: str, value: str) -> bytes:
-    """The bytes of a text that a service and a PostgreSQL can store."""
+    """Encodes a text. Refuses characters that the service and PostgreSQL cannot store."""
     if "\0" in value:
         _refuse(field, f"{field} contains \\u0000, which the backend cannot store", "invalid_text")
     try:
@@ -226,19 +226,19 @@ def _metadata(value: Optional[Mapping[str, Any]], depth: int) -> JSONObject:
 
 
 def _extra(value: Optional[Mapping[str, Any]], depth: int) -> JSONObject:
-    """Fields that the service does not know, as an argument of the client's call."""
+    """Fields unknown to the service, as an argument of the client's method."""
     if not value:
         return {}
     for name in value:
         if name in RESERVED:
             _refuse(name, f"{name} is set by the service and cannot be sent", "reserved_field")
         if name in KNOWN:
-            raise ValueError(f"{name} is an argument of its own and does not belong in extra")
-    return {"extra": _plain("extra", value, depth - 1)}  # its members stand beside the others
+            raise ValueError(f"{name} has its own argument and must not be in extra")
+    return {"extra": _plain("extra", value, depth - 1)}  # its members are at the level of the message's fields
 
 
 def _plain(field: str, value: Any, depth: int) -> JSONObject:
-    """The value as JSON has it: what a database gives back and the service reads."""
+    """Converts the value to plain JSON, as the database returns it and the service reads it."""
     try:
         plain = json.loads(encode(value), object_pairs_hook=_distinct)
     except RecursionError:
@@ -251,7 +251,7 @@ def _plain(field: str, value: Any, depth: int) -> JSONObject:
 
 
 def _distinct(pairs: List[Tuple[str, Any]]) -> JSONObject:
-    """An object; 1 and "1" are two keys to Python and one to JSON."""
+    """Makes an object. Refuses duplicate keys: 1 and "1" are two keys in Python and one in JSON."""
     members = dict(pairs)
     if len(members) < len(pairs):
         raise ValueError("a key occurs twice in one object")
@@ -259,7 +259,7 @@ def _distinct(pairs: List[Tuple[str, Any]]) -> JSONObject:
 
 
 def _strings(value: Any, depth: int) -> Iterator[str]:
-    """All names and strings in it; refuses what stands too deep."""
+    """Yields all names and strings in a value. Refuses values nested too deep."""
     waiting = [(value, depth)]
     while waiting:
         value, depth = waiting.pop()
@@ -279,7 +279,7 @@ def _too_deep() -> NoReturn:
 
 
 def _moment(field: str, at: Optional[Moment], relative: str, seconds: Optional[float]) -> Optional[datetime]:
-    """A time in UTC, given as one or as so long from now."""
+    """Converts an absolute or relative time to UTC."""
     if seconds is None:
         return None if at is None else _absolute(field, at)
     if at is not None:
@@ -296,7 +296,7 @@ def _absolute(field: str, given: Moment) -> datetime:
         if at is not None and at.astimezone(timezone.utc).year >= 1970:
             return at.astimezone(timezone.utc)
     except (OverflowError, ValueError):
-        pass  # a 30th of February, or the year 0
+        pass  # February 30 or the year 0, for example
     _refuse(field, f"{field} must be a time such as 2026-12-31T23:59:59Z (RFC 3339), not before 1970")
 
 

@@ -1,7 +1,7 @@
-"""How requests are written: JSON in UTF-8, once for all tries of a call.
+"""Encodes requests as JSON in UTF-8, once for all tries of a call.
 
-The service compares the bodies of two calls with one idempotency key byte for
-byte, so the bytes are made once and sent as they are each time.
+The service compares two requests with the same idempotency key byte for byte. So the
+bytes are made once, and every try sends the same bytes.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ try:
 except ImportError:  # the clients work without Django
 
     class Promise:  # type: ignore[no-redef]
-        """What gettext_lazy gives."""
+        """Stands for the type of gettext_lazy."""
 
 
 def encode(value: Any) -> bytes:
-    """Write a request.
+    """Encode a request.
 
-    Beside what JSON has it takes UUIDs, decimals and lazy translations (as text),
-    aware datetimes and mappings of any kind. Raises TypeError for anything else, ValueError for NaN,
-    naive datetimes and halves of surrogate pairs.
+    In addition to the JSON types it accepts UUIDs, decimals and lazy translations (as
+    text), aware datetimes, and all mappings. Raises TypeError for any other type.
+    Raises ValueError for NaN, naive datetimes and lone surrogates.
     """
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode()
 
 
 def moment(value: Union[datetime, str]) -> str:
-    """Write a point in time; text is taken as it is. Raises ValueError for a naive datetime."""
+    """Format a time. Text is returned unchanged. Raises ValueError for a naive datetime."""
     if isinstance(value, str):
         return value
     if value.tzinfo is None:

@@ -1,14 +1,13 @@
-"""The module of the original, ``services.erlang_messaging``, over this service.
+"""A drop-in replacement for the original's module ``services.erlang_messaging``.
 
-One import is all that changes::
+Only the import changes::
 
     from stayafrica_messaging.erlang import erlang_client
 
-Its methods never raise: a failure is logged and answered with False, None or an
-empty list, as before. The settings ``ERLANG_MESSAGING_URL`` and
-``ERLANG_SHARED_SECRET`` are honoured, beside those of ``STAYAFRICA_MESSAGING``.
-Code that wants to know what failed uses
-:class:`~stayafrica_messaging.client.MessagingClient`.
+The methods never raise. They log a failure and return False, None or an empty list,
+as the original's methods do. The settings ``ERLANG_MESSAGING_URL`` and
+``ERLANG_SHARED_SECRET`` are read, as well as ``STAYAFRICA_MESSAGING``. Code that needs
+the reason for a failure uses :class:`~stayafrica_messaging.client.MessagingClient`.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ T = TypeVar("T")
 
 
 class ErlangMessagingClient:
-    """The original's client: the same methods, arguments and returns.
+    """The original's client, with the same methods, arguments and results.
 
-    ``base_url`` is where the service is; without one the settings say it, read at
-    each call. ``timeout`` is in seconds, None takes the setting ``TIMEOUT``; what can
-    pass is tried again within that time.
+    ``base_url`` is the URL of the service. Without one, it is read from the settings at
+    each call. ``timeout`` is in seconds; None means the setting ``TIMEOUT``. Temporary
+    failures are retried within that time.
     """
 
     def __init__(self, base_url: Optional[str] = None) -> None:
@@ -44,7 +43,7 @@ class ErlangMessagingClient:
 
     @property
     def base_url(self) -> str:
-        """Where the service is."""
+        """The URL of the service."""
         return self._base_url or str(setting()("URL"))
 
     @base_url.setter
@@ -52,7 +51,7 @@ class ErlangMessagingClient:
         self._base_url = url
 
     def health_check(self) -> bool:
-        """Whether the service answers now; it is asked once."""
+        """Whether the service responds now. It is asked once."""
         return self._try("health_check", False, lambda client: bool(client.perform(calls.health(), retries=0)))
 
     def send_message(
@@ -65,7 +64,7 @@ class ErlangMessagingClient:
         priority: str = "normal",
         metadata: Optional[Mapping[str, Any]] = None,
     ) -> bool:
-        """Send a message; True says that the service has it on disk."""
+        """Send a message. True means that the service has stored it on disk."""
         return self._try(
             "send_message",
             False,
@@ -83,7 +82,7 @@ class ErlangMessagingClient:
         )
 
     def get_user_messages(self, user_id: Identifier, max_count: int = 10) -> List[Dict[str, Any]]:
-        """Take messages out of a user's queue, as the service's JSON has them; none where that fails."""
+        """Take messages from a user's queue, as the service's JSON objects. Returns an empty list on failure."""
 
         def take(client: MessagingClient) -> List[Dict[str, Any]]:
             call = calls.take(user_id, max_count)
@@ -99,7 +98,7 @@ class ErlangMessagingClient:
         message_type: str = "system",
         metadata: Optional[Mapping[str, Any]] = None,
     ) -> bool:
-        """Send a message to many users; True says that the service has it on disk for all."""
+        """Send a message to many users. True means that the service has stored it on disk for all of them."""
         return self._try(
             "broadcast_message",
             False,
@@ -109,25 +108,25 @@ class ErlangMessagingClient:
         )
 
     def get_stats(self) -> Optional[Dict[str, Any]]:
-        """What the service has counted, or None."""
+        """Get the service's counters, or None."""
         return self._try("get_stats", None, lambda client: client.stats())
 
     def _try(self, name: str, otherwise: T, ask: Callable[[MessagingClient], T]) -> T:
         try:
             return ask(self._client())
-        except Exception as error:  # whatever it is: callers rely on it
+        except Exception as error:  # callers rely on it that no method raises
             logger.error("%s failed: %s: %s", name, type(error).__name__, error)
             return otherwise
 
     def _client(self) -> MessagingClient:
-        """The client for the settings in force, kept for as long as they are."""
+        """The client for the current settings. It is reused until they change."""
         options = Options.resolve(url=self._base_url or None, timeout=self.timeout)
         secret = str(setting()("SECRET") or "")
         made = self._made
         if made is None or made[:2] != (options, secret):
-            # The service needs no secret to be called; something in front of it may.
+            # The service itself needs no secret from its callers, but a proxy may.
             headers = {"X-Erlang-Secret": secret} if secret else {}
-            # Callers expect to wait for one time-out, not for one a try.
+            # Callers expect to wait for one time-out in total, not for one per try.
             client = MessagingClient(
                 self._base_url or None, timeout=self.timeout, give_up_after=options.timeout, headers=headers
             )
@@ -135,10 +134,10 @@ class ErlangMessagingClient:
         return made[2]
 
 
-def _messages(answer: Dict[str, Any]) -> List[Dict[str, Any]]:
-    # They have left the queue, so nothing about them is a reason to give none.
-    return [message for message in answer["messages"] if isinstance(message, dict)]
+def _messages(response: Dict[str, Any]) -> List[Dict[str, Any]]:
+    # The messages have left the queue, so validation must not drop any of them.
+    return [message for message in response["messages"] if isinstance(message, dict)]
 
 
-#: The client that everybody shares.
+#: The shared client.
 erlang_client = ErlangMessagingClient()

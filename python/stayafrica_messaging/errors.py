@@ -1,12 +1,12 @@
-"""What a call of the service can fail with.
+"""The errors of the clients.
 
 ::
 
     MessagingError
-    ├── ServiceUnreachable          there was no answer
+    ├── ServiceUnreachable          no response
     │   ├── ConnectionFailed
     │   └── TimedOut
-    ├── ServiceError                the service refused, and said why
+    ├── ServiceError                the service refused the call
     │   ├── InvalidMessage          400, 413, 415
     │   ├── Unauthorized            401
     │   ├── Forbidden               403, 421
@@ -15,10 +15,10 @@
     │   ├── Overloaded              429, 503
     │   ├── DiskFull                507
     │   └── ServerFault             the other 5xx
-    └── BadAnswer                   what answered is not the service
+    └── BadAnswer                   the response is not the service's
 
-All of them can be pickled, so they pass through Celery and multiprocessing.
-None holds a token, or anything of what was sent.
+All of them can be pickled, so Celery and multiprocessing can pass them on. None of
+them contains a token or a part of the request.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ __all__ = [
 
 
 class MessagingError(Exception):
-    """Every failure of a call; catch it where the difference does not matter."""
+    """The base class of all failures of a call."""
 
 
 class ServiceUnreachable(MessagingError):
-    """There was no answer.
+    """There was no response.
 
-    ``sent`` is False where the request certainly did not reach the service. Where
-    it is True nobody knows whether the service did what it was asked for; a call
-    with an idempotency key may be repeated with the same key to find out.
+    ``sent`` is False if the request certainly did not reach the service. If it is True,
+    the result is unknown. A call with an idempotency key can be repeated with the same
+    key.
     """
 
     def __init__(self, message: str, sent: bool = True) -> None:
@@ -65,29 +65,29 @@ class ServiceUnreachable(MessagingError):
 
 
 class ConnectionFailed(ServiceUnreachable):
-    """No connection could be made, or it broke before the answer was there."""
+    """The connection could not be opened, or it broke before the response was complete."""
 
 
 class TimedOut(ServiceUnreachable):
-    """The connection or the answer took longer than the time allowed."""
+    """The connection or the response took longer than the time-out."""
 
 
 class ServiceError(MessagingError):
-    """The service refused the call. What was refused is stored nowhere.
+    """The service refused the call. Nothing was stored.
 
     ``status``
-        the HTTP status.
+        The HTTP status.
     ``code``
-        the service's word for it, for programs, such as ``"missing_field"``;
-        empty where something between here and the service answered (a proxy).
+        The service's error code, such as ``"missing_field"``. It is empty if a proxy
+        sent the response.
     ``message``
-        what is wrong and where, for a person; never what was sent.
+        What is wrong and where, for a person. It never quotes the request.
     ``field``
-        the field, parameter or header that it is about, or None.
+        The field, parameter or header with the error, or None.
     ``index``
-        which message of a batch, from 0, or None.
+        The position of the bad message in a batch, from 0, or None.
     ``retry_after``
-        in how many seconds to come back, or None.
+        After how many seconds to retry, or None.
     """
 
     def __init__(
@@ -114,31 +114,31 @@ class ServiceError(MessagingError):
 
 
 class InvalidMessage(ServiceError):
-    """The service does not take what was sent, now or later (400, 413, 415)."""
+    """The service does not accept the request, now or later (400, 413, 415)."""
 
 
 class Unauthorized(ServiceError):
-    """A valid token is needed: see the setting ``TOKEN`` (401)."""
+    """The service needs a valid token. See the setting ``TOKEN`` (401)."""
 
 
 class Forbidden(ServiceError):
-    """The service does not talk to this caller, or not under this name (403, 421)."""
+    """The service refuses this caller, or the host name in the request (403, 421)."""
 
 
 class NotFound(ServiceError):
-    """There is no such dead letter, job or call (404)."""
+    """The dead letter, job or call does not exist (404)."""
 
 
 class IdempotencyConflict(ServiceError):
-    """The idempotency key was used before with another body; nothing was stored (409)."""
+    """The idempotency key was used with another body. Nothing was stored (409)."""
 
 
 class Overloaded(ServiceError):
-    """The service takes no more now, is starting or stopping; come back in ``retry_after`` seconds (429, 503)."""
+    """The service is overloaded, starting or stopping. Retry after ``retry_after`` seconds (429, 503)."""
 
 
 class DiskFull(ServiceError):
-    """The service's disk is full; nothing was stored (507)."""
+    """The service's disk is full. Nothing was stored (507)."""
 
 
 class ServerFault(ServiceError):
@@ -146,9 +146,9 @@ class ServerFault(ServiceError):
 
 
 class BadAnswer(MessagingError):
-    """What answered is not the service, or not one that this version understands.
+    """The response is not from the service, or from an incompatible version.
 
-    Mostly the URL is wrong. ``status`` is the HTTP status of the answer.
+    The usual cause is a wrong URL. ``status`` is the HTTP status of the response.
     """
 
     def __init__(self, message: str, status: int = 0) -> None:
@@ -176,5 +176,5 @@ _BY_STATUS: Dict[int, Type[ServiceError]] = {
 
 
 def class_for(status: int) -> Type[ServiceError]:
-    """The class of a refusal with this HTTP status."""
+    """Returns the error class for an HTTP status."""
     return _BY_STATUS.get(status, ServerFault if status >= 500 else ServiceError)

@@ -1,4 +1,4 @@
-"""What `manage.py messaging_check` finds out by asking: the service, and this project's endpoint as the service sees it."""
+"""The checks of `manage.py messaging_check` that make requests: to the service, and to this project's endpoint."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from django.db import DatabaseError
 from django.utils.module_loading import import_string
 
 from . import conf, signature
-from .checks import mounted, public_url
+from .checks import project_endpoints, public_url
 from .errors import Forbidden, Unauthorized
-from .mounting import DEFAULT_PATH
-from .service_status import ServiceStatus, explain, look
+from .models import Message
+from .endpoints import DEFAULT_PATH
+from .service_status import ServiceStatus, explain, fetch_status
 
 OK, NOTE, WARNING, ERROR = "ok", "note", "warning", "error"
 
-# Older than this a message should have been stored long ago: the service tries at least every 30 seconds.
+# The service retries at least every 30 seconds, so an older message indicates a problem.
 LAG_SECONDS = 60.0
-ENDPOINT_PATIENCE = 10.0
+ENDPOINT_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,17 @@ class Finding:
 
 
 def live_findings(url: str = "") -> List[Finding]:
-    """All of them. `url` is this Django's address as the service calls it, else the setting DJANGO_URL's."""
-    status = look()
+    """Runs all checks. `url` is the address that the service uses for this Django; the default is the setting DJANGO_URL.
+    """
+    status = fetch_status()
     return [*service_findings(status), *endpoint_findings(url or public_url())]
 
 
 def service_findings(status: ServiceStatus) -> List[Finding]:
-    """Whether the service is there, knows our token, and gets rid of its messages."""
+    """Whether the service is up, accepts the token, and delivers its messages."""
     if not status.reachable:
         return [Finding("service", ERROR, explain(error)) for error in status.errors]
-    found = [Finding("service", OK, f"answers at {status.url}"), readiness(status), token(status)]
+    found = [Finding("service", OK, f"responds at {status.url}"), readiness(status), token(status)]
     if status.known:
         found += [lag(status), dead_letters(status), arrival(status)]
     return found
@@ -52,33 +54,39 @@ def service_findings(status: ServiceStatus) -> List[Finding]:
 
 def readiness(status: ServiceStatus) -> Finding:
     if status.ready:
-        return Finding("ready", OK, "takes messages")
+        return Finding("ready", OK, "accepts messages")
     wrong = [
         text
         for name, bad, text in (
-            ("recovered", False, "it is still reading its store"),
+            ("recovered", False, "it is still recovering"),
             ("disk", False, "its disk is full or failing"),
-            ("draining", True, "it is about to stop"),
+            ("draining", True, "it is stopping"),
         )
         if status.readiness.get(name) is bad
     ]
-    return Finding("ready", ERROR, "takes no messages: " + (", ".join(wrong) or "it does not say why"))
+    return Finding("ready", ERROR, "accepts no messages: " + (", ".join(wrong) or "no reason given"))
 
 
 def token(status: ServiceStatus) -> Finding:
-    """Any call but health says whether the token is right."""
+    """Whether the service accepts the token. Every call except health checks the token."""
     for error in status.errors:
         if isinstance(error, (Unauthorized, Forbidden)):
             return Finding("token", ERROR, explain(error))
     if not status.known:
-        return Finding("token", NOTE, "cannot be tried now: " + "; ".join(map(str, status.errors)))
-    return Finding("token", OK, "is accepted" if conf.get("TOKEN") else "none is needed")
+        return Finding("token", NOTE, "cannot be checked now: " + "; ".join(map(str, status.errors)))
+    return Finding("token", OK, "accepted" if conf.get("TOKEN") else "not required")
 
 
 def lag(status: ServiceStatus) -> Finding:
     text = f"{status.lag_messages} messages, the oldest {status.lag_seconds:.0f} s old"
+    if status.off:
+        hint = (
+            "Start the service with DJANGO_API_URL set to this Django's address: "
+            "it continues with the pending messages, except trimmed ones."
+        )
+        return Finding("drain lag", WARNING, f"the drain is off (DJANGO_API_URL=off), so Django receives nothing; {text}", hint)
     if status.waiting and status.lag_messages:
-        text += "; the service has stopped sending until Django takes messages again"
+        text += "; the service has paused until Django accepts messages again"
         return Finding("drain lag", ERROR, text, causes(status))
     if status.lag_seconds > LAG_SECONDS:
         return Finding("drain lag", WARNING, text, causes(status))
@@ -86,20 +94,20 @@ def lag(status: ServiceStatus) -> Finding:
 
 
 def causes(status: ServiceStatus) -> str:
-    """What kinds of failures the service has counted, and what to do about each."""
+    """The kinds of failures that the service has counted, each with a remedy."""
     return " ".join(f"{kind} ({n}): {REMEDIES.get(kind, 'see its log')}." for kind, n in status.failures.items())
 
 
 REMEDIES = {
-    "message_error": "Django answered with errors for single messages; its log and the dead letters say which",
-    "mismatched": "the numbers of Django's answer did not add up",
+    "message_error": "Django reported errors for single messages; see its log and the dead letters",
+    "mismatched": "the counts in Django's response did not add up",
     "rejected": "Django refused (400, 413, 422); is the host of DJANGO_API_URL in ALLOWED_HOSTS?",
-    "misconfigured": "the endpoint was not found, did not let the service in, or redirected; compare DJANGO_API_URL, "
+    "misconfigured": "the endpoint was not found, denied access, or redirected; compare DJANGO_API_URL, "
     "DJANGO_PERSIST_PATH and DJANGO_SHARED_SECRET",
-    "throttled": "Django wants fewer requests (429); take the throttle off the endpoint",
-    "timed_out": "Django did not answer in time",
-    "unavailable": "Django was out of order (5xx); see its log, and whether migrations are missing",
-    "unreached": "there was no connection to DJANGO_API_URL",
+    "throttled": "Django throttled the service (429); remove the throttle from the endpoint",
+    "timed_out": "Django did not respond in time",
+    "unavailable": "Django failed (5xx); see its log, and check for missing migrations",
+    "unreached": "no connection to DJANGO_API_URL",
 }
 
 
@@ -107,32 +115,33 @@ def dead_letters(status: ServiceStatus) -> Finding:
     if not status.dead_total:
         return Finding("dead letters", OK, "none")
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(status.dead_letters.items()) if n)
-    return Finding("dead letters", WARNING, kinds, "Look at their reasons in the admin, mend the cause, and redrive them.")
+    return Finding("dead letters", WARNING, kinds, "See the reasons in the admin, fix the cause, and redrive them.")
 
 
 def arrival(status: ServiceStatus) -> Finding:
-    """Whether what the service counts as stored is in this project's database."""
+    """Whether the messages that the service counts as stored are in this project's database."""
     name, persisted = "arrival", int(status.stats.get("messages_persisted") or 0)
     if not persisted:
-        what = "Django has stored none of them" if status.lag_messages else "there was nothing to store"
-        return Finding(name, NOTE, f"cannot be told: since the service started {what}")
+        what = "Django has stored no message" if status.lag_messages else "there was nothing to store"
+        return Finding(name, NOTE, f"unknown: since the service started, {what}")
     counted = f"the service counts {persisted} messages as stored"
     try:
         here = rows_here()
     except DatabaseError as error:
         return Finding(name, ERROR, f"this project's messages cannot be read: {str(error).strip()}", "Run manage.py migrate.")
     if here is None:
-        return Finding(name, NOTE, f"{counted}; this project's adapter keeps them where this cannot look")
+        return Finding(name, NOTE, f"{counted}; this project's adapter has no model to look them up in")
     if not here:
-        hint = "Does the service's DJANGO_API_URL lead to another installation? (Deleting all messages looks alike.)"
+        hint = "Does the service's DJANGO_API_URL lead to another installation? (Or were all messages deleted?)"
         return Finding(name, ERROR, f"{counted}, and this database has none", hint)
     return Finding(name, OK, f"{counted}, and this database has {here}")
 
 
 def rows_here() -> Optional[str]:
-    """What this project's table of messages has, in words, empty where it has none; None where the adapter names no table."""
-    from .models import Message
+    """Describes the rows in this project's message table.
 
+    Returns an empty string for an empty table, and None if the adapter has no model.
+    """
     try:
         model = getattr(import_string(conf.get("ADAPTER")), "model", None)
     except ImportError:
@@ -146,11 +155,11 @@ def rows_here() -> Optional[str]:
 
 
 def endpoint_findings(url: str) -> List[Finding]:
-    """Posts an empty batch to the endpoint by the address that the service uses."""
+    """Posts an empty batch to the endpoint, at the address that the service uses."""
     if not url:
         hint = f'Give --url or set {conf.SETTING}["DJANGO_URL"]: the DJANGO_API_URL of the service.'
-        return [Finding("endpoint", NOTE, "not tried: the address by which the service calls this Django is not known", hint)]
-    found = mounted() or []
+        return [Finding("endpoint", NOTE, "not checked: the address that the service uses for this Django is unknown", hint)]
+    found = project_endpoints() or []
     path = found[0].path if found else DEFAULT_PATH
     return [post_empty_batch(url.rstrip("/"), path)]
 
@@ -159,22 +168,23 @@ def post_empty_batch(url: str, path: str) -> Finding:
     name, where = "endpoint", url + path
     body = b'{"messages":[]}'
     try:
-        answer = requests.post(
-            where, data=body, headers=headers(urlsplit(where).path, body), timeout=ENDPOINT_PATIENCE, allow_redirects=False
+        response = requests.post(
+            where, data=body, headers=headers(urlsplit(where).path, body), timeout=ENDPOINT_TIMEOUT, allow_redirects=False
         )
     except (requests.RequestException, ValueError) as error:
-        return Finding(name, ERROR, f"{where} cannot be reached: {cause(error)}", "Is it the address that the service would use?")
-    if answer.status_code == 200 and accounts(answer):
-        return Finding(name, OK, f"{where} takes messages")
-    said = f"{where} answers {answer.status_code}"
-    if answer.is_redirect or 300 <= answer.status_code < 400:
+        return Finding(name, ERROR, f"{where} cannot be reached: {cause(error)}", "Is it the address that the service uses?")
+    if response.status_code == 200 and is_empty_report(response):
+        return Finding(name, OK, f"{where} accepts messages")
+    said = f"{where} responds with {response.status_code}"
+    if response.is_redirect or 300 <= response.status_code < 400:
         hint = "SECURE_SSL_REDIRECT, PREPEND_WWW, APPEND_SLASH or a login page; the service follows no redirect."
-        return Finding(name, ERROR, f"{said}, a redirect to {answer.headers.get('Location', 'nowhere')}", hint)
-    return Finding(name, ERROR, said, BY_STATUS.get(answer.status_code, "That is no answer of the endpoint: what is mounted there?"))
+        return Finding(name, ERROR, f"{said}, a redirect to {response.headers.get('Location', 'nowhere')}", hint)
+    unknown = "The response is not from the endpoint. Which view has this path?"
+    return Finding(name, ERROR, said, BY_STATUS.get(response.status_code, unknown))
 
 
 def cause(error: BaseException) -> str:
-    """The first of a chain of errors: the others only wrap it in names of classes."""
+    """The text of the first error in a chain. The other errors only wrap it."""
     while error.__context__ is not None:
         error = error.__context__
     return str(error)
@@ -182,19 +192,19 @@ def cause(error: BaseException) -> str:
 
 BY_STATUS: Dict[int, str] = {
     400: "Is the host in ALLOWED_HOSTS?",
-    401: "An endpoint of the project's own wants a token: DJANGO_API_TOKEN at the service.",
-    403: "Something refuses the service: the CSRF check of an endpoint of the project's own, a proxy, or, where a proxy changes "
-    "the path, the signature (SIGNED_PATH).",
-    404: "The endpoint is not mounted at this path, or the address leads elsewhere.",
-    405: "What is mounted there takes no POST.",
-    429: "A throttle is on the endpoint, or on the proxy before it.",
-    502: "The proxy does not reach Django.",
-    503: "The endpoint cannot store: is the database there, and are the migrations run?",
+    401: "The project's own endpoint requires a token: set DJANGO_API_TOKEN at the service.",
+    403: "The request was refused by the CSRF check of the project's own endpoint, by a proxy, or, if a proxy changes "
+    "the path, by the signature check (SIGNED_PATH).",
+    404: "The URLconf has no endpoint at this path, or the address leads to another server.",
+    405: "The view at this path does not accept POST.",
+    429: "The endpoint or a proxy throttles requests.",
+    502: "The proxy cannot reach Django.",
+    503: "The endpoint cannot store messages. Is the database up, and have the migrations been run?",
 }
 
 
 def headers(path: str, body: bytes) -> Dict[str, str]:
-    """What the service sends along, with this project's own secret and key."""
+    """The headers that the service sends, with this project's secret and signing keys."""
     sent = {"Content-Type": "application/json", "X-Erlang-Service": "messaging"}
     if conf.get("SECRET"):
         sent["X-Erlang-Secret"] = conf.get("SECRET")
@@ -203,10 +213,10 @@ def headers(path: str, body: bytes) -> Dict[str, str]:
     return sent
 
 
-def accounts(answer: Any) -> bool:
-    """Whether an answer accounts for a batch, as the service reads it."""
+def is_empty_report(response: Any) -> bool:
+    """Whether a response is a valid report on an empty batch."""
     try:
-        body = json.loads(answer.content)
+        body = json.loads(response.content)
     except ValueError:
         return False
     return isinstance(body, dict) and body.get("persisted") == 0 and body.get("errors") == []

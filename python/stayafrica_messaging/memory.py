@@ -1,8 +1,8 @@
-"""The service's queues in memory, for tests: what it accepts, refuses and answers.
+"""The service's queues in memory, for tests.
 
-It takes the calls that the clients make (:mod:`~stayafrica_messaging.calls`) and
-answers as the service would, in its words. Not there are what only a process of its
-own can show: restarts, limits of size and time, dead letters.
+It accepts the calls of the clients (:mod:`~stayafrica_messaging.calls`), and responds
+with the service's results and errors. It has no restarts, no limits on size or time,
+and no dead letters.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar, Union
 
 from . import drafts
-from .answers import Answer, read
+from .responses import Response, read
 from .calls import Call
 from .errors import IdempotencyConflict, InvalidMessage, NotFound
 from .types import JSONObject
@@ -30,11 +30,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Sent:
-    """What was sent: a message to one user, or a broadcast to several.
+    """A message to one user, or a broadcast to several.
 
-    ``receiver_ids`` are as they were given, each user once. ``idempotency_key`` is the
-    one that went with it, the sender's or one that was made. Times are None where none
-    were given.
+    ``receiver_ids`` are as the sender gave them, each user once. ``idempotency_key`` is
+    the sender's, or the one that the client made. Times that were not given are None.
     """
 
     id: str
@@ -55,7 +54,7 @@ class Sent:
 
     @property
     def receiver_id(self) -> Union[int, str]:
-        """The receiver of a message; ValueError for a broadcast to several."""
+        """The receiver of a message. Raises ValueError for a broadcast to several users."""
         (receiver,) = self.receiver_ids
         return receiver
 
@@ -68,7 +67,7 @@ class _Entry:
     due: Optional[datetime]
     expires: Optional[datetime]
     leased_until: Optional[datetime] = None
-    receipts: List[str] = field(default_factory=list)  # of all its deliveries
+    receipts: List[str] = field(default_factory=list)  # one per delivery
 
     @property
     def place(self) -> Tuple[int, int]:
@@ -76,12 +75,12 @@ class _Entry:
 
 
 class MemoryService:
-    """Queues, and what was sent. Threads may call it at once."""
+    """Queues, and the sent messages. It is thread-safe."""
 
     def __init__(self) -> None:
         self.sent: List[Sent] = []
         self._queues: Dict[str, Dict[int, _Entry]] = {}
-        self._once: Dict[Tuple[str, str], Tuple[Optional[bytes], JSONObject]] = {}
+        self._by_idempotency_key: Dict[Tuple[str, str], Tuple[Optional[bytes], JSONObject]] = {}
         self._sequences = itertools.count(1)
         self._jobs: Dict[str, JSONObject] = {}
         self._taken = 0
@@ -89,13 +88,13 @@ class MemoryService:
         self._lock = threading.RLock()
 
     def perform(self, call: Call[T]) -> T:
-        """What a client gives for a call, or raises."""
+        """Makes a call. Returns or raises the same as a client."""
         with self._lock:
-            answer = self._answer(call)
-        return read(call, Answer(200, {}, (answer if call.text else json.dumps(answer)).encode()))
+            response = self._respond(call)
+        return read(call, Response(200, {}, (response if call.text else json.dumps(response)).encode()))
 
     def advance(self, seconds: float) -> None:
-        """Let time pass for what is in the queues: it becomes due, expires, comes back from leases."""
+        """Moves the clock of the queues forward. Messages become due or expire, and leases end."""
         passed = timedelta(seconds=seconds)
         with self._lock:
             for queue in self._queues.values():
@@ -104,7 +103,7 @@ class MemoryService:
                     entry.expires = entry.expires and entry.expires - passed
                     entry.leased_until = entry.leased_until and entry.leased_until - passed
 
-    def _answer(self, call: Call[Any]) -> Any:
+    def _respond(self, call: Call[Any]) -> Any:
         for method, path, handle in self._routes():
             match = re.fullmatch(path, call.path)
             if match and method == call.method:
@@ -121,7 +120,7 @@ class MemoryService:
             ("GET", queue, self._read),
             ("DELETE", queue, self._clear),
             ("GET", queue + "/size", self._size),
-            ("POST", "/api/messages/(ack|nack|extend)", self._settle),
+            ("POST", "/api/messages/(ack|nack|extend)", self._update_leases),
             ("GET", "/api/stats", self._stats),
             ("GET", "/health", lambda *_: {"status": "ok", "service": "messaging_service", "timestamp": int(time.time())}),
             ("GET", "/health/ready", lambda *_: _success(ready=True, recovered=True, disk=True, draining=False)),
@@ -142,7 +141,7 @@ class MemoryService:
             self._enqueue(sent)
             return _success(message="Message queued", id=sent.id, sequence=sent.sequence)
 
-        return self._storing_once(call, store)
+        return self._idempotent(call, store)
 
     def _batch(self, call: Call[Any], body: JSONObject) -> JSONObject:
         def store() -> JSONObject:
@@ -152,7 +151,7 @@ class MemoryService:
             receipts = [{"id": sent.id, "sequence": sent.sequence} for sent in messages]
             return _success(message="Messages queued", accepted=len(receipts), messages=receipts)
 
-        return self._storing_once(call, store)
+        return self._idempotent(call, store)
 
     def _broadcast(self, call: Call[Any], body: JSONObject) -> JSONObject:
         def store() -> JSONObject:
@@ -162,12 +161,12 @@ class MemoryService:
                 message="Broadcast queued", recipients=len(sent.receiver_ids), id=sent.id, sequence=sent.sequence
             )
 
-        return self._storing_once(call, store)
+        return self._idempotent(call, store)
 
-    def _storing_once(self, call: Call[Any], store: Callable[[], JSONObject]) -> JSONObject:
+    def _idempotent(self, call: Call[Any], store: Callable[[], JSONObject]) -> JSONObject:
         key = call.path, call.headers["Idempotency-Key"]
-        if key in self._once:
-            body, answer = self._once[key]
+        if key in self._by_idempotency_key:
+            body, response = self._by_idempotency_key[key]
             if body != call.body:
                 raise IdempotencyConflict(
                     409,
@@ -175,10 +174,10 @@ class MemoryService:
                     "the idempotency key was used before with another body: nothing was stored",
                     "idempotency_key",
                 )
-            return {**answer, "duplicate": True}
-        answer = store()
-        self._once[key] = call.body, answer
-        return answer
+            return {**response, "duplicate": True}
+        response = store()
+        self._by_idempotency_key[key] = call.body, response
+        return response
 
     def _sent(self, draft: drafts.Draft, call: Call[Any]) -> Sent:
         payload = dict(draft.payload)
@@ -220,13 +219,13 @@ class MemoryService:
     # Reading
 
     def _read(self, call: Call[Any], _body: None, user: str) -> JSONObject:
-        most, lease = int(call.params.get("max_count", 10)), call.params.get("lease")
-        entries = sorted(self._ready(user), key=lambda entry: entry.place)[:most]
+        limit, lease = int(call.params.get("max_count", 10)), call.params.get("lease")
+        entries = sorted(self._ready(user), key=lambda entry: entry.place)[:limit]
         if lease is not None:
             for entry in entries:
                 entry.leased_until = _now() + timedelta(seconds=int(lease))
                 entry.receipts.append(secrets.token_urlsafe(16))
-        messages = [_handed_out(entry, lease is not None) for entry in entries]
+        messages = [_delivered(entry, lease is not None) for entry in entries]
         if lease is None and "peek" not in call.params:
             self._taken += len(entries)
             for entry in entries:
@@ -234,7 +233,7 @@ class MemoryService:
         return _success(user_id=user, messages=messages, count=len(messages))
 
     def _live(self, user: str) -> List[_Entry]:
-        """The user's queue, without what has expired."""
+        """The user's queue without expired messages."""
         now = _now()
         queue = self._queues.get(user, {})
         for sequence in [sequence for sequence, entry in queue.items() if entry.expires and entry.expires <= now]:
@@ -250,7 +249,7 @@ class MemoryService:
     def _is_leased(self, entry: _Entry) -> bool:
         return entry.leased_until is not None and entry.leased_until > _now()
 
-    def _settle(self, _call: Call[Any], body: JSONObject, verb: str) -> JSONObject:
+    def _update_leases(self, _call: Call[Any], body: JSONObject, verb: str) -> JSONObject:
         user = str(body["user_id"])
         results = [{"receipt": receipt, "result": self._outcome(user, receipt, verb, body)} for receipt in body["receipts"]]
         return _success(results=results)
@@ -310,11 +309,11 @@ class MemoryService:
         return self._jobs[id]
 
 
-def _success(**answer: Any) -> JSONObject:
-    return {"status": "success", **answer}
+def _success(**response: Any) -> JSONObject:
+    return {"status": "success", **response}
 
 
-def _handed_out(entry: _Entry, leased: bool) -> JSONObject:
+def _delivered(entry: _Entry, leased: bool) -> JSONObject:
     lease = {"receipt": entry.receipts[-1], "deliveries": len(entry.receipts)} if leased else {}
     return {**entry.message, **lease}
 
@@ -331,7 +330,7 @@ def _drafts(messages: List[JSONObject]) -> Iterator[drafts.Draft]:
 
 
 def _draft(body: Any, user_ids: Optional[List[Any]] = None) -> drafts.Draft:
-    """Reads a message as the service does."""
+    """Parses and validates a message."""
     if not isinstance(body, dict):
         raise InvalidMessage(400, "invalid_json", "Invalid JSON: the body must be one JSON object")
     broadcast = user_ids is not None
@@ -383,7 +382,7 @@ def _uuid7() -> str:
 
 
 def _copy_id(broadcast: str, user: Union[int, str]) -> str:
-    """The id of a receiver's copy, derived as the service derives it."""
+    """The id of a broadcast's copy for one receiver, derived as in the service."""
     sum = hashlib.sha256(uuid.UUID(broadcast).bytes + str(user).encode()).digest()[:16]
     number = int.from_bytes(sum, "big")
     number = number & ~(0xF << 76) | 8 << 76

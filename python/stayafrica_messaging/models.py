@@ -1,4 +1,4 @@
-"""What is stored: messages that the service brought, and those on their way to it."""
+"""The tables: received messages, and the outbox."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import uuid
 from django.db import models
 from django.utils import timezone
 
-from .service_models import Service  # noqa: F401  # registered where there is no admin, too
+from .service_models import Service  # noqa: F401  # registers the model without the admin, too
 
 
 class Conversation(models.Model):
-    """What messages belong to, known by the id that senders give it.
+    """A conversation, identified by the id that senders use.
 
-    That id is the primary key: messages refer to a conversation without looking
-    it up, and ``message.conversation_id`` is what the sender wrote.
+    The id is the primary key. So a message can reference its conversation without a
+    query, and ``message.conversation_id`` is the sender's value.
     """
 
     key = models.CharField("id", max_length=64, primary_key=True)
@@ -28,10 +28,10 @@ class Conversation(models.Model):
 
 
 class Message(models.Model):
-    """A message as the service brought it, once for each of its ids.
+    """A message received from the service. Each id is stored once.
 
-    Senders and receivers are no foreign keys: users are keyed by integers or by
-    UUIDs, and may be gone by the time that their messages arrive.
+    Senders and receivers are not foreign keys. Projects key users by integers or UUIDs,
+    and may delete a user before a message arrives.
     """
 
     class Priority(models.TextChoices):
@@ -40,9 +40,9 @@ class Message(models.Model):
         LOW = "low"
 
     uuid = models.UUIDField("id", unique=True)
-    #: The place in the service's log; the copies of a broadcast share theirs.
+    #: The position in the service's log. All copies of a broadcast have the same one.
     sequence = models.BigIntegerField(db_index=True)
-    #: None in a broadcast that names none. The index below begins with it.
+    #: None for a broadcast without a conversation. It is the first column of the index below.
     conversation = models.ForeignKey(
         Conversation, on_delete=models.CASCADE, null=True, blank=True, db_index=False, related_name="messages"
     )
@@ -52,7 +52,7 @@ class Message(models.Model):
     message_type = models.CharField("type", max_length=64, default="text")
     priority = models.CharField(max_length=8, choices=Priority.choices, default=Priority.NORMAL)
     metadata = models.JSONField(default=dict, blank=True)
-    #: Fields that the service does not know, as the sender wrote them.
+    #: Fields unknown to the service, as the sender wrote them.
     extra = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField()
     deliver_at = models.DateTimeField(null=True, blank=True)
@@ -68,7 +68,7 @@ class Message(models.Model):
 
 
 class OutboxMessage(models.Model):
-    """A message that was sent in a transaction and that the service is to get."""
+    """A message to send to the service, written in the sender's transaction."""
 
     class Kind(models.TextChoices):
         SEND = "send"
@@ -80,18 +80,18 @@ class OutboxMessage(models.Model):
         FAILED = "failed"
 
     id = models.BigAutoField(primary_key=True)
-    #: The idempotency key: however often the row is pushed, the service has it once.
+    #: The idempotency key. The service stores the message once, however often the row is pushed.
     key = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
     kind = models.CharField(max_length=16, choices=Kind.choices, default=Kind.SEND)
-    #: The arguments of the client's call.
+    #: The arguments of the client's method.
     payload = models.JSONField()
-    #: Rows of one lane are pushed one after another, in the order of their ids.
+    #: The ordering key. Rows of one lane are pushed one at a time, in the order of their ids.
     lane = models.CharField(max_length=130, db_index=True)
     state = models.CharField(max_length=16, choices=State.choices, default=State.PENDING)
     attempts = models.PositiveIntegerField(default=0)
     next_attempt_at = models.DateTimeField(null=True, blank=True)
     last_error = models.TextField(blank=True, default="")
-    #: What the service answered: the message's id and sequence, a broadcast's receivers.
+    #: From the service's response: the message's id and sequence, and the receivers of a broadcast.
     message_id = models.CharField(max_length=64, blank=True, default="")
     sequence = models.BigIntegerField(null=True, blank=True)
     recipients = models.PositiveIntegerField(null=True, blank=True)

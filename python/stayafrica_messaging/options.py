@@ -1,4 +1,4 @@
-"""Where the service is, and how it is called: from arguments, settings, environment."""
+"""The clients' options, from arguments, settings and the environment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DEFAULTS: Dict[str, Any] = {
     "RETRIES": 3,
     "POOL": 10,
 }
-# Where there is no Django.
+# Environment variables, used without Django.
 _ENVIRONMENT = {"URL": "ERLANG_MESSAGING_URL", "TOKEN": "MESSAGING_TOKEN", "SECRET": "ERLANG_SHARED_SECRET"}
 
 
@@ -40,7 +40,7 @@ class Options:
         connect_timeout: Optional[float] = None,
         retries: Optional[int] = None,
     ) -> Options:
-        """Take what is given, and the rest from the settings; ValueError where that cannot work."""
+        """Returns the given options, and settings for the others. Raises ValueError for unusable ones."""
         get = setting()
         options = cls(
             url=str(get("URL") if url is None else url).rstrip("/"),
@@ -68,7 +68,7 @@ class Options:
 
 
 def checked_headers(headers: Optional[Mapping[str, str]]) -> Dict[str, str]:
-    """The headers that go with each request; ValueError, without their values, where they cannot."""
+    """Returns the headers for each request. Raises ValueError for invalid ones, without their values."""
     for name, value in (headers or {}).items():
         if not (name.strip() and _visible(name) and _visible(value)):
             raise ValueError(f"the header {name!r} of the messaging client must be visible ASCII characters")
@@ -80,7 +80,7 @@ def _visible(text: str) -> bool:
 
 
 def setting() -> Callable[[str], Any]:
-    """What reads a setting by its name: Django's where Django is set up, else the environment's."""
+    """Returns a function that reads a setting: from Django if it is configured, else from the environment."""
     try:
         from django.conf import settings
     except ImportError:

@@ -1,4 +1,4 @@
-"""The transactional outbox: messages that are sent if, and only if, a transaction commits.
+"""The transactional outbox. A message is sent if, and only if, its transaction commits.
 
 ::
 
@@ -6,16 +6,16 @@
         booking = Booking.objects.create(...)
         messaging.send(conversation.pk, guest.pk, host.pk, "A new booking", metadata={"booking": booking.pk})
 
-:func:`send` and :func:`broadcast` write a row in the current transaction and call
-nobody. A rollback, of the transaction or of a savepoint, takes the row with it.
-When the transaction commits, the row is pushed to the service; what cannot be
-pushed then, ``manage.py messaging_relay`` pushes later. The row's key goes with each
-try, so the service stores the message once, however often it is tried.
+:func:`send` and :func:`broadcast` write a row in the current transaction and make no
+network call. A rollback of the transaction or savepoint removes the row. After the
+commit, the row is pushed to the service. If that fails, ``manage.py messaging_relay``
+pushes it later. Every try uses the row's key as its idempotency key, so the service
+stores the message once.
 
-Messages of one conversation are pushed in the order in which they were sent.
-Broadcasts without a conversation keep the order of their sender's. A message that
-waits for the service holds up those behind it there and no others; one that the
-service refuses becomes ``failed``, with the reason, and holds up nobody.
+Messages of one conversation are pushed in the order of their sends. Broadcasts without
+a conversation are ordered per sender. A message that cannot be pushed yet blocks the
+later messages of its conversation, and no others. A message that the service refuses
+becomes ``failed``, with the reason, and blocks nothing.
 """
 
 from __future__ import annotations
@@ -25,51 +25,51 @@ import logging
 import os
 import threading
 import time
+import warnings
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Mapping, MutableMapping, Optional
 from weakref import WeakValueDictionary
 
 from django.db import connections, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
-from . import conf, drafts, lanes
+from . import claims, conf, drafts
 from .breaker import Breaker
 from .client import MessagingClient
 from .errors import IdempotencyConflict
-from .sweep import Sweep, deliver
+from .push import PushResult, push_claimed
 from .types import Identifier, Moment
 
-if TYPE_CHECKING:
-    from django.db.models import QuerySet
-
+if TYPE_CHECKING:  # models cannot be imported before Django has loaded its apps
     from .models import OutboxMessage
 
-__all__ = ["Sweep", "broadcast", "purge", "relay_once", "retry", "send"]
+__all__ = ["PushResult", "broadcast", "prune", "relay_once", "retry", "send"]
 
 logger = logging.getLogger("stayafrica_messaging.outbox")
 
-#: Bounds of what a commit may cost the thread that commits, in seconds: for a
-#: connection, for an answer, and after which no further message is pushed. A
-#: service that does not answer costs the sum of the first two, once: after that, and
-#: after answers that took longer than SLOW each, the breaker leaves everything to
-#: the relay for a while.
+#: Limits on the time that a commit costs its thread, in seconds: for a connection, for
+#: a response, and for starting further pushes. If the service does not respond, a commit
+#: takes up to PUSH_CONNECT_TIMEOUT + PUSH_TIMEOUT. The failure opens the breaker, and for
+#: BREAKER_SECONDS all rows are left to the relay. Responses slower than SLOW_RESPONSE
+#: open it, too.
 PUSH_CONNECT_TIMEOUT = 0.5
 PUSH_TIMEOUT = 1.0
 PUSH_SECONDS = 1.0
-SLOW = 0.5
+SLOW_RESPONSE = 0.5
 BREAKER_SECONDS = 5.0
-#: How many rows a commit claims at a time.
+#: Maximum number of rows that a commit claims at a time.
 PUSH_ROWS = 50
-#: How long a claim lasts at least: for so long rows wait whose process died.
+#: Minimum duration of a claim, in seconds. Rows of a process that died wait this long.
 CLAIM_SECONDS = 30.0
-#: After so many lanes in a row that could not be pushed a sweep gives up.
-PATIENCE = 3
+#: A push of claimed rows stops after this many failures in a row.
+MAX_FAILURES = 3
 
 _breaker = Breaker(BREAKER_SECONDS)
 
 
 def _after_fork() -> None:
-    """A thread that this process has not may have held the lock of the breaker."""
+    """Replaces the breaker. A thread of the parent process may hold the lock of the old one."""
     global _breaker
     _breaker = Breaker(BREAKER_SECONDS)
 
@@ -95,18 +95,18 @@ def send(
     expires_at: Optional[Moment] = None,
     extra: Optional[Mapping[str, Any]] = None,
 ) -> OutboxMessage:
-    """Send a message when the current transaction commits; at once where there is none.
+    """Send a message when the current transaction commits, or at once without a transaction.
 
-    The arguments are those of :meth:`MessagingClient.send`. ``persist=False`` says that
-    Django has the message already, so that it is delivered and does not come back.
-    ``delay_seconds`` and ``ttl_seconds`` count from this call. Give an
-    ``idempotency_key`` of your own to send once however often this is called: while the
-    row of the first call is kept, it is given again (IdempotencyConflict where its
-    message is another).
+    The arguments are those of :meth:`MessagingClient.send`. ``persist=False`` means that
+    Django already has the message: the receiver gets it, but Django does not get it again.
+    ``delay_seconds`` and ``ttl_seconds`` count from this call. With your own
+    ``idempotency_key``, repeated calls send one message: while the first call's row
+    exists, later calls return it. They raise IdempotencyConflict if the message differs.
 
-    What the service would refuse raises InvalidMessage here and now, what is no JSON
-    TypeError or ValueError. Gives the row; its ``state`` is ``"sent"`` once the service
-    has the message, and so is that of this very object when the commit pushed it.
+    Raises InvalidMessage for a message that the service would refuse, and TypeError or
+    ValueError for arguments that cannot be written as JSON. Returns the row. Its ``state``
+    is ``"sent"`` once the service has the message. If the commit pushes the row, the
+    returned object is updated.
     """
     return _write(
         drafts.send(
@@ -147,8 +147,8 @@ def broadcast(
 ) -> OutboxMessage:
     """Send one message to 1 to 1,000,000 users when the current transaction commits.
 
-    ``user_ids`` is read now: give a list, or a queryset's ``values_list("pk",
-    flat=True)``. Everything else is as with :func:`send`.
+    ``user_ids`` is read during this call. It may be a list or a queryset such as
+    ``values_list("pk", flat=True)``. Everything else is as in :func:`send`.
     """
     return _write(
         drafts.broadcast(
@@ -172,7 +172,7 @@ def broadcast(
 
 def _write(draft: drafts.Draft) -> OutboxMessage:
     row = _insert(draft)
-    if row.state == lanes.PENDING and conf.get("OUTBOX_PUSH"):
+    if row.state == claims.PENDING and conf.get("OUTBOX_PUSH"):
         _push_on_commit(row)
     return row
 
@@ -180,9 +180,9 @@ def _write(draft: drafts.Draft) -> OutboxMessage:
 def _insert(draft: drafts.Draft) -> OutboxMessage:
     values = {"kind": draft.kind, "payload": draft.payload, "lane": draft.lane}
     if not draft.chosen:
-        return lanes.rows().create(key=draft.key, **values)
-    row, created = lanes.rows().get_or_create(key=draft.key, defaults=values)
-    if not created and _lasting(row.payload) != _lasting(draft.payload):
+        return claims.rows().create(key=draft.key, **values)
+    row, created = claims.rows().get_or_create(key=draft.key, defaults=values)
+    if not created and _comparable(row.payload) != _comparable(draft.payload):
         raise IdempotencyConflict(
             409,
             "idempotency_conflict",
@@ -192,19 +192,20 @@ def _insert(draft: drafts.Draft) -> OutboxMessage:
     return row
 
 
-def _lasting(payload: Mapping[str, Any]) -> Dict[str, Any]:
-    """What is the same in two calls: a delay counts from each."""
+def _comparable(payload: Mapping[str, Any]) -> Dict[str, Any]:
+    """The part of a payload that is the same in repeated calls. Times from a delay differ."""
     return {name: value for name, value in payload.items() if name not in ("deliver_at", "expires_at")}
 
 
-# The push on commit.
+# The push after a commit.
 
 
 class _Written(threading.local):
     """Rows that this thread has written and not pushed yet, by database and id.
 
-    It is weak: the hook of a row holds it, so a rollback, which drops the hook,
-    drops the row from here too, or leaves one that no query will find.
+    The references are weak; the on_commit hook of each row holds the strong one. A
+    rollback drops the hook, and with it the row. A row that remains after a rollback is
+    harmless, because no query finds it.
     """
 
     def __init__(self) -> None:
@@ -215,52 +216,53 @@ _written = _Written()
 
 
 def _push_on_commit(row: OutboxMessage) -> None:
-    using = lanes.database()
+    using = claims.database()
     connection = connections[using]
     if not connection.in_atomic_block and not connection.get_autocommit():
-        return  # the project commits by hand, and Django knows no hook for that: the relay's
+        return  # the project commits by hand, which runs no hook: the relay pushes the row
     _written.rows.setdefault(using, WeakValueDictionary())[row.pk] = row
     transaction.on_commit(functools.partial(_committed, using, row), using=using)
 
 
 def _committed(using: str, _row: OutboxMessage) -> None:
-    """The hook of a row. The first one that runs pushes the rows of all: one claim
-    for a transaction instead of one for each message."""
+    """The on_commit hook of a row. The first hook of a transaction pushes the rows of all
+    its hooks, which takes one claim for all messages.
+    """
     written = _written.rows.pop(using, None)
     if not written:
         return
     try:
         _push(dict(written))
     except Exception:
-        # The transaction has committed: nothing may fail for its caller any more.
-        logger.exception("outbox: messages of a transaction were not pushed; the relay will push them")
+        # The transaction has committed, so its caller must not get an error.
+        logger.exception("outbox: messages of a transaction were not pushed; the relay pushes them")
 
 
 def _push(written: Mapping[int, OutboxMessage]) -> None:
-    """Pushes what is due in the lanes of these rows, while that is quick."""
+    """Pushes the due rows in the lanes of these rows, within PUSH_SECONDS."""
     client = _push_client()
     wanted = {row.lane for row in written.values()}
     ends = time.monotonic() + PUSH_SECONDS
     while time.monotonic() < ends and _breaker.allows():
-        claimed = lanes.claim(PUSH_ROWS, CLAIM_SECONDS, wanted)
+        claimed = claims.claim(PUSH_ROWS, CLAIM_SECONDS, wanted)
         if not claimed:
             return
         began = time.monotonic()
-        sweep = deliver(claimed, client, lambda: time.monotonic() >= ends, patience=1)
-        _copy(claimed, written)
-        if not _tell_breaker(sweep, time.monotonic() - began):
+        result = push_claimed(claimed, client, lambda: time.monotonic() >= ends, max_failures=1)
+        _copy_results(claimed, written)
+        if not _update_breaker(result, time.monotonic() - began):
             return
 
 
-def _tell_breaker(sweep: Sweep, took: float) -> bool:
-    """Whether it is well to go on."""
+def _update_breaker(result: PushResult, took: float) -> bool:
+    """Reports the result of a push to the breaker. Returns whether to push more."""
     reason, retry_after = "", 0.0
-    if sweep == Sweep():
-        return False  # the time was over before anything was tried
-    if sweep.trouble is not None:
-        reason, retry_after = sweep.trouble.reason, sweep.trouble.retry_after
-    elif took > SLOW * (sweep.sent + sweep.refused):
-        reason = "the service answers slowly"
+    if result == PushResult():
+        return False  # out of time before the first try
+    if result.trouble is not None:
+        reason, retry_after = result.trouble.reason, result.trouble.retry_after
+    elif took > SLOW_RESPONSE * (result.sent + result.refused):
+        reason = "the service responds slowly"
     if reason:
         if _breaker.failed(retry_after):
             logger.warning("outbox: messages are left to the relay: %s", reason)
@@ -269,15 +271,15 @@ def _tell_breaker(sweep: Sweep, took: float) -> bool:
     return not reason
 
 
-_OUTCOME = ("state", "attempts", "next_attempt_at", "last_error", "message_id", "sequence", "recipients", "sent_at")
+_RESULT_FIELDS = ("state", "attempts", "next_attempt_at", "last_error", "message_id", "sequence", "recipients", "sent_at")
 
 
-def _copy(claimed: Iterable[OutboxMessage], written: Mapping[int, OutboxMessage]) -> None:
-    """Tells the objects that callers have what became of their rows."""
+def _copy_results(claimed: Iterable[OutboxMessage], written: Mapping[int, OutboxMessage]) -> None:
+    """Copies the results to the row objects that callers hold."""
     for row in claimed:
         mine = written.get(row.pk)
         if mine is not None:
-            for name in _OUTCOME:
+            for name in _RESULT_FIELDS:
                 setattr(mine, name, getattr(row, name))
 
 
@@ -292,56 +294,70 @@ def _push_client() -> MessagingClient:
 
 @functools.lru_cache(maxsize=4)
 def _client(url: str, token: str, timeout: float, connect_timeout: float) -> MessagingClient:
-    # Retries are the relay's.
+    # No retries here: the relay retries.
     return MessagingClient(url, token, timeout=timeout, connect_timeout=connect_timeout, retries=0)
 
 
-# What the relay does.
+# The relay.
 
 
-def relay_once(limit: int = 200, *, workers: int = 1, stop: Callable[[], bool] = lambda: False) -> Sweep:
-    """Push up to ``limit`` due rows (500 at the most), the oldest first.
+def relay_once(limit: int = 200, *, workers: int = 1, stop: Callable[[], bool] = lambda: False) -> PushResult:
+    """Push up to ``limit`` due rows (at most 500), oldest first.
 
-    Any number of processes may do so at once. ``workers`` is how many threads call the
-    service, each for a lane at a time; one keeps the order across lanes too. ``stop`` is
-    asked before each row. Raises what the database raises; troubles of the service are
-    in the answer.
+    Any number of processes may call this concurrently. ``workers`` is the number of
+    threads that call the service. Each thread pushes one lane at a time; one thread keeps
+    the order across lanes, too. ``stop`` is called before each row. Raises database
+    errors. Errors of the service are in the result.
     """
     client = relay_client()
     slowest = conf.get("TIMEOUT") + conf.get("CONNECT_TIMEOUT")
     seconds = max(CLAIM_SECONDS, 4 * slowest)
-    ends = time.monotonic() + seconds - slowest  # no row is tried whose claim may be over before its answer
-    claimed = lanes.claim(limit, seconds)
+    ends = time.monotonic() + seconds - slowest  # no try may outlast the claim
+    claimed = claims.claim(limit, seconds)
     if not claimed:
-        return Sweep()
-    return deliver(claimed, client, lambda: stop() or time.monotonic() >= ends, PATIENCE, workers)
+        return PushResult()
+    return push_claimed(claimed, client, lambda: stop() or time.monotonic() >= ends, MAX_FAILURES, workers)
 
 
 def relay_client() -> MessagingClient:
-    """What the relay calls the service with; ValueError where the settings make none."""
+    """Returns the relay's client. Raises ValueError for unusable settings."""
     return _client(conf.get("URL"), conf.get("TOKEN"), conf.get("TIMEOUT"), conf.get("CONNECT_TIMEOUT"))
 
 
-def purge(*, stop: Callable[[], bool] = lambda: False) -> int:
-    """Delete rows that were sent more than OUTBOX_KEEP_DAYS ago (None keeps them); gives how many.
+def prune(*, stop: Callable[[], bool] = lambda: False) -> int:
+    """Delete rows that were sent more than OUTBOX_KEEP_DAYS ago. Returns their number.
 
-    Rows that failed stay until somebody has looked at them.
+    With None as the setting, nothing is deleted. Failed rows are never deleted here.
     """
     days = conf.get("OUTBOX_KEEP_DAYS")
     if days is None:
         return 0
-    old = lanes.rows().filter(state=lanes.SENT, sent_at__lt=timezone.now() - timedelta(days=days))
+    old = claims.rows().filter(state=claims.SENT, sent_at__lt=timezone.now() - timedelta(days=days))
     deleted = 0
     while not stop():
-        some = list(old.order_by("pk").values_list("pk", flat=True)[: lanes.MOST_ROWS])
+        some = list(old.order_by("pk").values_list("pk", flat=True)[: claims.MAX_ROWS])
         if not some:
             break
-        deleted += lanes.rows().filter(pk__in=some).delete()[0]
+        deleted += claims.rows().filter(pk__in=some).delete()[0]
     return deleted
 
 
 def retry(failed: QuerySet[OutboxMessage]) -> int:
-    """Have failed rows pushed again, as if for the first time; gives how many those are."""
-    return failed.filter(state=lanes.FAILED).update(
-        state=lanes.PENDING, attempts=0, next_attempt_at=None, last_error=""
+    """Make failed rows due again and reset their attempts. Returns their number."""
+    return failed.filter(state=claims.FAILED).update(
+        state=claims.PENDING, attempts=0, next_attempt_at=None, last_error=""
     )
+
+
+# Deprecated names, kept for one release.
+
+_RENAMED = {"Sweep": "PushResult", "purge": "prune"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        warnings.warn(
+            f"stayafrica_messaging.outbox.{name} is deprecated: use {_RENAMED[name]}", DeprecationWarning, stacklevel=2
+        )
+        return globals()[_RENAMED[name]]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

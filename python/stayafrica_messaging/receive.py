@@ -1,9 +1,8 @@
-"""What the service brings: messages read, checked and accounted for.
+"""Receives batches from the service: parses, validates and stores them, and reports the results.
 
-A batch is a list of JSON objects. Each becomes a :class:`ReceivedMessage`, or is
-malformed and will never be anything else; an adapter stores the former, and a
-:class:`Report` says of every one what became of it. A bad message costs only
-itself.
+A batch is a list of JSON values. A valid value becomes a :class:`ReceivedMessage`, which
+an adapter stores. An invalid one is refused permanently. A :class:`Report` has the
+result for every value. A bad message does not affect the others.
 """
 
 from __future__ import annotations
@@ -11,28 +10,38 @@ from __future__ import annotations
 import datetime
 import json
 import uuid
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence
+from typing import Any, Optional, Protocol, Sequence
 
 from django.conf import settings
-from django.db import transaction
+from django.db import models, transaction
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
+from .received import DUPLICATE, Malformed, Outcome, ReceivedMessage, Rejection, Report, refused, stored
 from .signals import announce_persisted, announce_rejected
 
-if TYPE_CHECKING:
-    from django.db import models
+__all__ = [
+    "DUPLICATE",
+    "Malformed",
+    "Outcome",
+    "ReceivedMessage",
+    "Rejection",
+    "Report",
+    "Store",
+    "parse_batch",
+    "parse_message",
+    "receive",
+    "refused",
+    "stored",
+]
 
-    from .adapters import BaseAdapter
-
-#: How long an id, a message type may be, in characters.
+#: Maximum length of an id or a message type, in characters.
 MAX_NAME = 64
 PRIORITIES = frozenset(["high", "normal", "low"])
 MAX_SEQUENCE = 2**63 - 1
 
-#: The fields that the service knows; any other goes to `extra`.
+#: The fields that the service knows. All others go to `extra`.
 FIELDS = frozenset(
     [
         "id",
@@ -51,111 +60,29 @@ FIELDS = frozenset(
 )
 
 
-class Malformed(Exception):
-    """Not what the service sends; the text says what is wrong with it."""
+class Store(Protocol):
+    """The part of an adapter that :func:`receive` needs.
 
-
-@dataclass(frozen=True, eq=False)
-class ReceivedMessage:
-    """A message as the service brought it, checked.
-
-    Ids are strings, whether the sender wrote integers or strings: to the service
-    ``789`` and ``"789"`` are one user. Times are in UTC, to the millisecond; where
-    the project has ``USE_TZ = False`` they are naive and in its time zone.
+    Every :class:`~stayafrica_messaging.adapters.BaseAdapter` has it.
     """
 
-    id: uuid.UUID
-    #: The place in the service's log; the copies of a broadcast share theirs.
-    sequence: int
-    #: None in a broadcast that names none.
-    conversation_id: Optional[str]
-    sender_id: str
-    receiver_id: str
-    text: str
-    message_type: str
-    priority: str
-    #: Never None. Numbers with a fraction have become Python's floats.
-    metadata: dict[str, Any]
-    created_at: datetime.datetime
-    deliver_at: Optional[datetime.datetime]
-    expires_at: Optional[datetime.datetime]
-    #: Fields that the service does not know, as the sender wrote them.
-    extra: dict[str, Any]
-    #: The whole object as it came.
-    raw: Mapping[str, Any]
+    @property
+    def database(self) -> str:
+        """The alias of the database that messages are stored in."""
+
+    def store(self, messages: Sequence[ReceivedMessage]) -> Sequence[Outcome]:
+        """Stores messages. Returns one outcome for each message, in the same order."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one message; see :func:`stored`, :func:`refused` and :data:`DUPLICATE`."""
+def receive(entries: Sequence[Any], adapter: Store) -> Report:
+    """Stores a batch and reports on every entry.
 
-    state: str
-    #: The new row, where there is one.
-    instance: Optional[models.Model] = None
-    #: Why it was refused, in a sentence.
-    error: str = ""
-    #: Whether it would be refused again however often it came: the service then
-    #: gives it up at once and keeps it among its dead letters.
-    permanent: bool = False
-
-
-#: It was there already.
-DUPLICATE = Outcome("duplicate")
-
-
-def stored(instance: Optional[models.Model] = None) -> Outcome:
-    """It was stored now."""
-    return Outcome("stored", instance)
-
-
-def refused(error: str, permanent: bool) -> Outcome:
-    """It was not stored."""
-    return Outcome("refused", error=error, permanent=permanent)
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """A message that was not stored."""
-
-    #: The JSON value as it came; an object, if the sender is the service.
-    message: Any
-    error: str
-    permanent: bool
-
-    def as_json(self) -> dict[str, Any]:
-        """The entry of an answer. The id is enough for the service to know it by."""
-        named = isinstance(self.message, dict) and isinstance(self.message.get("id"), str)
-        message = {"id": self.message["id"]} if named else self.message
-        return {"message": message, "error": self.error, "permanent": self.permanent}
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became of a batch; the numbers add up to its length."""
-
-    persisted: int
-    duplicates: int
-    rejections: Sequence[Rejection]
-
-    def as_json(self) -> dict[str, Any]:
-        """The answer that the service waits for."""
-        return {
-            "persisted": self.persisted,
-            "duplicates": self.duplicates,
-            "errors": [rejection.as_json() for rejection in self.rejections],
-        }
-
-
-def receive(entries: Sequence[Any], adapter: BaseAdapter) -> Report:
-    """Stores a batch and accounts for every entry of it.
-
-    Raises :class:`django.db.Error` when the database is not in order; nothing is
-    stored then.
+    Raises :class:`django.db.Error` if the database fails; nothing is stored then.
     """
-    messages, twins, rejections = _sort(entries)
+    messages, repeated, rejections = _parse_all(entries)
     outcomes = _store(list(messages.values()), adapter)
     persisted = [(messages[key], o.instance) for key, o in outcomes.items() if o.state == "stored"]
-    for message in [*messages.values(), *twins]:
+    for message in [*messages.values(), *repeated]:
         outcome = outcomes[message.id]
         if outcome.state == "refused":
             rejections.append(Rejection(message.raw, outcome.error, outcome.permanent))
@@ -163,11 +90,12 @@ def receive(entries: Sequence[Any], adapter: BaseAdapter) -> Report:
     return Report(len(persisted), len(entries) - len(persisted) - len(rejections), rejections)
 
 
-def _sort(entries: Sequence[Any]) -> tuple[dict[uuid.UUID, ReceivedMessage], list[ReceivedMessage], list[Rejection]]:
-    """Messages by their ids, those whose id was there before in the batch, and
-    what is no message."""
+def _parse_all(entries: Sequence[Any]) -> tuple[dict[uuid.UUID, ReceivedMessage], list[ReceivedMessage], list[Rejection]]:
+    """Parses all entries. Returns the messages by id, the messages that repeat an id of the
+    batch, and the rejections of invalid entries.
+    """
     messages: dict[uuid.UUID, ReceivedMessage] = {}
-    twins, rejections = [], []
+    repeated, rejections = [], []
     for entry in entries:
         try:
             message = parse_message(entry)
@@ -175,24 +103,25 @@ def _sort(entries: Sequence[Any]) -> tuple[dict[uuid.UUID, ReceivedMessage], lis
             rejections.append(Rejection(entry, str(error), permanent=True))
             continue
         if messages.setdefault(message.id, message) is not message:
-            twins.append(message)
-    return messages, twins, rejections
+            repeated.append(message)
+    return messages, repeated, rejections
 
 
-def _store(messages: list[ReceivedMessage], adapter: BaseAdapter) -> dict[uuid.UUID, Outcome]:
+def _store(messages: list[ReceivedMessage], adapter: Store) -> dict[uuid.UUID, Outcome]:
     outcomes = adapter.store(messages) if messages else []
     if len(outcomes) != len(messages):
-        raise TypeError(f"{type(adapter).__name__}.store gave {len(outcomes)} outcomes for {len(messages)} messages")
+        raise TypeError(f"{type(adapter).__name__}.store returned {len(outcomes)} outcomes for {len(messages)} messages")
     return {message.id: outcome for message, outcome in zip(messages, outcomes)}
 
 
 def _announce(
-    adapter: BaseAdapter,
+    adapter: Store,
     persisted: list[tuple[ReceivedMessage, Optional[models.Model]]],
     rejections: list[Rejection],
 ) -> None:
-    """Sends the signals when the rows are there for others to see: at once, unless
-    the caller has a transaction of its own."""
+    """Sends the signals after the commit. That is now, unless the caller has opened a
+    transaction.
+    """
     sender = type(adapter)
     if persisted:
         transaction.on_commit(partial(announce_persisted, sender, persisted), using=adapter.database)
@@ -201,9 +130,9 @@ def _announce(
 
 
 def parse_batch(body: bytes) -> list[Any]:
-    """The entries of a request's body; raises :class:`Malformed`."""
+    """Returns the entries in the body of a request. Raises :class:`Malformed`."""
     try:
-        document = json.loads(body, parse_constant=_no_number)
+        document = json.loads(body, parse_constant=_reject_constant)
     except (ValueError, RecursionError):
         raise Malformed("the body is not JSON") from None
     entries = document.get("messages") if isinstance(document, dict) else None
@@ -212,12 +141,12 @@ def parse_batch(body: bytes) -> list[Any]:
     return entries
 
 
-def _no_number(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
 def parse_message(raw: Any) -> ReceivedMessage:
-    """Reads one entry of a batch; raises :class:`Malformed`."""
+    """Parses one entry of a batch. Raises :class:`Malformed`."""
     if not isinstance(raw, dict):
         raise Malformed("a message must be an object")
     return ReceivedMessage(
@@ -269,12 +198,12 @@ def _text(raw: dict[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise Malformed(f"{name} must be a string")
     if "\x00" in value or not _is_unicode(value):
-        raise Malformed(f"{name} has a character that a database cannot keep")
+        raise Malformed(f"{name} has a character that a database cannot store")
     return value
 
 
 def _is_unicode(value: str) -> bool:
-    """JSON can spell half of a surrogate pair, which no encoding has."""
+    """False for a lone surrogate, which JSON can spell and no encoding has."""
     if value.isascii():
         return True
     try:
@@ -319,7 +248,7 @@ def _time(raw: dict[str, Any], name: str) -> datetime.datetime:
             return _as_configured(moment.astimezone(datetime.timezone.utc))
     except (ValueError, OverflowError):
         pass
-    raise Malformed(f"{name} must be a time with its zone, as in 2026-01-31T12:00:00.000Z")
+    raise Malformed(f"{name} must be a time with a time zone, such as 2026-01-31T12:00:00.000Z")
 
 
 def _as_configured(moment: datetime.datetime) -> datetime.datetime:

@@ -1,4 +1,4 @@
-"""The relay: pushes, again and again, what waits in the outbox."""
+"""The relay pushes the pending rows of the outbox, continuously."""
 
 from __future__ import annotations
 
@@ -11,121 +11,121 @@ from typing import Optional
 
 from django.db import Error, close_old_connections
 
-from . import lanes, outbox
-from .outbox import Sweep
+from . import claims, outbox
+from .push import PushResult
 
 logger = logging.getLogger("stayafrica_messaging.relay")
 
-#: What the pause between sweeps grows to, in seconds, while the service or the database cannot be reached.
-LONGEST_PAUSE = 10.0
-#: How often old rows are deleted, in seconds.
-PURGE_EVERY = 600.0
+#: Maximum pause between pushes, in seconds, while the service or the database is unreachable.
+MAX_PAUSE = 10.0
+#: Interval between deletions of old rows, in seconds.
+PRUNE_INTERVAL = 600.0
 
 
 class Relay:
-    """Sweeps every ``interval`` seconds, up to ``limit`` rows at a time, with ``workers`` threads.
+    """Pushes due rows every ``interval`` seconds, up to ``limit`` at a time, with ``workers`` threads.
 
-    Pauses are drawn, so that several relays do not stay in step, and grow while
-    nothing can be reached. It outlives outages of the service and of the database.
+    Pauses have jitter, so that several relays do not run in lockstep. They grow while the
+    service or the database is unreachable. Outages of either do not end the relay.
     """
 
     def __init__(self, interval: float = 1.0, limit: int = 200, workers: int = 8) -> None:
         self.interval = interval
         self.workers = workers
-        self.limit = min(limit, lanes.MOST_ROWS)
-        self.total = Sweep()
+        self.limit = min(limit, claims.MAX_ROWS)
+        self.total = PushResult()
         self._stopped = False
-        # What wakes it from a pause. An Event has a lock, on which a signal handler
-        # could wait for the very thread that it interrupts.
-        self._bell, self._ear = socket.socketpair()
-        self._vain = 0  # how many sweeps in a row found the service or the database out of reach
-        self._complaint: Optional[str] = None
-        self._purge_at = 0.0
+        # A byte on this socket ends a pause. A threading.Event would not do: it has a lock,
+        # and a signal handler could deadlock on it with the thread that it interrupts.
+        self._wake_sender, self._wake_receiver = socket.socketpair()
+        self._failures = 0  # consecutive pushes that found the service or the database unreachable
+        self._last_reported: Optional[str] = None
+        self._prune_at = 0.0
 
     def stop(self) -> None:
-        """Let :meth:`run` or :meth:`drain` return after the row in hand; any thread or signal handler may call it."""
+        """Make :meth:`run` or :meth:`drain` return after the current row. Any thread or signal handler may call it."""
         self._stopped = True
-        self._bell.send(b".")
+        self._wake_sender.send(b".")
 
     def stopped(self) -> bool:
-        """Whether it was told to stop."""
+        """Whether :meth:`stop` was called."""
         return self._stopped
 
     def run(self) -> None:
-        """Sweep until :meth:`stop`."""
+        """Push until :meth:`stop`."""
         while not self._stopped:
-            select.select([self._ear], [], [], self._pause(self.step()))
+            select.select([self._wake_receiver], [], [], self._pause(self.step()))
 
-    def drain(self) -> Sweep:
-        """Sweep until nothing more can be sent now; gives what became of all. Raises what the database raises."""
+    def drain(self) -> PushResult:
+        """Push until no more rows can be sent now. Returns the totals. Raises database errors."""
         trouble = None
         while not self._stopped:
-            sweep = self._sweep()
-            trouble = sweep.trouble or trouble
-            if not sweep.sent and not sweep.refused:
+            result = self._push()
+            trouble = result.trouble or trouble
+            if not result.sent and not result.refused:
                 break
         self.total.trouble = trouble
-        outbox.purge(stop=self.stopped)
+        outbox.prune(stop=self.stopped)
         return self.total
 
-    def step(self) -> Optional[Sweep]:
-        """Sweep once; None where the database cannot be reached."""
+    def step(self) -> Optional[PushResult]:
+        """Push once. Returns None if the database is unreachable."""
         close_old_connections()
         try:
-            sweep = self._sweep()
-            self._purge()
+            result = self._push()
+            self._prune()
         except Error as error:
-            self._complain(f"the outbox cannot be read: {error}")
-            self._vain += 1
+            self._report(f"the outbox cannot be read: {error}")
+            self._failures += 1
             close_old_connections()
             return None
-        self._learn(sweep)
-        return sweep
+        self._count_failures(result)
+        return result
 
-    def _learn(self, sweep: Sweep) -> None:
-        """Whether the service is in reach; a sweep that found nothing to push says little."""
-        if sweep.trouble is not None and sweep.trouble.gone:
-            self._vain += 1
-        elif sweep == Sweep():
-            self._vain = min(self._vain, 8) // 2
+    def _count_failures(self, result: PushResult) -> None:
+        """Counts consecutive failures to reach the service. A push without due rows halves the count."""
+        if result.trouble is not None and result.trouble.unreachable:
+            self._failures += 1
+        elif result == PushResult():
+            self._failures = min(self._failures, 8) // 2
         else:
-            self._vain = 0
+            self._failures = 0
 
-    def _sweep(self) -> Sweep:
-        sweep = outbox.relay_once(self.limit, workers=self.workers, stop=self.stopped)
-        self.total.sent += sweep.sent
-        self.total.refused += sweep.refused
-        self.total.held += sweep.held
-        self.total.trouble = sweep.trouble
-        if sweep.trouble is not None:
-            self._complain(f"messages wait: {sweep.trouble.reason}")
-        elif sweep.sent:
-            self._content()
-        return sweep
+    def _push(self) -> PushResult:
+        result = outbox.relay_once(self.limit, workers=self.workers, stop=self.stopped)
+        self.total.sent += result.sent
+        self.total.refused += result.refused
+        self.total.held += result.held
+        self.total.trouble = result.trouble
+        if result.trouble is not None:
+            self._report(f"messages are pending: {result.trouble.reason}")
+        elif result.sent:
+            self._report_recovery()
+        return result
 
-    def _purge(self) -> None:
-        if time.monotonic() < self._purge_at:
+    def _prune(self) -> None:
+        if time.monotonic() < self._prune_at:
             return
-        self._purge_at = time.monotonic() + PURGE_EVERY
-        deleted = outbox.purge(stop=self.stopped)
+        self._prune_at = time.monotonic() + PRUNE_INTERVAL
+        deleted = outbox.prune(stop=self.stopped)
         if deleted:
-            logger.info("relay: deleted %d rows that were sent long ago", deleted)
+            logger.info("relay: deleted %d old rows that were sent", deleted)
 
-    def _pause(self, sweep: Optional[Sweep]) -> float:
-        if self._vain:
-            bound = min(max(LONGEST_PAUSE, self.interval), self.interval * 2.0 ** min(self._vain, 16))
+    def _pause(self, result: Optional[PushResult]) -> float:
+        if self._failures:
+            bound = min(max(MAX_PAUSE, self.interval), self.interval * 2.0 ** min(self._failures, 16))
             return random.uniform(bound / 2, bound)
-        if sweep is not None and sweep.trouble is None and sweep != Sweep():
-            return 0.0  # there may be more
+        if result is not None and result.trouble is None and result != PushResult():
+            return 0.0  # more rows may be due
         return self.interval * random.uniform(0.8, 1.2)
 
-    def _complain(self, complaint: str) -> None:
-        """Says it when it begins and when it changes, not at each sweep."""
-        if complaint != self._complaint:
-            self._complaint = complaint
-            logger.warning("relay: %s", complaint)
+    def _report(self, problem: str) -> None:
+        """Logs a problem when it begins and when it changes, not after each push."""
+        if problem != self._last_reported:
+            self._last_reported = problem
+            logger.warning("relay: %s", problem)
 
-    def _content(self) -> None:
-        if self._complaint is not None:
-            self._complaint = None
+    def _report_recovery(self) -> None:
+        if self._last_reported is not None:
+            self._last_reported = None
             logger.info("relay: messages are sent again")

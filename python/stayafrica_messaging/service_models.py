@@ -1,6 +1,6 @@
-"""The messaging service as a model, so that Django's admin has a place and permissions for it.
+"""The messaging service as a model. It gives the service a place and permissions in Django's admin.
 
-There is no table: what the admin shows under it is asked of the service itself.
+The model has no table. The admin pages request their data from the service.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from django.db import models
 
 
 class NoRows(models.Manager):
-    """Finds nothing and asks no database, so that `dumpdata` and the like pass over the model."""
+    """An empty result without a query, so that `dumpdata` and similar commands skip the model."""
 
     def get_queryset(self) -> models.QuerySet:
         return super().get_queryset().none()
 
 
 class Service(models.Model):
-    """The messaging service: `view_service` opens its pages in the admin, `change_service` lets a user act there."""
+    """The messaging service. `view_service` allows a user to see its admin pages, `change_service` to act on them."""
 
     id = models.BigAutoField(primary_key=True)
 

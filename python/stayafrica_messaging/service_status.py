@@ -1,7 +1,4 @@
-"""What the messaging service says of itself, gathered for a person to look at.
-
-The admin and `manage.py messaging_check` show the same things; this is where they come from.
-"""
+"""The state of the messaging service, for the admin and `manage.py messaging_check`."""
 
 from __future__ import annotations
 
@@ -23,16 +20,16 @@ T = TypeVar("T")
 _SERIES = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})?\s+(\S+)")
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 
-# A person waits for the page: one try, and not for long.
-PATIENCE = 3.0
+# A person waits for the page, so there is one try with a short time-out.
+PAGE_TIMEOUT = 3.0
 
 
 class Misconfigured(MessagingError):
-    """Our own settings do not make a client."""
+    """The settings of this project are unusable for a client."""
 
 
 class Metrics:
-    """The numbers of a page in Prometheus' text format."""
+    """The values of a page in the Prometheus text format."""
 
     def __init__(self, text: str = "") -> None:
         self._values: Dict[Tuple[str, Labels], float] = {}
@@ -50,11 +47,11 @@ class Metrics:
             return
 
     def value(self, name: str, default: float = 0.0) -> float:
-        """The series of this name that has no labels."""
+        """The value of the series without labels."""
         return self._values.get((name, frozenset()), default)
 
     def by(self, name: str, label: str) -> Dict[str, int]:
-        """The series of this name by the value of their one label, as whole numbers."""
+        """The values of the series with this label, by label value, as integers."""
         return {
             dict(labels)[label]: int(value)
             for (series, labels), value in self._values.items()
@@ -64,7 +61,7 @@ class Metrics:
 
 @dataclass
 class ServiceStatus:
-    """The state of the service at one moment. What could not be learned is empty, and `errors` says why."""
+    """The state of the service at one moment. Values that could not be read are empty, and `errors` has the reasons."""
 
     url: str
     reachable: bool = False
@@ -75,32 +72,44 @@ class ServiceStatus:
 
     @property
     def ready(self) -> bool:
-        """Whether it takes messages: recovered, its disk writable, not about to stop."""
+        """Whether the service accepts messages: it has recovered, its disk is writable, and it is not stopping."""
         return bool(self.readiness.get("ready"))
 
     @property
     def known(self) -> bool:
-        """Whether it told its numbers."""
+        """Whether the service returned its counters."""
         return bool(self.stats)
 
     @property
     def lag_messages(self) -> int:
-        """How many messages Django has not been given yet."""
+        """How many messages Django has not received yet."""
         return int(self.stats.get("drain_lag_messages") or 0)
 
     @property
     def lag_seconds(self) -> float:
-        """The age of the oldest message that Django has not been given yet, in seconds."""
+        """The age of the oldest message that Django has not received yet, in seconds."""
         return float(self.stats.get("drain_lag_seconds") or 0)
 
     @property
+    def drain(self) -> str:
+        """The state of the drain: "running", "waiting" (paused until Django recovers) or "off" (DJANGO_API_URL=off)."""
+        told = self.stats.get("drain")  # older services have neither this field nor messaging_drain_off
+        return told if isinstance(told, str) and told else ("waiting" if self.waiting else "running")
+
+    @property
+    def off(self) -> bool:
+        """Whether the drain is off, because the service has no address for Django."""
+        return self.drain == "off"
+
+    @property
     def waiting(self) -> bool:
-        """Whether it has stopped sending to Django until Django is well again."""
-        return self.metrics.value("messaging_drain_waiting") > 0
+        """Whether the drain is paused until Django recovers."""
+        names = ("messaging_drain_stalled", "messaging_drain_waiting")  # the name in newer and in older services
+        return any(self.metrics.value(name) > 0 for name in names)
 
     @property
     def dead_letters(self) -> Dict[str, int]:
-        """How many dead letters there are of each kind."""
+        """The number of dead letters of each kind."""
         return self.metrics.by("messaging_dead_letters", "kind")
 
     @property
@@ -109,12 +118,12 @@ class ServiceStatus:
 
     @property
     def failures(self) -> Dict[str, int]:
-        """Deliveries to Django that failed since the service started, by what went wrong; only what happened."""
+        """Failed deliveries to Django since the service started, by kind. Kinds without failures are left out."""
         return {kind: n for kind, n in self.metrics.by("messaging_persist_failures_total", "kind").items() if n}
 
 
 def make_client(**options: Any) -> MessagingClient:
-    """A client by the settings; Misconfigured where they make none."""
+    """Returns a client with this project's settings. Raises Misconfigured."""
     try:
         return MessagingClient(**options)
     except (ImproperlyConfigured, TypeError, ValueError) as error:
@@ -122,12 +131,12 @@ def make_client(**options: Any) -> MessagingClient:
 
 
 def quick_client() -> MessagingClient:
-    """A client for someone who waits for a page: a short time-out and no retries."""
-    return make_client(timeout=PATIENCE, connect_timeout=PATIENCE, retries=0)
+    """Returns a client for a page: a short time-out and no retries."""
+    return make_client(timeout=PAGE_TIMEOUT, connect_timeout=PAGE_TIMEOUT, retries=0)
 
 
-def look() -> ServiceStatus:
-    """Ask the service for all of it. Never raises for what the service does or fails to do."""
+def fetch_status() -> ServiceStatus:
+    """Reads the state from the service. It never raises an error of the service."""
     status = ServiceStatus(url=shown_url())
     try:
         with closing(quick_client()) as client:
@@ -156,7 +165,7 @@ def _fill(status: ServiceStatus, client: MessagingClient) -> None:
 
 
 def shown_url() -> str:
-    """The service's address as it may be shown: without user and password."""
+    """The service's address without user and password."""
     try:
         url = str(conf.get("URL"))
         parts = urlsplit(url)
@@ -166,16 +175,16 @@ def shown_url() -> str:
 
 
 def explain(error: MessagingError) -> str:
-    """What went wrong and what to look at, in a sentence."""
-    where, said = f"The messaging service at {shown_url()}", f"It said: {error}"
+    """Describes an error and its likely cause, in one sentence."""
+    where, said = f"The messaging service at {shown_url()}", f"Its response: {error}"
     if isinstance(error, Misconfigured):
-        return f"The settings of this project do not make a client of the messaging service: {error}."
+        return f"This project's settings for the messaging service are invalid: {error}."
     if isinstance(error, BadAnswer):
-        return f"What answers at {shown_url()} is not the messaging service, or another version of it: {error}"
+        return f"The server at {shown_url()} is not the messaging service, or has an incompatible version: {error}"
     if isinstance(error, ServiceUnreachable):
         return f"The messaging service cannot be reached: {error}"
     if isinstance(error, Unauthorized):
-        return f"{where} does not know our token: {conf.SETTING}['TOKEN'] must be one of its API_TOKENS. {said}"
+        return f"{where} does not accept our token: {conf.SETTING}['TOKEN'] must be one of its API_TOKENS. {said}"
     if isinstance(error, Forbidden):
-        return f"{where} does not let us in; without API_TOKENS it answers on its own machine only. {said}"
-    return f"{where} says: {error}"
+        return f"{where} denies access. Without API_TOKENS it accepts only requests from its own machine. {said}"
+    return f"{where} reports: {error}"

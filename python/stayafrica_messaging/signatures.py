@@ -1,4 +1,4 @@
-"""Methods that look as what they are made of."""
+"""Signatures for methods that are made from functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def as_method(method: F, function: Callable[..., Any]) -> F:
-    """Give a method the signature of a function, behind ``self``, for help() and editors."""
+    """Gives a method the signature of a function, after ``self``, for help() and editors."""
     signature = inspect.signature(function)
     this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     result = str(signature.return_annotation)

@@ -1,4 +1,4 @@
-"""The messaging service for the tests of a project, without the service.
+"""An in-memory messaging service for the tests of a project.
 
 ::
 
@@ -13,23 +13,24 @@
     def test_tells_the_host(fake_messaging, client):  # pytest, see fake_messaging
         ...
 
-While it is active every client (:class:`MessagingClient`, :class:`AsyncMessagingClient`,
-``erlang_client``) and the outbox talk to queues in memory that behave as the
-service's do, and nothing goes over the network.
+While it is active, every client (:class:`MessagingClient`, :class:`AsyncMessagingClient`,
+``erlang_client``) and the outbox use queues in memory that behave like the service's.
+Nothing goes over the network.
 
 **The outbox in a TestCase.** Django's ``TestCase`` never commits, so ``on_commit`` hooks
-never run. The fake does not need them: whenever a test looks at it, and whenever a
-client calls it, it first pushes the rows that the outbox has by then. So a message
-is there as soon as the outermost ``atomic`` block *of the code under test* has ended
-well, and never when that was rolled back, as it is in production. Within such a
-block it is not there yet. ``captureOnCommitCallbacks(execute=True)`` and
-``TransactionTestCase`` run the hooks themselves and work as well.
+never run. The fake does not need them: it pushes the outbox's rows before each query of
+a test and before each call of a client. So a message is there once the outermost
+``atomic`` block *of the code under test* has ended without an exception. It is not there
+inside the block or after a rollback, as in production.
+``captureOnCommitCallbacks(execute=True)`` and ``TransactionTestCase`` run the hooks, and
+work with the fake, too.
 """
 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Optional, Tuple, Type, TypeVar, Union
+from types import TracebackType
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Type, TypeVar, Union
 from unittest import mock
 
 from asgiref.sync import sync_to_async
@@ -38,17 +39,14 @@ from django.db import connections
 from django.db.models.signals import post_save
 from django.db.transaction import Atomic
 
-from . import calls, lanes, outbox
+from . import calls, claims, outbox
 from .breaker import Breaker
 from .calls import Call
 from .client import MessagingClient
 from .errors import ConnectionFailed, MessagingError
 from .memory import MemoryService, Sent
-from .sweep import _Push
+from .push import _Pusher
 from .types import Identifier, Message, QueueSize
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["FakeMessaging", "Sent", "fake_messaging"]
 
@@ -56,90 +54,92 @@ T = TypeVar("T")
 
 
 class FakeMessaging:
-    """An in-memory service in the place of the real one; a context manager.
+    """An in-memory service that replaces the real one; a context manager.
 
-    ``start()`` and ``stop()`` do what ``with`` does, for ``setUp`` and ``addCleanup``. After
-    it has ended, what was sent can still be looked at.
+    ``start()`` and ``stop()`` are for ``setUp`` and ``addCleanup``. After the end, the test
+    can still read what was sent.
     """
 
     def __init__(self) -> None:
         self._service = MemoryService()
         self._is_down = False
         self._failures: List[Tuple[MessagingError, bool]] = []
-        self._has_rows = False  # a test without a database has none to look for
+        self._has_rows = False  # stays False in a test without a database
         self._patches = ExitStack()
         self._active = False
 
-    # What a test looks at
+    # Queries for tests
 
     @property
     def sent(self) -> List[Sent]:
-        """Everything that was sent, in the service's order: messages, and broadcasts as one each."""
+        """Everything that was sent, in the service's order. A broadcast is one entry."""
         self._relay()
         return list(self._service.sent)
 
     def sent_to(self, user_id: Identifier) -> List[Sent]:
-        """What was sent to a user, alone or with others."""
+        """The messages and broadcasts that were sent to a user."""
         return [sent for sent in self.sent if str(user_id) in map(str, sent.receiver_ids)]
 
     def take(self, user_id: Identifier, max_count: int = 10) -> List[Message]:
-        """Take messages out of a user's queue, as the user's device would, even while the fake is down."""
-        return self._look(calls.take(user_id, max_count))
+        """Take messages from a user's queue, as the user's device does. It works while the fake is down, too."""
+        return self._query(calls.take(user_id, max_count))
 
     def peek(self, user_id: Identifier, max_count: int = 10) -> List[Message]:
-        """Read what :meth:`take` would give."""
-        return self._look(calls.peek(user_id, max_count))
+        """Read the messages that :meth:`take` would return."""
+        return self._query(calls.peek(user_id, max_count))
 
     def lease(self, user_id: Identifier, seconds: float = 30, max_count: int = 10) -> List[Message]:
-        """Take messages under a lease."""
-        return self._look(calls.lease(user_id, seconds, max_count))
+        """Take messages with a lease."""
+        return self._query(calls.lease(user_id, seconds, max_count))
 
     def ack(self, user_id: Identifier, receipts: Iterable[Union[str, Message]]) -> Dict[str, str]:
         """Acknowledge leased messages."""
-        return self._look(calls.ack(user_id, receipts))
+        return self._query(calls.ack(user_id, receipts))
 
     def nack(
         self, user_id: Identifier, receipts: Iterable[Union[str, Message]], delay_seconds: Optional[float] = None
     ) -> Dict[str, str]:
-        """Give leased messages back."""
-        return self._look(calls.nack(user_id, receipts, delay_seconds))
+        """Return leased messages to the queue."""
+        return self._query(calls.nack(user_id, receipts, delay_seconds))
 
     def queue_size(self, user_id: Identifier) -> QueueSize:
-        """Count a user's queue."""
-        return self._look(calls.queue_size(user_id))
+        """Count the messages in a user's queue."""
+        return self._query(calls.queue_size(user_id))
 
-    def _look(self, call: Call[T]) -> T:
+    def _query(self, call: Call[T]) -> T:
         self._relay()
         return self._service.perform(call)
 
-    # What a test has happen
+    # Faults and time
 
     def down(self) -> FakeMessaging._Down:
-        """From now on nobody can reach the service: calls raise ConnectionFailed, the
-        outbox keeps its rows. ``with fake.down():`` ends it."""
+        """Make the service unreachable. Calls raise ConnectionFailed, and the outbox keeps its
+        rows. ``with fake.down():`` ends the outage at the end of the block.
+        """
         self._is_down = True
         return self._Down(self)
 
     def up(self) -> None:
-        """The service is back; what the outbox has kept comes at the next look, as if by the relay."""
+        """End an outage. The outbox's rows are pushed at the next query, as by the relay."""
         self._is_down = False
         self._fresh_breaker()
 
     def fail(self, error: MessagingError, times: int = 1, *, stored: bool = False) -> None:
-        """The next ``times`` calls of clients raise an error of :mod:`~stayafrica_messaging.errors`.
+        """Make the next ``times`` calls of clients raise an error of :mod:`~stayafrica_messaging.errors`.
 
-        With ``stored`` the service has done what it was asked for, and only its answer
-        gets lost: ``fake.fail(TimedOut("too late"), stored=True)``.
+        With ``stored`` the service processes the call, and only its response is lost:
+        ``fake.fail(TimedOut("too late"), stored=True)``.
         """
         self._failures.extend([(error, stored)] * times)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass for what is in the queues: delayed messages become due, leases and
-        messages expire."""
+        """Move the clock of the queues forward. Delayed messages become due; leases and messages
+        expire.
+        """
         self._service.advance(seconds)
 
     def reset(self) -> None:
-        """Forget everything: queues, what was sent, failures; and the service is up."""
+        """Delete all queues, sent messages and failures, and end an outage."""
         self._service = MemoryService()
         self._failures.clear()
         self.up()
@@ -154,7 +154,7 @@ class FakeMessaging:
         def __exit__(self, *exception: object) -> None:
             self._fake.up()
 
-    # Taking the service's place
+    # Patching the clients
 
     def __enter__(self) -> FakeMessaging:
         return self.start()
@@ -167,14 +167,14 @@ class FakeMessaging:
     ) -> None:
         try:
             if error is None:
-                self._relay()  # for those who look afterwards
+                self._relay()  # for queries after the end
         finally:
             self.stop()
 
     def start(self) -> FakeMessaging:
-        """Take the service's place."""
+        """Replace the service."""
         if self._active:
-            raise RuntimeError("this FakeMessaging is active already")
+            raise RuntimeError("this FakeMessaging is already active")
         self._active = True
         with ExitStack() as patches:
             self._patch(patches)
@@ -182,7 +182,7 @@ class FakeMessaging:
         return self
 
     def stop(self) -> None:
-        """Give the service its place back."""
+        """Restore the service."""
         self._active = False
         self._patches.close()
 
@@ -201,12 +201,12 @@ class FakeMessaging:
         try:
             from .aio import AsyncMessagingClient
         except ImportError:
-            pass  # the extra is not installed
+            pass  # httpx is not installed
         else:
             patches.enter_context(mock.patch.object(AsyncMessagingClient, "perform", perform_later))
         patches.enter_context(mock.patch.object(outbox, "_client", self._outbox_client))
-        # Side by side, what was sent would come in another order each time.
-        in_order = mock.patch.object(_Push, "side_by_side", lambda push, rows, workers: push.in_order(rows))
+        # Parallel pushes would send the messages in a random order.
+        in_order = mock.patch.object(_Pusher, "in_parallel", lambda pusher, rows, workers: pusher.in_order(rows))
         patches.enter_context(in_order)
         patches.callback(setattr, outbox, "_breaker", outbox._breaker)
         self._fresh_breaker()
@@ -219,7 +219,7 @@ class FakeMessaging:
         outbox._breaker = Breaker(outbox.BREAKER_SECONDS)
 
     def _called(self, call: Call[T]) -> T:
-        """A call of the code under test."""
+        """Makes a call of the code under test."""
         self._relay()
         return self._perform(call)
 
@@ -236,7 +236,7 @@ class FakeMessaging:
     # The outbox
 
     def _outbox_client(self, *_: object) -> MessagingClient:
-        """What the outbox pushes with. It must not have the outbox pushed in turn."""
+        """The outbox's client. Its calls do not push the outbox again."""
         client = MessagingClient("http://127.0.0.1", "")
         setattr(client, "perform", lambda call, retries=None: self._perform(call))
         return client
@@ -245,24 +245,24 @@ class FakeMessaging:
         self._has_rows = True
 
     def _relay(self) -> None:
-        """Pushes what the outbox has, unless it may still be rolled back."""
-        if not self._active or not self._has_rows or self._is_down or not _is_settled():
+        """Pushes the outbox's rows, unless they may still be rolled back."""
+        if not self._active or not self._has_rows or self._is_down or not _no_open_transaction():
             return
-        lanes.rows().filter(state=lanes.PENDING).exclude(last_error="").update(next_attempt_at=None)
+        claims.rows().filter(state=claims.PENDING).exclude(last_error="").update(next_attempt_at=None)
         while True:
-            sweep = outbox.relay_once(lanes.MOST_ROWS)
-            if not sweep.sent and not sweep.refused:
+            result = outbox.relay_once(claims.MAX_ROWS)
+            if not result.sent and not result.refused:
                 return
 
 
-def _is_settled() -> bool:
-    """Whether no atomic block is open but those of Django's TestCase."""
-    connection = connections[lanes.database()]
+def _no_open_transaction() -> bool:
+    """Whether no atomic block is open, except those of Django's TestCase."""
+    connection = connections[claims.database()]
     if connection.needs_rollback:
         return False
     if hasattr(connection, "atomic_blocks"):
         return all(block._from_testcase for block in connection.atomic_blocks)
-    # Django 3.2 does not mark them: a TestCase has one for the class and one for the test.
+    # Django 3.2 does not mark these blocks. A TestCase has one for the class and one for the test.
     depth = connection.in_atomic_block + len(connection.savepoint_ids)
     return depth <= (2 if not Atomic._ensure_durability else 0)
 
@@ -275,7 +275,7 @@ else:
 
     @pytest.fixture
     def fake_messaging() -> Iterator[FakeMessaging]:
-        """A :class:`FakeMessaging` for the time of a test.
+        """A :class:`FakeMessaging` that is active during a test.
 
         In a project's ``conftest.py``::
 

@@ -1,8 +1,8 @@
-"""What the calls take and give.
+"""Arguments and results of the calls.
 
-Every ``from_json`` reads an object of the service's JSON. It raises KeyError,
-TypeError or ValueError where that is not what it should be; the clients turn
-these into :class:`~stayafrica_messaging.errors.BadAnswer`.
+Every ``from_json`` parses a JSON object of the service. It raises KeyError, TypeError or
+ValueError for an unexpected value. The clients convert these to
+:class:`~stayafrica_messaging.errors.BadAnswer`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ __all__ = [
     "Receipt",
 ]
 
-#: A user or a conversation: an integer from 0, or 1 to 64 characters out of
-#: ``A-Za-z0-9_.:@-``. 789 and "789" are one user. A UUID is written as text.
+#: The id of a user or a conversation: an integer from 0, or 1 to 64 characters from
+#: ``A-Za-z0-9_.:@-``. 789 and "789" are the same user. A UUID is sent as text.
 Identifier = Union[int, str, uuid.UUID]
 
-#: A point in time: an aware datetime, or RFC 3339 text such as
-#: ``"2026-12-31T23:59:59Z"``.
+#: A time: an aware datetime, or RFC 3339 text such as ``"2026-12-31T23:59:59Z"``.
 Moment = Union[datetime, str]
 
 JSONObject = Dict[str, Any]
@@ -40,10 +39,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Receipt:
-    """A message was stored durably by the service.
+    """The service has stored a message durably.
 
-    ``duplicate`` says that an earlier request with the same idempotency key had
-    stored it: another call's, or an earlier try of this one.
+    ``duplicate`` is True if an earlier request with the same idempotency key stored the
+    message. That is an earlier call, or an earlier try of this call.
     """
 
     id: str
@@ -52,13 +51,13 @@ class Receipt:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Receipt:
-        """Read the answer to a send."""
+        """Parse the response to a send."""
         return cls(_get(raw, "id", str), _get(raw, "sequence", int), raw.get("duplicate") is True)
 
 
 @dataclass(frozen=True)
 class BroadcastReceipt:
-    """A broadcast was stored durably for all of its ``recipients`` (each user counted once)."""
+    """The service has stored a broadcast durably for all of its ``recipients``. Each user counts once."""
 
     id: str
     sequence: int
@@ -67,7 +66,7 @@ class BroadcastReceipt:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> BroadcastReceipt:
-        """Read the answer to a broadcast."""
+        """Parse the response to a broadcast."""
         return cls(
             _get(raw, "id", str),
             _get(raw, "sequence", int),
@@ -80,12 +79,12 @@ class BroadcastReceipt:
 class Message:
     """A message as its receiver gets it.
 
-    Ids are what the sender gave, an int or a str. ``conversation_id`` is None in a
-    broadcast that names none. ``receipt`` and ``deliveries`` are there under a
-    lease only, else ``""`` and 0. ``extra`` has the fields that the service does
-    not know and hands on as they came, ``raw`` the whole as it was answered.
+    Ids have the sender's type, int or str. ``conversation_id`` is None for a broadcast
+    without a conversation. ``receipt`` and ``deliveries`` are set with a lease only, else
+    ``""`` and 0. ``extra`` has the fields unknown to the service, unchanged. ``raw`` is the
+    whole JSON object.
 
-    Its repr shows no text and no metadata, so that it can be logged.
+    The repr has no text and no metadata, so it can be logged.
     """
 
     id: str
@@ -107,7 +106,7 @@ class Message:
 
     @classmethod
     def from_json(cls, raw: JSONObject) -> Message:
-        """Read a message of a queue, of a dead letter, or of what Django gets."""
+        """Parse a message of a queue, of a dead letter, or of a batch for Django."""
         return cls(
             id=_get(raw, "id", str),
             sequence=_get(raw, "sequence", int),
@@ -133,7 +132,7 @@ _MESSAGE_FIELDS = frozenset(Message.__dataclass_fields__) - {"extra", "raw"}
 
 @dataclass(frozen=True)
 class QueueSize:
-    """How many messages a queue has: due by priority, under a lease, due later, and all."""
+    """The number of messages in a queue: due by priority, leased, delayed, and total."""
 
     high: int
     normal: int
@@ -144,19 +143,18 @@ class QueueSize:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> QueueSize:
-        """Read the answer to a size."""
+        """Parse the response to a size."""
         return cls(**{name: _get(raw, name, int) for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A message that the service has given up, with the reason.
+    """A message that the service has stopped delivering, with the reason.
 
-    ``kind`` is ``"refused"`` (Django will not store it) or ``"undeliverable"``
-    (nobody acknowledged it). ``status_code`` is what Django answered with, or
-    None. ``attempts`` is how often it was tried or delivered. Copies of one
-    broadcast with one reason are one dead letter with several ``recipients``;
-    ``message`` is the first one's.
+    ``kind`` is ``"refused"`` (Django refused the message) or ``"undeliverable"`` (no reader
+    acknowledged it). ``status_code`` is the status of Django's response, or None.
+    ``attempts`` counts the tries or deliveries. Copies of one broadcast with the same reason
+    are one dead letter with several ``recipients``; ``message`` is the copy of the first.
     """
 
     id: str
@@ -171,7 +169,7 @@ class DeadLetter:
 
     @classmethod
     def from_json(cls, raw: JSONObject) -> DeadLetter:
-        """Read a dead letter of a listing."""
+        """Parse a dead letter."""
         return cls(
             id=_get(raw, "id", str),
             kind=_get(raw, "kind", str),
@@ -187,10 +185,10 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class DeadLetterPage:
-    """A part of the dead letters.
+    """A page of the list of dead letters.
 
-    ``total`` is how many there are of the kind that was asked for, whatever their
-    reason. ``next`` is what to give as ``after`` for the next page, None at the end.
+    ``total`` counts the dead letters of the requested kind, with any reason. ``next`` is the
+    value of ``after`` for the next page, or None at the end.
     """
 
     dead_letters: Tuple[DeadLetter, ...]
@@ -199,20 +197,20 @@ class DeadLetterPage:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> DeadLetterPage:
-        """Read a page of the listing."""
+        """Parse a page of the list."""
         letters = tuple(DeadLetter.from_json(letter) for letter in _get(raw, "dead_letters", list))
         return cls(letters, _get(raw, "total", int), _optional(raw, "next", _text))
 
 
 @dataclass(frozen=True)
 class Job:
-    """A redrive or a replay. It goes on behind the calls and survives restarts of the service.
+    """A redrive or a replay. It runs in the service and survives restarts of it.
 
-    ``kind`` is ``"redrive"`` or ``"replay"``; ``state`` is ``"running"``,
-    ``"done"``, ``"cancelled"`` or ``"failed"``. ``done`` of ``total`` counts
-    sequences for a replay and dead letters for a redrive; ``failed`` counts
-    messages that are, or stay, dead letters. ``eta_seconds`` is None where it is
-    not known or the job has ended; ``error`` says why it failed, or is None.
+    ``kind`` is ``"redrive"`` or ``"replay"``. ``state`` is ``"running"``, ``"done"``,
+    ``"cancelled"`` or ``"failed"``. ``done`` and ``total`` count sequences for a replay and
+    dead letters for a redrive. ``failed`` counts messages that became or stayed dead
+    letters. ``eta_seconds`` is None if it is unknown or the job has ended. ``error`` is the
+    reason for a failure, or None.
     """
 
     id: str
@@ -229,12 +227,12 @@ class Job:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether the job has not ended yet."""
         return self.state == "running"
 
     @classmethod
     def from_json(cls, raw: JSONObject) -> Job:
-        """Read a job."""
+        """Parse a job."""
         return cls(
             id=_get(raw, "id", str),
             kind=_get(raw, "kind", str),
@@ -256,7 +254,7 @@ def _get(raw: Mapping[str, Any], name: str, kind: Type[T]) -> T:
 
 def _of(kind: Type[T], value: Any) -> T:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"a {type(value).__name__} stands where a {kind.__name__} should")
+        raise TypeError(f"a {kind.__name__} is required, not a {type(value).__name__}")
     return value
 
 
@@ -278,17 +276,17 @@ def _identifier(value: Any) -> Union[int, str]:
 
 
 def _moment(value: Any) -> datetime:
-    # Python before 3.11 does not read the Z.
+    # Python before 3.11 does not parse the Z.
     return datetime.fromisoformat(_of(str, value).replace("Z", "+00:00"))
 
 
 def messages_from_json(raw: Mapping[str, Any]) -> List[Message]:
-    """Read the answer of a queue."""
+    """Parse the messages of a queue."""
     return [Message.from_json(message) for message in _get(raw, "messages", list)]
 
 
 def receipts_from_json(raw: Mapping[str, Any]) -> List[Receipt]:
-    """Read the answer to a batch."""
+    """Parse the response to a batch."""
     duplicate = raw.get("duplicate") is True
     return [
         Receipt(_get(sent, "id", str), _get(sent, "sequence", int), duplicate)
@@ -297,20 +295,20 @@ def receipts_from_json(raw: Mapping[str, Any]) -> List[Receipt]:
 
 
 def outcomes_from_json(raw: Mapping[str, Any]) -> Dict[str, str]:
-    """Read the answer of a call on leases."""
+    """Parse the response to an ack, nack or extend."""
     return {_get(entry, "receipt", str): _get(entry, "result", str) for entry in _get(raw, "results", list)}
 
 
 def jobs_from_json(raw: Mapping[str, Any]) -> List[Job]:
-    """Read the list of jobs."""
+    """Parse the list of jobs."""
     return [Job.from_json(job) for job in _get(raw, "jobs", list)]
 
 
 def number(raw: Mapping[str, Any], name: str) -> int:
-    """Read a whole number."""
+    """Parse an integer."""
     return _get(raw, name, int)
 
 
 def boolean(raw: Mapping[str, Any], name: str) -> bool:
-    """Read a truth value."""
+    """Parse a boolean."""
     return _get(raw, name, bool)

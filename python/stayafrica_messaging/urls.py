@@ -1,5 +1,6 @@
-"""Where the service brings its messages; a project mounts it with
-``path("api/messaging/", include("stayafrica_messaging.urls"))``."""
+"""The endpoint that the service calls. A project includes it with
+``path("api/messaging/", include("stayafrica_messaging.urls"))``.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The endpoint that the service brings messages to, and its health.
+"""The endpoint that receives the service's messages, and its health check.
 
-It speaks to a machine: no session, no login, no cookie, no throttle. Who may call
-is told by the shared secret and by the signature, where the settings have them.
+The caller is a program: there is no session, login, cookie or throttle. The shared secret
+and the signature authenticate it, if the settings have them.
 """
 
 from __future__ import annotations
@@ -10,26 +10,27 @@ import hmac
 import logging
 from functools import wraps
 from typing import Any, Callable, Optional
+from urllib.parse import unquote
 
 from django.db import Error as DatabaseFailure
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.utils.encoding import escape_uri_path
 from django.views.decorators.csrf import csrf_exempt
 
 from . import adapters, conf, signature
-from .receive import Malformed, parse_batch, receive
+from .receive import parse_batch, receive
+from .received import Malformed
 
 logger = logging.getLogger("stayafrica_messaging")
 
-#: When the service is to come again after an outage, in seconds.
+#: Seconds until the service should retry after a database failure.
 RETRY_AFTER = 5
 
 View = Callable[[HttpRequest], HttpResponse]
 
 
 class Denied(Exception):
-    """A request that is answered with a status and a sentence."""
+    """A refused request, with the status and error text of its response."""
 
     def __init__(self, status: int, error: str) -> None:
         super().__init__(error)
@@ -37,36 +38,39 @@ class Denied(Exception):
 
 
 def for_the_service(view: View) -> View:
-    """Makes a view one for a machine. It has its own transaction, whose commit comes
-    before the answer, also where the project wraps requests into one."""
+    """Makes a view for the service.
+
+    The view manages its own transaction, which commits before the response, even if the
+    project wraps requests in transactions.
+    """
 
     @wraps(view)
-    def answer(request: HttpRequest) -> HttpResponse:
+    def wrapped(request: HttpRequest) -> HttpResponse:
         try:
             return view(request)
         except Denied as denied:
             return JsonResponse({"error": str(denied)}, status=denied.status)
         except DatabaseFailure:
-            logger.exception("the database is not in order: the service is asked to come again")
-            response = JsonResponse({"error": "the database is not in order"}, status=503)
+            logger.exception("the database failed: the service is asked to retry")
+            response = JsonResponse({"error": "the database failed"}, status=503)
             response["Retry-After"] = str(RETRY_AFTER)
             return response
 
-    answer.login_required = False  # type: ignore[attr-defined]  # of LoginRequiredMiddleware
-    return csrf_exempt(transaction.non_atomic_requests(answer))
+    wrapped.login_required = False  # type: ignore[attr-defined]  # read by LoginRequiredMiddleware
+    return csrf_exempt(transaction.non_atomic_requests(wrapped))
 
 
 @for_the_service
 def persist(request: HttpRequest) -> HttpResponse:
-    """``POST erlang/persist/``: stores a batch and says what became of every message.
+    """``POST erlang/persist/``: stores a batch and reports the result for every message.
 
-    ``{"messages": [...]}`` is answered with ``{"persisted": n, "duplicates": n,
-    "errors": [{"message": {"id": ...}, "error": "...", "permanent": true}]}``. 503
-    says that the database is not in order and that nothing was stored.
+    The response to ``{"messages": [...]}`` is ``{"persisted": n, "duplicates": n,
+    "errors": [{"message": {"id": ...}, "error": "...", "permanent": true}]}``. 503 means
+    that the database failed and nothing was stored.
     """
     if request.method != "POST":
         return _not_allowed("POST")
-    _admit(request)
+    _authenticate(request)
     body = _read(request, conf.get("MAX_BODY"))
     _check_signature(request, body)
     try:
@@ -78,7 +82,7 @@ def persist(request: HttpRequest) -> HttpResponse:
 
 @for_the_service
 def health(request: HttpRequest) -> HttpResponse:
-    """``GET erlang/health/``: whether messages could be stored now."""
+    """``GET erlang/health/``: whether messages can be stored now."""
     if request.method not in ("GET", "HEAD"):
         return _not_allowed("GET, HEAD")
     adapters.load()().check()
@@ -91,17 +95,17 @@ def _not_allowed(methods: str) -> HttpResponse:
     return response
 
 
-def _admit(request: HttpRequest) -> None:
-    """Lets the service in before a byte of the body is read."""
+def _authenticate(request: HttpRequest) -> None:
+    """Authenticates the service before any byte of the body is read."""
     if request.headers.get("X-Erlang-Service") != "messaging":
-        raise Denied(403, "only for the messaging service")
+        raise Denied(403, "only the messaging service may call this")
     secret = conf.get("SECRET")
     if secret and not hmac.compare_digest(_bytes(request.headers.get("X-Erlang-Secret", "")), secret.encode()):
-        raise Denied(403, "X-Erlang-Secret is not the shared secret")
+        raise Denied(403, "X-Erlang-Secret does not match the shared secret")
 
 
 def _bytes(header: str) -> bytes:
-    """The bytes of a header as they came: a server decodes them as Latin-1."""
+    """The original bytes of a header. Servers decode them as Latin-1."""
     try:
         return header.encode("latin-1")
     except UnicodeEncodeError:
@@ -113,15 +117,16 @@ def _check_signature(request: HttpRequest, body: bytes) -> None:
     if not keys:
         return
     value = request.headers.get(signature.HEADER, "")
-    path = conf.get("SIGNED_PATH") or escape_uri_path(request.path)
+    requested = conf.get("SIGNED_PATH")
+    path = signature.signed_path(unquote(requested) if requested else request.path)
     try:
         signature.verify(value, path, body, keys, conf.get("SIGNATURE_TOLERANCE"))
     except signature.BadSignature as bad:
-        raise Denied(403, f"the signature is not good: {bad}") from None
+        raise Denied(403, f"the signature is invalid: {bad}") from None
 
 
 def _read(request: HttpRequest, limit: int) -> bytes:
-    """The whole body, of at most `limit` bytes: Django's own limit is meant for forms."""
+    """Reads the whole body, up to `limit` bytes. Django's own limit is for forms."""
     declared = _declared_length(request)
     if declared is not None and declared > limit:
         raise Denied(413, f"the body is larger than {limit} bytes")
@@ -133,12 +138,12 @@ def _read(request: HttpRequest, limit: int) -> bytes:
             if not piece:
                 break
             body += piece
-    except OSError:  # UnreadablePostError among them
-        raise Denied(400, "the body broke off") from None
+    except OSError:  # includes UnreadablePostError
+        raise Denied(400, "the body was cut off") from None
     if len(body) > limit:
         raise Denied(413, f"the body is larger than {limit} bytes")
     if declared is not None and len(body) < declared:
-        raise Denied(400, "the body broke off")
+        raise Denied(400, "the body was cut off")
     return bytes(body)
 
 
@@ -153,12 +158,15 @@ def _declared_length(request: HttpRequest) -> Optional[int]:
 
 
 def _stream(request: HttpRequest, declared: Optional[int]) -> Any:
-    """What the body is read from. Django under WSGI takes a body without a length for
-    an empty one; a server that marks its end (gunicorn, uWSGI, mod_wsgi) may be
-    read until then, and another would wait for ever."""
+    """Returns the stream with the body.
+
+    Django under WSGI treats a body without a length as empty. Some servers (gunicorn,
+    uWSGI, mod_wsgi) signal the end of the stream, so it can be read until then. With any
+    other server such a read would never return.
+    """
     environ = getattr(request, "environ", None)
     if environ is None or declared is not None or "chunked" not in request.headers.get("Transfer-Encoding", "").lower():
         return request
     if not environ.get("wsgi.input_terminated"):
-        raise Denied(411, "the body must come with its length")
+        raise Denied(411, "the request needs a Content-Length")
     return environ["wsgi.input"]

@@ -41,7 +41,19 @@ def postgres_server() -> Iterator[Optional[postgres.Server]]:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(postgres_server: Optional[postgres.Server]) -> None:
+def sqlite_directory() -> Iterator[None]:
+    """The directory of the SQLite database, for this run and the processes that it starts."""
+    directory = os.environ.get("MESSAGING_TESTS_DIRECTORY")
+    if directory is None or os.path.exists(directory):
+        yield
+        return
+    os.mkdir(directory, 0o700)
+    yield
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(postgres_server: Optional[postgres.Server], sqlite_directory: None) -> None:
     """Points Django at the private server before the test database is made."""
     if postgres_server is not None:
         from django.db import connections

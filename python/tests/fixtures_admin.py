@@ -104,6 +104,16 @@ def service(
 
 
 @pytest.fixture
+def service_off(service_binary: str, tmp_path: Path, settings: Any) -> Iterator[ServiceProcess]:  # noqa: F811
+    """A running service whose drain is off, that this project's settings lead to."""
+    process = ServiceProcess(service_binary, tmp_path, "off")
+    process.start()
+    settings.STAYAFRICA_MESSAGING = {"URL": process.url, "TOKEN": TOKEN}
+    yield process
+    process.stop()
+
+
+@pytest.fixture
 def no_service(settings: Any) -> str:
     """Settings that lead to a port where nothing listens."""
     url = f"http://127.0.0.1:{free_port()}"
@@ -111,7 +121,7 @@ def no_service(settings: Any) -> str:
     return url
 
 
-def bury(service: ServiceProcess, *reasons: str) -> List[str]:
+def make_dead_letters(service: ServiceProcess, *reasons: str) -> List[str]:
     """Makes a dead letter for each reason, and gives their ids."""
     client = service.client()
     ids = [client.send(5, 1, 2, f"refuse {reason}").id for reason in reasons]

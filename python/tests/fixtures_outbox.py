@@ -34,7 +34,7 @@ import django
 django.setup()
 import stayafrica_messaging as messaging
 from django.db import transaction
-from stayafrica_messaging import lanes, outbox
+from stayafrica_messaging import claims, outbox
 """
 
 

@@ -7,9 +7,7 @@ that ``TEST_POSTGRES_DSN`` names: ``postgresql://user:password@host:port/name``.
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
 import tempfile
 
 from . import postgres
@@ -27,9 +25,13 @@ if TEST_DATABASE == "postgresql" and not postgres.missing():
     }
 else:
     # A file: threads and processes see one database, with the locks of a real one.
-    _directory = tempfile.mkdtemp(prefix="messaging-tests-")
-    atexit.register(shutil.rmtree, _directory, True)
-    _file = os.path.join(_directory, "tests.sqlite3")
+    # conftest.py makes the directory, and removes it after the last test.
+    _file = os.path.join(
+        os.environ.setdefault(
+            "MESSAGING_TESTS_DIRECTORY", os.path.join(tempfile.gettempdir(), f"messaging-tests-{os.getpid()}")
+        ),
+        "tests.sqlite3",
+    )
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.sqlite3",

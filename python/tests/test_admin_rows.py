@@ -134,7 +134,7 @@ def test_large_tables_are_not_counted(monkeypatch: Any, django_assert_max_num_qu
     client = staff("view_message")
     with django_assert_max_num_queries(10) as captured:
         page = shown(client, "/message/", p="2")
-    assert "only the first 60 are counted" in page
+    assert "Only the first 60 rows are listed" in page
     counts = [query["sql"] for query in captured.captured_queries if "COUNT(*)" in query["sql"]]
     assert counts and all("LIMIT 61" in sql for sql in counts)
     assert "only the first" not in shown(client, "/message/", q="66")
@@ -177,7 +177,7 @@ def test_rows_are_sent_again(service: ServiceProcess) -> None:
     later = timezone.now() + timedelta(hours=1)
     failed, pending = a_row(state="failed", attempts=7), a_row(next_attempt_at=later)
     sent, other = a_row(state="sent", message_id="kept"), a_row(lane="other", next_attempt_at=later)
-    assert "2 made due. Of all that were due 2 were sent, 0 refused." in send_again(failed, pending, sent)
+    assert "2 rows made due. Of all due rows, 2 were sent and 0 refused." in send_again(failed, pending, sent)
     for row in (failed, pending, sent, other):
         row.refresh_from_db()
     assert [row.state for row in (failed, pending, sent, other)] == ["sent", "sent", "sent", "pending"]
@@ -192,13 +192,13 @@ def test_rows_are_sent_again(service: ServiceProcess) -> None:
 def test_rows_stay_where_the_service_is_down(no_service: str) -> None:
     row = a_row(state="failed")
     page = send_again(row)
-    assert "0 were sent" in page and "left to manage.py messaging_relay: no answer" in page
+    assert "0 were sent" in page and "manage.py messaging_relay sends the rest: no response" in page
     row.refresh_from_db()
     assert row.state == "pending"
 
 
 def test_rows_that_are_refused_again(service: ServiceProcess) -> None:
     row = a_row(state="failed", payload={"conversation_id": 5, "sender_id": 1, "receiver_id": "a b", "text": "x"})
-    assert "0 were sent, 1 refused" in send_again(row)
+    assert "0 were sent and 1 refused" in send_again(row)
     row.refresh_from_db()
     assert row.state == "failed" and "receiver_id" in row.last_error

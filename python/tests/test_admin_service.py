@@ -17,18 +17,20 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import path
 
+from stayafrica_messaging.client import MessagingClient
 from stayafrica_messaging.service_admin import ServiceAdmin
 from stayafrica_messaging.service_models import Service
 
 from .fixtures_admin import (  # noqa: F401
     ScriptedDjango,
     ServiceProcess,
-    bury,
+    make_dead_letters,
     no_proxy,
     no_service,
     scripted_django,
     service,
     service_binary,
+    service_off,
     until,
 )
 from .test_admin_rows import NASTY, staff
@@ -94,7 +96,7 @@ def test_acting_is_a_post(path: str) -> None:
 
 def test_overview(service: ServiceProcess) -> None:
     service.client().send(5, 1, 2, "hello")
-    bury(service, "one")
+    make_dead_letters(service, "one")
     page = shown(viewer())
     for words in ("Delivery to Django", "Messages in queues", "Dead letters, refused", "Disk free", service.url):
         assert words in page
@@ -102,15 +104,41 @@ def test_overview(service: ServiceProcess) -> None:
     assert '<th scope="row">Ready</th><td>yes' in page
 
 
+def test_the_overview_says_how_the_drain_is(service: ServiceProcess, scripted_django: ScriptedDjango) -> None:
+    drain = '<th scope="row">Drain</th><td>'
+    assert f"{drain}running" in shown(viewer())
+    scripted_django.status = 503
+    client = service.client()
+    client.send(5, 1, 2, "hello")
+    until(lambda: client.stats()["drain"] == "waiting")
+    page = shown(viewer())
+    assert f"{drain}waiting" in page and "The drain is off" not in page
+
+
+def test_the_overview_says_that_the_drain_is_off(service_off: ServiceProcess) -> None:
+    for text in ("one", "two"):
+        service_off.client().send(5, 1, 2, text)
+    page = shown(viewer())
+    assert "The drain is off" in page and "Messages pending for Django: 2." in page
+    assert '<th scope="row">Drain</th><td>off' in page and '<th scope="row">Lag, messages</th><td>2' in page
+    assert "errornote" not in page
+
+
+def test_the_overview_of_a_service_without_that_field(service: ServiceProcess, monkeypatch: Any) -> None:
+    stats = MessagingClient.stats
+    monkeypatch.setattr(MessagingClient, "stats", lambda self: {k: v for k, v in stats(self).items() if k != "drain"})
+    assert '<th scope="row">Drain</th><td>running' in shown(viewer())
+
+
 def test_viewers_see_no_buttons(service: ServiceProcess) -> None:
-    letter = bury(service, "one")[0]
+    letter = make_dead_letters(service, "one")[0]
     for path in [*PAGES, f"dead-letters/{letter}/"]:
         assert 'method="post" action="/admin/stayafrica' not in shown(viewer(), path)
 
 
 def test_dead_letters_are_paged(service: ServiceProcess, monkeypatch: Any) -> None:
     monkeypatch.setattr("stayafrica_messaging.service_admin.dead_letters.PAGE", 2)
-    ids = bury(service, "one", "two", "three")
+    ids = make_dead_letters(service, "one", "two", "three")
     client = viewer()
     first = client.get(BASE + "dead-letters/")
     second = client.get(first.context["next_page"])
@@ -120,7 +148,7 @@ def test_dead_letters_are_paged(service: ServiceProcess, monkeypatch: Any) -> No
 
 
 def test_dead_letters_are_filtered(service: ServiceProcess) -> None:
-    one, two = bury(service, "one & only", "two")
+    one, two = make_dead_letters(service, "one & only", "two")
     client = viewer()
     page = shown(client, "dead-letters/", reason="one & only")
     assert one in page and two not in page
@@ -133,7 +161,7 @@ def test_dead_letters_are_filtered(service: ServiceProcess) -> None:
 
 
 def test_everything_is_escaped(service: ServiceProcess) -> None:
-    letter = bury(service, NASTY)[0]
+    letter = make_dead_letters(service, NASTY)[0]
     client = operator()
     queries: List[Dict[str, str]] = [{}, {"reason": NASTY}, {"like": letter}]
     pages = [shown(client, "dead-letters/", **query) for query in queries]
@@ -142,21 +170,21 @@ def test_everything_is_escaped(service: ServiceProcess) -> None:
 
 
 def test_a_dead_letter_is_shown(service: ServiceProcess) -> None:
-    letter = bury(service, "one")[0]
+    letter = make_dead_letters(service, "one")[0]
     page = shown(viewer(), f"dead-letters/{letter}/")
     assert letter in page and "&quot;sender_id&quot;: 1" in page
 
 
 def test_a_dead_letter_that_is_gone(service: ServiceProcess) -> None:
-    letter = bury(service, "one")[0]
+    letter = make_dead_letters(service, "one")[0]
     service.client().drop_dead_letter(letter)
     answer = viewer().get(f"{BASE}dead-letters/{letter}/", follow=True)
-    assert "is gone" in answer.content.decode() and answer.status_code == 200
+    assert "no longer exists" in answer.content.decode() and answer.status_code == 200
     assert viewer().get(f"{BASE}dead-letters/refused-nonsense/").status_code == 404
 
 
 def test_chosen_ones_are_redriven(service: ServiceProcess, scripted_django: ScriptedDjango) -> None:
-    one, two = bury(service, "one", "two")
+    one, two = make_dead_letters(service, "one", "two")
     scripted_django.well = False  # takes all now
     page = act(operator(), "dead-letters/act/", action="redrive", ids=[one])
     assert "Redriving 1 dead letters by job" in page
@@ -168,7 +196,7 @@ def test_chosen_ones_are_redriven(service: ServiceProcess, scripted_django: Scri
 
 
 def test_redrive_by_reason(service: ServiceProcess, scripted_django: ScriptedDjango) -> None:
-    one, two, also_one = bury(service, "one", "two", "one")
+    one, two, also_one = make_dead_letters(service, "one", "two", "one")
     scripted_django.well = False
     act(operator(), "dead-letters/act/", action="redrive_reason", reason="one")
     until(lambda: [letter.id for letter in service.client().iter_dead_letters()] == [two])
@@ -176,16 +204,16 @@ def test_redrive_by_reason(service: ServiceProcess, scripted_django: ScriptedDja
 
 def test_redrive_by_a_reason_of_many_lines(service: ServiceProcess, scripted_django: ScriptedDjango) -> None:
     reason = "<html>\r\n<h1>413</h1>\n" + "<!-- a padding -->\r\n" * 200
-    one, two, also_one = bury(service, reason, "two", reason)
+    one, two, also_one = make_dead_letters(service, reason, "two", reason)
     scripted_django.well = False
     assert "Redriving dead letters with one reason" in act(operator(), "dead-letters/act/", action="redrive_reason", like=one)
     until(lambda: [letter.id for letter in service.client().iter_dead_letters()] == [two])
-    assert "is gone" in act(operator(), "dead-letters/act/", action="redrive_reason", like=one)
-    assert "is gone" in operator().get(BASE + "dead-letters/", {"like": one}, follow=True).content.decode()
+    assert "no longer exists" in act(operator(), "dead-letters/act/", action="redrive_reason", like=one)
+    assert "no longer exists" in operator().get(BASE + "dead-letters/", {"like": one}, follow=True).content.decode()
 
 
 def test_redriving_all_asks_first(service: ServiceProcess, scripted_django: ScriptedDjango) -> None:
-    bury(service, "one", "two")
+    make_dead_letters(service, "one", "two")
     scripted_django.well = False
     client = operator()
     page = act(client, "dead-letters/act/", action="redrive_all")
@@ -197,7 +225,7 @@ def test_redriving_all_asks_first(service: ServiceProcess, scripted_django: Scri
 
 
 def test_dropping_asks_first(service: ServiceProcess) -> None:
-    one, two, three = bury(service, "one", "two", "three")
+    one, two, three = make_dead_letters(service, "one", "two", "three")
     client = operator()
     page = act(client, "dead-letters/act/", action="drop", ids=[one, two])
     assert "2 dead letters will be dropped" in page and one in page and two in page
@@ -221,7 +249,7 @@ def test_dropping_asks_first(service: ServiceProcess) -> None:
     ],
 )
 def test_nonsense_is_refused(service: ServiceProcess, fields: Dict[str, Any]) -> None:
-    bury(service, "one")
+    make_dead_letters(service, "one")
     page = act(operator(), "dead-letters/act/", **fields)
     assert 'class="error"' in page
     assert service.client().dead_letters().total == 1 and service.client().jobs() == []
@@ -245,9 +273,9 @@ def test_replay(service: ServiceProcess, scripted_django: ScriptedDjango) -> Non
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({}, "Say from where"),
-        ({"from_sequence": "1", "from_time": "2026-01-01T00:00"}, "Say from where"),
-        ({"from_sequence": "1", "to_sequence": "2", "to_time": "2026-01-01T00:00"}, "Say up to where"),
+        ({}, "Give either a sequence or a time to start from"),
+        ({"from_sequence": "1", "from_time": "2026-01-01T00:00"}, "Give either a sequence or a time to start from"),
+        ({"from_sequence": "1", "to_sequence": "2", "to_time": "2026-01-01T00:00"}, "Give either a sequence or a time to end at"),
         ({"from_sequence": "0"}, "greater than or equal to 1"),
         ({"from_sequence": "1", "user_id": "a b"}, "Enter a valid value"),
         ({"from_sequence": "1", "rate": "0"}, "greater than or equal to 1"),
@@ -267,10 +295,10 @@ def test_jobs_are_shown_and_cancelled(service: ServiceProcess, scripted_django: 
     assert job.id in page and 'http-equiv="refresh"' in page and 'value="Cancel"' in page
     page = act(client, f"jobs/{job.id}/cancel/")
     assert f"Job {job.id} (replay) is cancelled" in page
-    assert 'value="Forget"' in page and "refresh" not in page
+    assert 'value="Remove"' in page and "refresh" not in page
     assert service.client().job(job.id).state == "cancelled"
-    assert f"Job {job.id} (replay) was forgotten" in act(client, f"jobs/{job.id}/cancel/", forget="Forget")
-    assert "no such job any more" in act(client, f"jobs/{job.id}/cancel/")
+    assert f"Job {job.id} (replay) was removed" in act(client, f"jobs/{job.id}/cancel/", forget="Remove")
+    assert "The job no longer exists" in act(client, f"jobs/{job.id}/cancel/")
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -295,7 +323,7 @@ def test_acting_while_it_is_down(no_service: str, path: str, fields: Dict[str, s
 def test_a_wrong_token(service: ServiceProcess, settings: Any, path: str) -> None:
     settings.STAYAFRICA_MESSAGING = {"URL": service.url, "TOKEN": "wrong-token"}
     page = shown(operator(), path)
-    assert "does not know our token" in page and "wrong-token" not in page
+    assert "does not accept our token" in page and "wrong-token" not in page
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -303,7 +331,7 @@ def test_a_wrong_token(service: ServiceProcess, settings: Any, path: str) -> Non
 def test_a_wrong_address(settings: Any, url: str, path: str) -> None:
     settings.STAYAFRICA_MESSAGING = {"URL": url}
     page = shown(operator(), path)
-    assert "do not make a client" in page and "hidden" not in page
+    assert "settings for the messaging service are invalid" in page and "hidden" not in page
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -313,7 +341,7 @@ def test_something_else_at_its_address(scripted_django: ScriptedDjango, settings
 
 
 def test_a_service_that_does_not_answer(settings: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("stayafrica_messaging.service_status.PATIENCE", 0.3)
+    monkeypatch.setattr("stayafrica_messaging.service_status.PAGE_TIMEOUT", 0.3)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -329,7 +357,7 @@ class Site(admin.AdminSite):
 
 
 def test_another_admin_site(service: ServiceProcess, settings: Any) -> None:
-    letter = bury(service, "one")[0]
+    letter = make_dead_letters(service, "one")[0]
     site = Site(name="backoffice")
     site.register(Service, ServiceAdmin)
     urlconf = types.ModuleType("urls_of_a_test")
@@ -352,7 +380,7 @@ def test_the_model_has_no_table() -> None:
 
 
 def test_the_log_of_actions_leads_back(service: ServiceProcess) -> None:
-    bury(service, "one")
+    make_dead_letters(service, "one")
     client = operator()
     act(client, "dead-letters/act/", action="redrive_all", confirmed="on")
     link = LogEntry.objects.get().get_admin_url()
@@ -362,7 +390,7 @@ def test_the_log_of_actions_leads_back(service: ServiceProcess) -> None:
 
 def test_a_restart_in_between(service: ServiceProcess) -> None:
     client = operator()
-    letter = bury(service, "one")[0]
+    letter = make_dead_letters(service, "one")[0]
     service.stop()
     assert "cannot be reached" in shown(client)
     service.start()

@@ -226,7 +226,7 @@ def mount(settings: Any) -> Iterator[Any]:
     yield use
 
 
-def test_not_mounted(mount: Any) -> None:
+def test_not_included(mount: Any) -> None:
     mount(path("other/", lambda request: HttpResponse()))
     assert found() == {"W007"}
 
@@ -241,7 +241,7 @@ OURS = include("stayafrica_messaging.urls")
 
 
 @pytest.mark.parametrize("route", [path("api/v1/messaging/", OURS), re_path(r"^api/v1/messaging/", OURS)])
-def test_mounted_elsewhere(mount: Any, route: Any) -> None:
+def test_included_elsewhere(mount: Any, route: Any) -> None:
     mount(path("", include([route])))
     (message,) = messages()
     assert message.id == "stayafrica_messaging.I001"

@@ -119,11 +119,11 @@ def test_what_cannot_be_written(value: Any, error: type) -> None:
 
 def test_arguments_that_are_wrong_before_anything_is_sent(nobody: str) -> None:
     client = MessagingClient(nobody)
-    with pytest.raises(ValueError, match="priority is an argument"):
+    with pytest.raises(ValueError, match="priority has its own argument"):
         client.send(1, 2, 3, "x", extra={"priority": "high"})
-    with pytest.raises(ValueError, match="visible characters"):
+    with pytest.raises(ValueError, match="visible ASCII characters"):
         client.send(1, 2, 3, "x", idempotency_key="a b")
-    with pytest.raises(ValueError, match="visible characters"):
+    with pytest.raises(ValueError, match="visible ASCII characters"):
         client.broadcast(1, [2], "x", idempotency_key="")
     with pytest.raises(ValueError, match="aware"):
         client.send(1, 2, 3, "x", deliver_at=datetime(2026, 1, 1))

@@ -243,8 +243,8 @@ def test_refused_messages_and_replay(start_service: StartService, script: StartS
 
         page = client.dead_letters(limit=2, kind="refused", reason="no such user")
         assert (len(page.dead_letters), page.total) == (2, 5)
-        assert page.next == page.dead_letters[-1].id
-        rest = client.dead_letters(page.next, 100)
+        assert page.next is not None
+        rest = client.dead_letters(page.next, 100, kind="refused", reason="no such user")
         assert (len(rest.dead_letters), rest.next) == (3, None)
         letters = list(client.iter_dead_letters(limit=2))
         assert [letter.id for letter in letters] == [f"refused-{receipt.id}" for receipt in poison]
@@ -342,7 +342,7 @@ def test_leases_take_no_more_than_they_may(client: MessagingClient, user: str) -
         client.lease(user, 4000)
     assert caught.value.field == "lease"
     with pytest.raises(errors.InvalidMessage) as caught:
-        client.take(user, 1001)
+        client.take(user, 0)
     assert caught.value.field == "max_count"
     with pytest.raises(errors.InvalidMessage) as caught:
         client.ack(user, [])

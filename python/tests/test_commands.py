@@ -23,13 +23,14 @@ from .fixtures_admin import (  # noqa: F401
     TOKEN,
     ScriptedDjango,
     ServiceProcess,
-    bury,
+    make_dead_letters,
     free_port,
     no_proxy,
     no_service,
     scripted_django,
     service,
     service_binary,
+    service_off,
     until,
 )
 
@@ -72,7 +73,7 @@ class TestCheck:
 
     def test_all_is_well(self, with_service: ServiceProcess, live_server: Any) -> None:
         text = run("messaging_check", "--url", live_server.url)
-        assert "takes messages" in text and live_server.url in text
+        assert "accepts messages" in text and live_server.url in text
         levels = dict(map(tuple, rows(text)))  # type: ignore[arg-type]
         levels.pop("check I004", levels.pop("settings", None))  # SQLite has a note, PostgreSQL nothing
         assert levels.pop("arrival") == "note"
@@ -80,7 +81,7 @@ class TestCheck:
 
     def test_the_service_is_down(self, no_service: str) -> None:
         text = fails("messaging_check")
-        assert ["service", "error"] in rows(text) and "cannot be reached" in text and text.endswith("one thing is wrong")
+        assert ["service", "error"] in rows(text) and "cannot be reached" in text and text.endswith("1 check failed")
 
     def test_a_wrong_token(self, with_service: ServiceProcess, settings: Any) -> None:
         settings.STAYAFRICA_MESSAGING = {**settings.STAYAFRICA_MESSAGING, "TOKEN": "wrong-token"}
@@ -91,14 +92,14 @@ class TestCheck:
         settings.STAYAFRICA_MESSAGING = {"URL": "messaging:8765"}
         text = fails("messaging_check")
         assert ["check E002", "error"] in rows(text) and ["check W002", "warning"] in rows(text)
-        assert "do not make a client" in text
+        assert "settings for the messaging service are invalid" in text
 
     def test_settings_that_cannot_be_read(self, settings: Any) -> None:
         settings.STAYAFRICA_MESSAGING = "nonsense"
         assert rows(fails("messaging_check"))[0] == ["check E001", "error"]
 
     def test_dead_letters(self, with_service: ServiceProcess) -> None:
-        bury(with_service, "one", "two")
+        make_dead_letters(with_service, "one", "two")
         text = run("messaging_check")
         assert ["dead letters", "warning"] in rows(text) and "2 refused" in text
 
@@ -109,6 +110,19 @@ class TestCheck:
         until(lambda: "messaging_drain_waiting 1" in status())
         text = fails("messaging_check")
         assert ["drain lag", "error"] in rows(text) and "misconfigured (" in text and "DJANGO_PERSIST_PATH" in text
+
+    def test_the_drain_is_off(self, service_off: ServiceProcess, scripted_django: ScriptedDjango) -> None:
+        text = run("messaging_check")
+        assert ["drain lag", "warning"] in rows(text) and "the drain is off" in text and "0 messages" in text
+        service_off.client().send(5, 1, 2, "hello")
+        text = run("messaging_check")
+        assert ["drain lag", "warning"] in rows(text) and "; 1 messages, the oldest" in text and "DJANGO_API_URL" in text
+        service_off.stop()
+        service_off.environment["DJANGO_API_URL"] = scripted_django.url
+        service_off.start()
+        until(lambda: scripted_django.stored)
+        until(lambda: not service_off.client().stats()["drain_lag_messages"])
+        assert ["drain lag", "ok"] in rows(fails("messaging_check"))
 
     def test_messages_arrive_elsewhere(self, with_service: ServiceProcess) -> None:
         with_service.client().send(5, 1, 2, "hello")
@@ -124,14 +138,14 @@ class TestCheck:
 
     def test_no_address_of_django(self, with_service: ServiceProcess) -> None:
         text = run("messaging_check")
-        assert ["endpoint", "note"] in rows(text) and "not tried" in text
+        assert ["endpoint", "note"] in rows(text) and "not checked" in text
 
     @pytest.mark.parametrize(
         ("change", "words"),
         [
             ({"PREPEND_WWW": True}, "a redirect to http://www."),
             ({"ALLOWED_HOSTS": ["example.com"]}, "Is the host in ALLOWED_HOSTS?"),
-            ({"ROOT_URLCONF": "tests.test_commands"}, "not mounted at this path"),
+            ({"ROOT_URLCONF": "tests.test_commands"}, "no endpoint at this path"),
         ],
     )
     def test_an_endpoint_that_cannot_be_posted_to(
@@ -182,7 +196,7 @@ class TestReplay:
     def test_it_waits_and_shows_how_far_it_is(self, service: ServiceProcess, scripted_django: ScriptedDjango) -> None:
         ids = sent(service, scripted_django, 5, 6)
         text = run("messaging_replay", "--from-sequence", "1", "--wait", "--yes")
-        assert re.search(r"job \S+: sends", text) and text.rstrip().endswith("done")
+        assert re.search(r"job \S+: sending", text) and text.rstrip().endswith("done")
         assert set(scripted_django.stored) == set(ids)
 
     def test_a_part(self, service: ServiceProcess, scripted_django: ScriptedDjango) -> None:
@@ -193,7 +207,7 @@ class TestReplay:
 
     def test_a_whole_replay_asks(self, service: ServiceProcess, monkeypatch: Any) -> None:
         service.client().send(5, 1, 2, "hello")
-        assert "Say --yes" in fails("messaging_replay")
+        assert "Confirm with --yes" in fails("messaging_replay")
         monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
         monkeypatch.setattr("builtins.input", lambda question: "n")
         assert "nothing was replayed" in fails("messaging_replay", "--from-sequence", "1", "--rate", "10")
@@ -312,7 +326,7 @@ class TestTail:
         fails("messaging_tail", "2", "--count", "0")
         fails("messaging_tail", "2", "--interval", "0")
         settings.STAYAFRICA_MESSAGING = {"URL": service.url, "TOKEN": "wrong-token"}
-        assert "does not know our token" in fails("messaging_tail", "2")
+        assert "does not accept our token" in fails("messaging_tail", "2")
 
     @pytest.fixture
     def process(self, service: ServiceProcess) -> Iterator[subprocess.Popen]:

@@ -158,7 +158,7 @@ def test_two_people_talk_through_crashes_of_the_service(demo: Demo, browser: Any
     for text in ("Hello, Bob!", "Hello, Alice!", "Are you there?", "Into the gap"):
         assert (alice.count(text), bob.count(text)) == (1, 1), text
 
-    # Django has the whole of it too: a page that is opened anew shows it.
+    # Django has the whole of it too: a page that is opened again shows it.
     until(lambda: alice.open() or alice.count("Into the gap") == 1, "Django has the last message")  # type: ignore[func-returns-value]
 
 

@@ -12,7 +12,7 @@ from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 import stayafrica_messaging as messaging
-from stayafrica_messaging import lanes, outbox
+from stayafrica_messaging import claims, outbox
 from stayafrica_messaging.client import MessagingClient
 from stayafrica_messaging.models import OutboxMessage
 
@@ -106,7 +106,7 @@ def test_the_hook_never_raises_when_the_service_is_down(
         row = send(user, "waits")
         send(user, "waits too")
     assert row.state == "pending" and row.attempts == 1
-    assert "no answer" in row.last_error
+    assert "no response" in row.last_error
     assert len(caplog.records) == 1  # said once
     assert "waits" not in caplog.text
 
@@ -127,7 +127,7 @@ def test_the_hook_never_raises_when_the_database_is_gone(
         raise OperationalError("server closed the connection unexpectedly")
 
     with monkeypatch.context() as patch:
-        patch.setattr(lanes, "claim", gone)
+        patch.setattr(claims, "claim", gone)
         assert send(user, "waits").state == "pending"
     assert "not pushed" in caplog.text
     assert outbox.relay_once().sent == 1
@@ -141,7 +141,7 @@ def test_a_settlement_that_the_database_loses_is_made_again(
         raise OperationalError("server closed the connection unexpectedly")
 
     with monkeypatch.context() as patch:
-        patch.setattr(lanes, "sent", gone)
+        patch.setattr(claims, "sent", gone)
         send(user, "once")
     due_now()
     assert outbox.relay_once().sent == 1

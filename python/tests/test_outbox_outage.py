@@ -47,7 +47,7 @@ with transaction.atomic():
 
 DIES_BEHIND_THE_PUSH = """
 from stayafrica_messaging import delivery
-lanes.sent = lambda *args, **kwargs: os._exit(9)
+claims.sent = lambda *args, **kwargs: os._exit(9)
 outbox.CLAIM_SECONDS = 1.0
 with transaction.atomic():
     messaging.send(1, 2, {user!r}, "survives")

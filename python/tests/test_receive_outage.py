@@ -21,7 +21,7 @@ HEALTH = "/api/messaging/erlang/health/"
 def refused_for_now(batch) -> None:
     response = post(batch)
     assert response.status_code == 503 and int(response["Retry-After"]) > 0
-    assert response.json() == {"error": "the database is not in order"}
+    assert response.json() == {"error": "the database failed"}
 
 
 def nothing_is_stored() -> bool:
@@ -108,7 +108,7 @@ def test_another_writes_for_too_long():
     finally:
         other.close()
     assert accounted(messages(3)) == (3, 0, [])
-    connection.close()  # with its short patience
+    connection.close()  # with its short timeout
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no server")

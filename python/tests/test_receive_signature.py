@@ -10,7 +10,7 @@ import time
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from stayafrica_messaging import signature
+from stayafrica_messaging import signature, views
 from stayafrica_messaging.signature import BadSignature, verify
 
 from .fixtures_receive import PATH, accounted, message, post
@@ -52,7 +52,7 @@ def test_within_the_tolerance(away):
     check(signature.header(["new"], PATH, BODY, NOW + away))
 
 
-@pytest.mark.parametrize("away, word", [(-301, "301 seconds ago"), (301, "301 seconds ahead")])
+@pytest.mark.parametrize("away, word", [(-301, "301 seconds ago"), (301, "301 seconds in the future")])
 def test_outside_of_it(away, word):
     with pytest.raises(BadSignature, match=word):
         check(signature.header(["new"], PATH, BODY, NOW + away))
@@ -128,6 +128,38 @@ def test_a_proxy_may_change_the_path(settings):
     settings.STAYAFRICA_MESSAGING = {"SIGNING_KEYS": "one key", "SIGNED_PATH": "/backend" + PATH}
     assert signed([message()], ["one key"]) == 403
     assert signed([message()], ["one key"], path="/backend" + PATH) == 200
+
+
+#: What a request line has, and what is signed. persist/signature_internal_test.go has the same table.
+PATHS = {
+    "/api/messaging/erlang/persist/": "/api/messaging/erlang/persist/",
+    "/api/v=1/": "/api/v%3D1/",
+    "/api/a;b/": "/api/a%3Bb/",
+    "/api/caf%c3%a9/": "/api/caf%C3%A9/",
+    "/api/a%7Eb/": "/api/a~b/",
+    "/api/a~b/": "/api/a~b/",
+    "/api/a%20b+c/": "/api/a%20b%2Bc/",
+    "/api/a%2Fb/": "/api/a/b/",
+    "/api/100%25/": "/api/100%25/",
+    "/api/(x)@y:z,$&!*'/": "/api/%28x%29%40y%3Az%2C%24%26%21%2A%27/",
+}
+
+
+@pytest.mark.parametrize("requested", PATHS)
+def test_a_path_is_signed_in_one_form_however_it_is_spelled(settings, rf, requested):
+    body = b'{"messages":[]}'
+    value = signature.header(["one key"], PATHS[requested], body)
+
+    def admit(path):
+        views._check_signature(rf.post(path, body, "application/json", HTTP_X_MESSAGING_SIGNATURE=value), body)
+
+    settings.STAYAFRICA_MESSAGING = {"SIGNING_KEYS": "one key"}
+    admit(requested)
+    settings.STAYAFRICA_MESSAGING = {"SIGNING_KEYS": "one key", "SIGNED_PATH": requested}
+    admit("/changed/")
+    settings.STAYAFRICA_MESSAGING = {"SIGNING_KEYS": "one key"}
+    with pytest.raises(views.Denied):
+        admit("/changed/")
 
 
 @pytest.mark.django_db

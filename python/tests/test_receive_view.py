@@ -252,7 +252,7 @@ def test_health():
     "adapter, word",
     [
         ("tests.chat.messaging.Nothing", "cannot be imported"),
-        ("tests.chat.models.Room", "no subclass"),
+        ("tests.chat.models.Room", "not a subclass"),
         ("tests.chat.messaging.CarelessAdapter", "must be unique"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 from django.utils import timezone
 
 import stayafrica_messaging as messaging
-from stayafrica_messaging import lanes, outbox
+from stayafrica_messaging import claims, outbox
 from stayafrica_messaging.client import MessagingClient
 from stayafrica_messaging.models import OutboxMessage
 
@@ -70,8 +70,8 @@ def test_one_message_that_the_service_chokes_on_holds_up_its_lane_alone(
 
     left(script(choke).url)
     fill(users, 5)
-    sweep = outbox.relay_once()
-    assert (sweep.sent, sweep.held, sweep.refused) == (16, 1, 0)
+    result = outbox.relay_once()
+    assert (result.sent, result.held, result.refused) == (16, 1, 0)
     client = MessagingClient(service.url)
     assert received(client, users[0]) == ["0"]
     for user in users[1:]:
@@ -80,26 +80,26 @@ def test_one_message_that_the_service_chokes_on_holds_up_its_lane_alone(
     assert [row.payload["text"] for row in waiting] == ["1", "2", "3", "4"]
     # Nobody has a claim on what was not tried.
     assert [row.next_attempt_at is None for row in waiting] == [False, True, True, True]
-    assert outbox.relay_once() == outbox.Sweep()
+    assert outbox.relay_once() == outbox.PushResult()
 
 
-def test_a_sweep_gives_up_where_nothing_gets_through(script: StartScript, left: Callable[..., None]) -> None:
+def test_a_push_gives_up_where_nothing_gets_through(script: StartScript, left: Callable[..., None]) -> None:
     server = script(refusal(503, "overloaded"))
     left(server.url)
     fill(some_users(20), 2)
-    sweep = outbox.relay_once()
-    assert (sweep.sent, sweep.held) == (0, outbox.PATIENCE)
-    assert sweep.trouble is not None and not sweep.trouble.gone
-    assert len(server.requests) == outbox.PATIENCE
-    assert OutboxMessage.objects.filter(next_attempt_at__isnull=False).count() == outbox.PATIENCE
+    result = outbox.relay_once()
+    assert (result.sent, result.held) == (0, outbox.MAX_FAILURES)
+    assert result.trouble is not None and not result.trouble.unreachable
+    assert len(server.requests) == outbox.MAX_FAILURES
+    assert OutboxMessage.objects.filter(next_attempt_at__isnull=False).count() == outbox.MAX_FAILURES
 
 
-def test_a_sweep_gives_up_at_once_where_nobody_listens(left: Callable[..., None], nobody: str) -> None:
+def test_a_push_gives_up_at_once_where_nobody_listens(left: Callable[..., None], nobody: str) -> None:
     left(nobody)
     fill(some_users(20), 2)
-    sweep = outbox.relay_once()
-    assert (sweep.sent, sweep.held) == (0, 1)
-    assert sweep.trouble is not None and sweep.trouble.gone
+    result = outbox.relay_once()
+    assert (result.sent, result.held) == (0, 1)
+    assert result.trouble is not None and result.trouble.unreachable
 
 
 @pytest.mark.parametrize(
@@ -184,14 +184,14 @@ def test_a_message_that_the_service_refuses_fails_and_holds_up_nobody(
     # How far ahead it may be due only the service knows.
     refused = send("too far ahead", user, user, delay_seconds=400 * 86400)
     send("behind", user, user)
-    sweep = outbox.relay_once()
-    assert (sweep.sent, sweep.refused, sweep.held) == (2, 1, 0)
+    result = outbox.relay_once()
+    assert (result.sent, result.refused, result.held) == (2, 1, 0)
     refused.refresh_from_db()
     assert (refused.state, refused.attempts, refused.sent_at) == ("failed", 1, None)
     assert "can be due at most" in refused.last_error and "400" in refused.last_error
     assert received(MessagingClient(service.url), user) == ["before", "behind"]
     assert str(refused.key) in caplog.text and "too far ahead" not in caplog.text
-    assert outbox.relay_once() == outbox.Sweep()
+    assert outbox.relay_once() == outbox.PushResult()
 
 
 def test_a_payload_that_is_no_message_fails(service: Service, left: Callable[..., None], user: str) -> None:
@@ -232,7 +232,7 @@ def test_tries_are_counted_where_a_project_wants_an_end(script: StartScript, lef
 def test_two_relays_send_each_row_once_and_in_order(
     script: StartScript, service: Service, left: Callable[..., None], child: StartChild
 ) -> None:
-    """As processes, with small sweeps, so that they get into each other's way."""
+    """As processes, with small batches, so that they get into each other's way."""
     users = some_users(8)
     server = script(forward(service.url, answered=True))
     left(server.url)
@@ -243,7 +243,7 @@ def test_two_relays_send_each_row_once_and_in_order(
     for relay in relays:
         relay.process.send_signal(signal.SIGTERM)
     assert [relay.wait() for relay in relays] == [0, 0]
-    counts = [int(relay.output.rsplit("ended; ", 1)[1].split()[0]) for relay in relays]
+    counts = [int(relay.output.rsplit("stopped; ", 1)[1].split()[0]) for relay in relays]
     assert sum(counts) == 200 and min(counts) > 0, counts
     # Not only were they stored once: they were sent once.
     assert len(server.requests) == 200
@@ -257,7 +257,7 @@ def test_two_relays_send_each_row_once_and_in_order(
 def test_relays_beside_commits_keep_the_order_of_lanes(
     script: StartScript, service: Service, use: Callable[..., None]
 ) -> None:
-    """Threads that commit and threads that sweep, all in a few lanes."""
+    """Threads that commit and threads that relay, all in a few lanes."""
     users = some_users(3)
     server = script(forward(service.url, answered=True))
     use(server.url)
@@ -271,12 +271,12 @@ def test_relays_beside_commits_keep_the_order_of_lanes(
 
         return write
 
-    def sweeper() -> None:
+    def relayer() -> None:
         while len(done) < len(users):
             outbox.relay_once(5)
             time.sleep(0.01)  # a writer of SQLite has no turn in a queue
 
-    in_threads(*(writer(user) for user in users), sweeper, sweeper)
+    in_threads(*(writer(user) for user in users), relayer, relayer)
     while outbox.relay_once().sent:
         pass
     assert set(states()) == {"sent"}
@@ -291,19 +291,19 @@ def test_a_claim_keeps_others_out_of_the_lane_until_it_is_over(left: Callable[..
     for lane in "ab":
         for number in range(3):
             send(f"{number}", conversation=lane)
-    claimed = lanes.claim(2, 60, ["conversation:a"])
+    claimed = claims.claim(2, 60, ["conversation:a"])
     assert [row.payload["text"] for row in claimed] == ["0", "1"]
-    others = lanes.claim(100, 60)
+    others = claims.claim(100, 60)
     assert {row.lane for row in others} == {"conversation:b"}
     send("3", conversation="a")
-    assert lanes.claim(100, 60) == []
-    lanes.release(claimed)
-    assert [row.payload["text"] for row in lanes.claim(100, 0.05)] == ["0", "1", "2", "3"]
+    assert claims.claim(100, 60) == []
+    claims.release(claimed)
+    assert [row.payload["text"] for row in claims.claim(100, 0.05)] == ["0", "1", "2", "3"]
     time.sleep(0.1)
-    assert len(lanes.claim(100, 60)) == 4
+    assert len(claims.claim(100, 60)) == 4
     # A claim that is over gives nothing back that is another's by now.
-    lanes.release(claimed)
-    assert lanes.claim(100, 60) == []
+    claims.release(claimed)
+    assert claims.claim(100, 60) == []
 
 
 def test_what_another_claims_in_between_is_not_taken_with_a_gap(
@@ -312,20 +312,20 @@ def test_what_another_claims_in_between_is_not_taken_with_a_gap(
     """Rows that were seen and are gone when they are locked end what is taken of their lane."""
     left(nobody)
     rows = [send(f"{number}", conversation=lane) for lane in "ab" for number in range(3)]
-    locked = lanes._locked
+    locked = claims._locked
 
     def late(wanted: Any) -> Any:
         OutboxMessage.objects.filter(pk=rows[1].pk).update(next_attempt_at=timezone.now() + timedelta(seconds=60))
         return locked(wanted)
 
-    monkeypatch.setattr(lanes, "_locked", late)
-    assert [row.pk for row in lanes.claim(100, 60)] == [rows[0].pk, *(row.pk for row in rows[3:])]
+    monkeypatch.setattr(claims, "_locked", late)
+    assert [row.pk for row in claims.claim(100, 60)] == [rows[0].pk, *(row.pk for row in rows[3:])]
 
 
-def test_a_sweep_takes_few_broadcasts_at_a_time(left: Callable[..., None], nobody: str) -> None:
+def test_a_push_takes_few_broadcasts_at_a_time(left: Callable[..., None], nobody: str) -> None:
     """Each may have a million receivers."""
     left(nobody)
-    for number in range(lanes.MOST_BROADCASTS + 2):
+    for number in range(claims.MAX_BROADCASTS + 2):
         send("x", conversation=number)
         messaging.broadcast(number, [1], "x")
-    assert len(lanes.claim(100, 60)) == 2 * lanes.MOST_BROADCASTS + 1
+    assert len(claims.claim(100, 60)) == 2 * claims.MAX_BROADCASTS + 1

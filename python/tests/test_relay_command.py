@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.utils import timezone
 
-from stayafrica_messaging import delivery, lanes, outbox
+from stayafrica_messaging import claims, delivery, outbox
 from stayafrica_messaging.client import MessagingClient
 from stayafrica_messaging.models import OutboxMessage
 from stayafrica_messaging.relay import Relay
@@ -80,14 +80,14 @@ def test_the_relay_outlives_the_database(
         raise OperationalError("the database system is shutting down")
 
     with monkeypatch.context() as patch:
-        patch.setattr(lanes, "claim", gone)
+        patch.setattr(claims, "claim", gone)
         assert [relay.step(), relay.step(), relay.step()] == [None] * 3
     assert caplog.text.count("cannot be read") == 1
     step = relay.step()
     assert step is not None and step.sent == 1
 
 
-def test_the_relay_complains_once(
+def test_the_relay_reports_once(
     script: StartScript, left: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "stayafrica_messaging")
@@ -97,11 +97,11 @@ def test_the_relay_complains_once(
     for _ in range(4):
         due_now()
         relay.step()
-    assert caplog.text.count("messages wait") == 1
+    assert caplog.text.count("messages are pending") == 1
     for _ in range(10):
         due_now()
         relay.step()
-    assert caplog.text.count("messages wait") == 1
+    assert caplog.text.count("messages are pending") == 1
     assert caplog.text.count("sent again") == 1
 
 
@@ -119,7 +119,7 @@ def test_rows_that_were_sent_long_ago_are_deleted(service: Service, left: Callab
     OutboxMessage.objects.filter(pk__in=[first.pk, third.pk]).update(sent_at=old)
     OutboxMessage.objects.filter(pk=second.pk).update(sent_at=young)
     OutboxMessage.objects.exclude(state="sent").update(created_at=timezone.now() - timedelta(days=100))
-    assert outbox.purge() == 2
+    assert outbox.prune() == 2
     assert states() == ["sent", "sent", "pending", "failed"]
 
 
@@ -127,14 +127,14 @@ def test_many_old_rows_are_deleted_in_parts(left: Callable[..., None], nobody: s
     left(nobody, OUTBOX_KEEP_DAYS=0)
     row = {"payload": {}, "lane": "x", "state": "sent", "sent_at": timezone.now()}
     OutboxMessage.objects.bulk_create([OutboxMessage(**row) for _ in range(1100)])  # type: ignore[arg-type]
-    assert outbox.purge(stop=lambda: True) == 0
-    assert outbox.purge() == 1100
+    assert outbox.prune(stop=lambda: True) == 0
+    assert outbox.prune() == 1100
 
 
 def test_rows_are_kept_for_ever_where_a_project_says_so(left: Callable[..., None], nobody: str) -> None:
     left(nobody, OUTBOX_KEEP_DAYS=None)
     OutboxMessage.objects.create(payload={}, lane="x", state="sent", sent_at=timezone.now() - timedelta(days=1000))
-    assert outbox.purge() == 0
+    assert outbox.prune() == 0
 
 
 def test_the_relay_deletes_old_rows_now_and_then(service: Service, left: Callable[..., None]) -> None:
@@ -155,17 +155,17 @@ def test_once_sends_what_can_be_sent(service: Service, left: Callable[..., None]
     left(service.url)
     fill(some_users(3), 5)
     call_command("messaging_relay", once=True, limit=4)
-    assert capsys.readouterr().out == "15 sent, 0 refused, 0 waiting\n"
+    assert capsys.readouterr().out == "15 sent, 0 refused, 0 pending\n"
     call_command("messaging_relay", "--once")
-    assert capsys.readouterr().out == "0 sent, 0 refused, 0 waiting\n"
+    assert capsys.readouterr().out == "0 sent, 0 refused, 0 pending\n"
 
 
 def test_once_says_when_it_could_not(left: Callable[..., None], nobody: str, capsys: pytest.CaptureFixture[str]) -> None:
     left(nobody)
     fill(some_users(3), 5)
-    with pytest.raises(CommandError, match="messages wait: no answer"):
+    with pytest.raises(CommandError, match="messages are pending: no response"):
         call_command("messaging_relay", once=True)
-    assert capsys.readouterr().out == "0 sent, 0 refused, 15 waiting\n"
+    assert capsys.readouterr().out == "0 sent, 0 refused, 15 pending\n"
 
 
 @pytest.mark.parametrize("arguments", [["--interval", "0"], ["--limit", "0"], ["--workers", "0"]])
@@ -191,7 +191,7 @@ def test_a_signal_ends_it_while_it_waits(service: Service, left: Callable[..., N
     relay.process.send_signal(number)
     assert relay.wait(10) == 0, relay.output
     assert time.monotonic() - began < 2
-    assert "ended; 1 sent, 0 refused, 0 waiting" in relay.output
+    assert "stopped; 1 sent, 0 refused, 0 pending" in relay.output
 
 
 def test_a_signal_ends_it_behind_the_message_in_hand(
@@ -210,7 +210,7 @@ def test_a_signal_ends_it_behind_the_message_in_hand(
     eventually(lambda: len(server.requests) == 1)
     relay.process.terminate()
     assert relay.wait(10) == 0, relay.output
-    assert "ended; 1 sent, 0 refused, 4 waiting" in relay.output
+    assert "stopped; 1 sent, 0 refused, 4 pending" in relay.output
     # It has given back what it did not try.
     assert outbox.relay_once().sent == 4
     assert received(MessagingClient(service.url), users[0]) == ["0", "1", "2", "3", "4"]
@@ -224,10 +224,10 @@ def test_it_ends_cleanly_where_the_database_is_away(
     def gone(*_: object, **__: object) -> None:
         raise OperationalError("the database system is shutting down")
 
-    monkeypatch.setattr(lanes, "rows", gone)
-    monkeypatch.setattr(Relay, "_pause", lambda relay, sweep: relay.stop() or 0)
+    monkeypatch.setattr(claims, "rows", gone)
+    monkeypatch.setattr(Relay, "_pause", lambda relay, result: relay.stop() or 0)
     call_command("messaging_relay")
-    assert capsys.readouterr().out == "ended; 0 sent, 0 refused\n"
+    assert capsys.readouterr().out == "stopped; 0 sent, 0 refused\n"
 
 
 def test_it_sends_on_when_the_service_is_back(start_service: StartService, left: Callable[..., None], child: StartChild) -> None:

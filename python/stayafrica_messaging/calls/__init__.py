@@ -1,12 +1,11 @@
-"""The calls of the service, described once for both clients.
+"""The calls of the service. Both clients use these descriptions.
 
-Each function takes what a caller says and gives the :class:`Call` to make;
-:mod:`~stayafrica_messaging.client` and :mod:`~stayafrica_messaging.aio` turn
-each into a method of the same signature that makes it.
+Each function converts its arguments to a :class:`Call`.
+:mod:`~stayafrica_messaging.client` and :mod:`~stayafrica_messaging.aio` turn each
+function into a method with the same signature that makes the call.
 
 Arguments that cannot be written as JSON raise TypeError or ValueError before
-anything is sent. All other mistakes are the service's to find, so that its
-rules stand in one place: they raise
+anything is sent. The service alone validates everything else. Its refusals raise
 :class:`~stayafrica_messaging.errors.InvalidMessage`.
 """
 

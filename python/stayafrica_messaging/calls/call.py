@@ -1,4 +1,4 @@
-"""What a call is, before it is made."""
+"""The description of a call."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Query = Dict[str, Union[str, int]]
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """A request, and how its answer is read.
+    """A request, and how to read its response.
 
     ``safe``
-        it may be made again when nobody knows whether it arrived: it changes
-        nothing, or has an idempotency key, or does the same the second time and
-        says so.
+        The call may be repeated after an attempt with an unknown result. It changes
+        nothing, has an idempotency key, or has the same effect and response when
+        repeated.
     ``waits``
-        for how many seconds the service may wait before it answers.
-    ``answers``
-        statuses beside 200 that are an answer and not a refusal, and what each says
-        where something in the service's place gave it.
+        How many seconds the service may wait before it responds.
+    ``responses``
+        Statuses other than 200 that are not an error. The value is the response to
+        assume if a proxy sent the status.
     ``text``
-        the answer is text, not JSON.
+        The response is text, not JSON.
     """
 
     method: str
@@ -37,16 +37,16 @@ class Call(Generic[T]):
     headers: Mapping[str, str] = field(default_factory=dict)
     safe: bool = False
     waits: float = 0.0
-    answers: Mapping[int, JSONObject] = field(default_factory=dict)
+    responses: Mapping[int, JSONObject] = field(default_factory=dict)
     text: bool = False
 
 
 def success(parse: Callable[[Any], T]) -> Callable[[Any], T]:
-    """A parse of an answer that must say that it is a success."""
+    """Wraps a parse function so that it rejects a response without ``"status": "success"``."""
 
-    def checked(answer: JSONObject) -> T:
-        if answer.get("status") != "success":
-            raise ValueError("the answer does not say success")
-        return parse(answer)
+    def checked(response: JSONObject) -> T:
+        if response.get("status") != "success":
+            raise ValueError("the response does not report success")
+        return parse(response)
 
     return checked

@@ -1,4 +1,4 @@
-"""The calls for those who run the service: dead letters, replay, jobs, numbers and health."""
+"""The calls for operators: dead letters, replay, jobs, metrics and health."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ def dead_letters(
     kind: Optional[str] = None,
     reason: Optional[str] = None,
 ) -> Call[DeadLetterPage]:
-    """List dead letters, ``limit`` (1 to 1000, 100 by default) from behind ``after``.
+    """List dead letters after ``after``, up to ``limit`` (1 to 1000, 100 by default).
 
-    ``kind`` is ``"refused"`` or ``"undeliverable"``; ``reason`` is matched whole. A
-    page may be shorter than ``limit`` and yet have a ``next``.
+    ``kind`` is ``"refused"`` or ``"undeliverable"``. ``reason`` must match exactly. A
+    page may have fewer than ``limit`` entries although ``next`` is set.
     """
     params = _given(after=after, limit=limit, kind=kind, reason=reason)
     return Call("GET", "/api/dead-letters", success(DeadLetterPage.from_json), params=params, safe=True)
 
 
 def dead_letter(id: str) -> Call[DeadLetter]:
-    """Look at one dead letter (NotFound)."""
-    return Call("GET", _letter_path(id), success(lambda answer: DeadLetter.from_json(answer["dead_letter"])), safe=True)
+    """Get one dead letter (NotFound)."""
+    return Call("GET", _letter_path(id), success(lambda response: DeadLetter.from_json(response["dead_letter"])), safe=True)
 
 
 def drop_dead_letter(id: str) -> Call[None]:
-    """Remove a dead letter, and the message in it, for good (NotFound)."""
-    return Call("DELETE", _letter_path(id), success(lambda answer: None))
+    """Delete a dead letter and its message permanently (NotFound)."""
+    return Call("DELETE", _letter_path(id), success(lambda response: None))
 
 
 def _letter_path(id: str) -> str:
@@ -47,10 +47,10 @@ def redrive(
     *,
     kind: Optional[str] = None,
 ) -> Call[Job]:
-    """Send dead letters where they failed to go: those named, those with a reason, or all.
+    """Send dead letters to their destination again: by id, by reason, or all of them.
 
-    Exactly one of ``ids``, ``reason`` and ``all`` must be given; ``kind`` goes with
-    the latter two.
+    Exactly one of ``ids``, ``reason`` and ``all`` must be given. ``kind`` can be
+    combined with ``reason`` or ``all``.
     """
     body = _given(ids=None if ids is None else list(ids), reason=reason, all=True if all else None, kind=kind)
     return Call("POST", "/api/dead-letters/redrive", success(_job), body=encode(body))
@@ -65,11 +65,12 @@ def replay(
     user_id: Optional[Identifier] = None,
     rate: Optional[int] = None,
 ) -> Call[Job]:
-    """Send a part of the log to Django again, under the same ids.
+    """Send a part of the log to Django again, with the same ids.
 
-    It begins at a sequence or a time (one is needed) and ends at one, included, or
-    where the log ends now. ``conversation_id`` and ``user_id`` pick messages;
-    ``rate`` is how many a second at the most (1,000 by default).
+    The range starts at a sequence or a time; one of them is required. It ends at a
+    sequence or a time, inclusive, or at the current end of the log.
+    ``conversation_id`` and ``user_id`` filter the messages. ``rate`` is the maximum
+    number of messages per second (1,000 by default).
     """
     body = _given(
         from_sequence=from_sequence,
@@ -84,22 +85,22 @@ def replay(
 
 
 def jobs() -> Call[List[Job]]:
-    """List jobs, the newest first: those that run, and the last hundred that ended."""
+    """List jobs, newest first: all running jobs, and the last hundred that ended."""
     return Call("GET", "/api/jobs", success(types.jobs_from_json), safe=True)
 
 
 def job(id: str) -> Call[Job]:
-    """Look at one job (NotFound)."""
+    """Get one job (NotFound)."""
     return Call("GET", _job_path(id), success(_job), safe=True)
 
 
 def cancel_job(id: str) -> Call[Job]:
-    """Cancel a job that runs, or forget one that has ended; gives it as it was left (NotFound)."""
+    """Cancel a running job, or delete an ended one. Returns its last state (NotFound)."""
     return Call("DELETE", _job_path(id), success(_job))
 
 
-def _job(answer: JSONObject) -> Job:
-    return Job.from_json(answer["job"])
+def _job(response: JSONObject) -> Job:
+    return Job.from_json(response["job"])
 
 
 def _job_path(id: str) -> str:
@@ -111,46 +112,46 @@ def _given(**arguments: Any) -> JSONObject:
 
 
 def stats() -> Call[JSONObject]:
-    """What the service has counted since it started, and where it stands."""
+    """Get the service's counters since its start, and its current state."""
     return Call("GET", "/api/stats", success(dict), safe=True)
 
 
 def health() -> Call[JSONObject]:
-    """Whether the process is alive; needs no token."""
+    """Check that the process is alive. Needs no token."""
 
-    def parse(answer: JSONObject) -> JSONObject:
-        if answer.get("status") != "ok":
-            raise ValueError("not the service's health")
-        return answer
+    def parse(response: JSONObject) -> JSONObject:
+        if response.get("status") != "ok":
+            raise ValueError("not the health of the service")
+        return response
 
     return Call("GET", "/health", parse, safe=True)
 
 
 def ready() -> Call[JSONObject]:
-    """Whether requests would be served; needs no token.
+    """Check whether the service accepts requests. Needs no token.
 
-    ``["ready"]`` says it in one word, ``["recovered"]``, ``["disk"]`` and
-    ``["draining"]`` why not. A service that is not ready raises nothing.
+    ``["ready"]`` is the result. ``["recovered"]``, ``["disk"]`` and ``["draining"]``
+    are the reasons. A service that is not ready raises no error.
     """
 
-    def parse(answer: JSONObject) -> JSONObject:
-        types.boolean(answer, "ready")
-        return answer
+    def parse(response: JSONObject) -> JSONObject:
+        types.boolean(response, "ready")
+        return response
 
-    return Call("GET", "/health/ready", parse, safe=True, answers={503: {"status": "error", "ready": False}})
+    return Call("GET", "/health/ready", parse, safe=True, responses={503: {"status": "error", "ready": False}})
 
 
 def metrics() -> Call[str]:
-    """The service's metrics in Prometheus' text format; METRICS_TOKEN opens it too."""
+    """Get the metrics in the Prometheus text format. METRICS_TOKEN is accepted, too."""
     return Call("GET", "/metrics", str, safe=True, text=True)
 
 
 def openapi() -> Call[JSONObject]:
-    """The service's own description of its calls (OpenAPI 3.1)."""
+    """Get the OpenAPI 3.1 description of the service."""
 
-    def parse(answer: JSONObject) -> JSONObject:
-        if "openapi" not in answer:
-            raise ValueError("not a description")
-        return answer
+    def parse(response: JSONObject) -> JSONObject:
+        if "openapi" not in response:
+            raise ValueError("not an OpenAPI description")
+        return response
 
     return Call("GET", "/openapi.json", parse, safe=True)

@@ -1,4 +1,4 @@
-"""The calls that store messages. Each has an idempotency key, so that its retries store once."""
+"""The calls that store messages. Each has an idempotency key, so retries store a message once."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def send(
     expires_at: Optional[Moment] = None,
     extra: Optional[Mapping[str, Any]] = None,
 ) -> Call[Receipt]:
-    """Send a message; when this returns, the service has it on disk.
+    """Send a message. When this returns, the service has stored it on disk.
 
-    ``priority`` is ``"high"``, ``"normal"`` or ``"low"``. ``persist=False`` says
-    that Django has the message already, so that it is delivered but does not come
-    back. ``delay_seconds`` or ``deliver_at`` say when it is due, ``ttl_seconds``
-    or ``expires_at`` until when it may be handed out. ``extra`` are further
-    fields, handed on as they are.
+    ``priority`` is ``"high"``, ``"normal"`` or ``"low"``. ``persist=False`` means that
+    Django already has the message: the service delivers it to the receiver, but not to
+    Django. ``delay_seconds`` or ``deliver_at`` set when the message is due.
+    ``ttl_seconds`` or ``expires_at`` set when it expires. ``extra`` has further fields,
+    which are passed on unchanged.
 
-    A key is made for each call, so that its retries store once. Give an
-    ``idempotency_key`` (1 to 255 visible characters) of your own to make a later
-    call with the same arguments the same send.
+    Each call gets a new idempotency key, so its retries store the message once. Pass
+    your own ``idempotency_key`` (1 to 255 visible characters) to make a later call with
+    the same arguments the same send.
     """
     message = _message(
         {"conversation_id": conversation_id, "sender_id": sender_id, "receiver_id": receiver_id, "text": text},
@@ -65,20 +65,19 @@ def send_batch(
     *,
     idempotency_key: Optional[Union[str, uuid.UUID]] = None,
 ) -> Call[List[Receipt]]:
-    """Send 1 to 10,000 messages at once: all of them or none, one behind the other.
+    """Send 1 to 10,000 messages atomically and in order: all of them are stored, or none.
 
-    Each is a mapping with the fields that :func:`send` has as arguments and those
-    of its ``extra``; ``conversation_id``, ``sender_id``, ``receiver_id`` and
-    ``text`` are needed, an idempotency key belongs to the batch. The receipts come
-    in the order of the messages. The ``index`` of an InvalidMessage says which one
-    it was.
+    Each message is a mapping with the arguments of :func:`send` and any extra fields.
+    ``conversation_id``, ``sender_id``, ``receiver_id`` and ``text`` are required. The
+    idempotency key is for the whole batch. The receipts are in the order of the
+    messages. The ``index`` of an InvalidMessage is the position of the bad message.
     """
     messages = list(messages)
 
-    def parse(answer: JSONObject) -> List[Receipt]:
-        receipts = types.receipts_from_json(answer)
+    def parse(response: JSONObject) -> List[Receipt]:
+        receipts = types.receipts_from_json(response)
         if len(receipts) != len(messages):
-            raise ValueError("not one receipt a message")
+            raise ValueError("not one receipt per message")
         return receipts
 
     return _store("/api/messages/batch", {"messages": messages}, idempotency_key, parse)
@@ -101,10 +100,10 @@ def broadcast(
     expires_at: Optional[Moment] = None,
     extra: Optional[Mapping[str, Any]] = None,
 ) -> Call[BroadcastReceipt]:
-    """Send one message to 1 to 1,000,000 users: to all of them or to none.
+    """Send one message to 1 to 1,000,000 users atomically.
 
-    Each user gets it once, however often named. The other arguments are those of
-    :func:`send`.
+    Each user gets the message once, even if listed twice. The other arguments are those
+    of :func:`send`.
     """
     message = _message(
         {"sender_id": sender_id, "text": text},
@@ -134,7 +133,7 @@ def _message(
             message[name] = value
     for name, value in (extra or {}).items():
         if name in required or name in options:
-            raise ValueError(f"{name} is an argument of its own and does not belong in extra")
+            raise ValueError(f"{name} has its own argument and must not be in extra")
         message[name] = value
     return message
 
@@ -153,5 +152,5 @@ def _store(path: str, body: Any, key: Optional[Union[str, uuid.UUID]], parse: Ca
 def _key(given: Optional[Union[str, uuid.UUID]]) -> str:
     key = str(uuid.uuid4() if given is None else given)
     if not re.fullmatch("[!-~]{1,255}", key):
-        raise ValueError("an idempotency key must have 1 to 255 visible characters of ASCII")
+        raise ValueError("an idempotency key must have 1 to 255 visible ASCII characters")
     return key

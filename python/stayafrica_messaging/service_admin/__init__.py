@@ -1,7 +1,7 @@
-"""The pages of the messaging service inside Django's admin.
+"""The messaging service's pages in Django's admin.
 
-`pages` has what they share, `dead_letters`, `jobs` and `overview` one section each. Nothing here has a table: each page asks
-the service, and shows what is wrong where that does not answer.
+`pages` has the shared parts. `dead_letters`, `jobs` and `overview` have one section each. No page has a table: each
+requests its data from the service, and shows the error if the service does not respond.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ __all__ = ["ServiceAdmin"]
 
 
 class ServiceAdmin(OverviewPage, DeadLetterPages, JobPages):
-    """Health, lag, dead letters and jobs of the service, for those with `view_service`; actions for `change_service`."""
+    """Health, lag, dead letters and jobs. `view_service` allows a user to see the pages, `change_service` to act on them.
+    """
 
     def get_urls(self) -> List[URLPattern]:
         view, act = self.viewing, self.acting
@@ -31,7 +32,7 @@ class ServiceAdmin(OverviewPage, DeadLetterPages, JobPages):
             path("replay/", act(self.replay), name=self.url_name("replay")),
             path("jobs/", view(self.jobs), name=self.url_name("jobs")),
             path("jobs/<str:job>/cancel/", act(self.cancel_job), name=self.url_name("cancel_job")),
-            # Where the log of recent actions links to.
+            # The link target of recent actions.
             path("<int:object_id>/change/", view(self.from_log), name=self.url_name("change")),
         ]
 

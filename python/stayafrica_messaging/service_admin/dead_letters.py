@@ -1,4 +1,4 @@
-"""Dead letters: the list, one of them, and what can be done with them."""
+"""The pages for dead letters: the list, one dead letter, and actions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAGE = 50
 
 
 class DeadLetterPages(ServicePages):
-    """Messages that were given up."""
+    """Messages that the service has stopped delivering."""
 
     def dead_letters(self, request: HttpRequest) -> HttpResponse:
         form = DeadLetterFilter(request.GET)
@@ -50,7 +50,7 @@ class DeadLetterPages(ServicePages):
         return self.url("dead_letters") + ("?" + urlencode(query) if query else "")
 
     def _gone(self, request: HttpRequest) -> HttpResponse:
-        self.message_user(request, "That dead letter is gone: redriven or dropped meanwhile.", messages.WARNING)
+        self.message_user(request, "The dead letter no longer exists: it was redriven or dropped.", messages.WARNING)
         return HttpResponseRedirect(self.url("dead_letters"))
 
     def dead_letter(self, request: HttpRequest, letter: str) -> HttpResponse:
@@ -73,7 +73,7 @@ class DeadLetterPages(ServicePages):
     def act_on_dead_letters(self, request: HttpRequest) -> HttpResponse:
         form = DeadLetterAction(request.POST)
         if not form.is_valid():
-            self.message_user(request, " ".join(form.non_field_errors()) or "There is no such action.", messages.ERROR)
+            self.message_user(request, " ".join(form.non_field_errors()) or "Unknown action.", messages.ERROR)
             return HttpResponseRedirect(self.url("dead_letters"))
         if not form.cleaned_data["confirmed"] and form.cleaned_data["action"] in QUESTIONS:
             question, button = QUESTIONS[form.cleaned_data["action"]]
@@ -102,7 +102,7 @@ class DeadLetterPages(ServicePages):
 
 
 def query(client: MessagingClient, chosen: Mapping[str, Any]) -> Dict[str, Any]:
-    """The service's own terms of what was chosen: `like` is the reason of that dead letter. NotFound where that is gone."""
+    """Converts the filter to the service's parameters. `like` names a dead letter with the reason. Raises NotFound."""
     asked = {name: chosen[name] for name in ("after", "kind", "reason") if chosen.get(name)}
     if chosen.get("like"):
         asked["reason"] = client.dead_letter(chosen["like"]).reason
@@ -110,7 +110,7 @@ def query(client: MessagingClient, chosen: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def drop(client: MessagingClient, ids: List[str]) -> int:
-    """Drops dead letters, and counts those that were still there."""
+    """Drops dead letters. Returns how many of them still existed."""
     dropped = 0
     for letter in ids:
         try:
@@ -123,7 +123,7 @@ def drop(client: MessagingClient, ids: List[str]) -> int:
 
 QUESTIONS = {
     DeadLetterAction.DROP: (
-        "{count} dead letters will be dropped. The service forgets their messages for good; Django never gets them.",
+        "{count} dead letters will be dropped. The service deletes their messages permanently, and Django never receives them.",
         "Drop them",
     ),
     DeadLetterAction.ALL: (

@@ -1,4 +1,4 @@
-"""What the pages of the service take from a user, validated before it is sent on."""
+"""Forms for the pages of the service. They validate input before it is sent on."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from django.utils import timezone
 LETTER = re.compile(r"^(refused|undeliverable)-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 ID = re.compile(r"^[A-Za-z0-9_.:@-]{1,64}\Z")
 KINDS = [("", "all kinds"), ("refused", "refused by Django"), ("undeliverable", "undeliverable")]
-LAST_SEQUENCE = 2**63 - 1
-LONGEST_REASON = 4096
+MAX_SEQUENCE = 2**63 - 1
+MAX_REASON = 4096
 
 
 class DeadLetterFilter(forms.Form):
-    """Which part of the list to show."""
+    """A filter for the list."""
 
     kind = forms.ChoiceField(choices=KINDS, required=False)
-    reason = forms.CharField(required=False, max_length=LONGEST_REASON, strip=False)
-    # Reasons may be pages of HTML: too long for an address, and a form changes their ends of lines. So links
-    # name a dead letter that has the reason.
+    reason = forms.CharField(required=False, max_length=MAX_REASON, strip=False)
+    # A reason may be a page of HTML. That is too long for a URL, and a form field changes its line
+    # endings. So links name a dead letter that has the reason.
     like = forms.RegexField(LETTER, required=False, widget=forms.HiddenInput)
     after = forms.RegexField(LETTER, required=False, widget=forms.HiddenInput)
 
 
 class DeadLetterAction(forms.Form):
-    """What to do with which dead letters: those with `ids`, those with a `reason` (or one that is `like` another's), or all."""
+    """An action on dead letters: those with `ids`, those with a `reason` (or the reason of `like`), or all."""
 
     REDRIVE, DROP, BY_REASON, ALL = "redrive", "drop", "redrive_reason", "redrive_all"
 
     action = forms.ChoiceField(choices=[(name, name) for name in (REDRIVE, DROP, BY_REASON, ALL)])
-    reason = forms.CharField(required=False, max_length=LONGEST_REASON, strip=False)
+    reason = forms.CharField(required=False, max_length=MAX_REASON, strip=False)
     like = forms.RegexField(LETTER, required=False)
     confirmed = forms.BooleanField(required=False)
 
@@ -45,16 +45,16 @@ class DeadLetterAction(forms.Form):
         data = super().clean() or {}
         action = data.get("action")
         if action in (self.REDRIVE, self.DROP) and not self.ids:
-            raise forms.ValidationError("No dead letter was chosen.")
+            raise forms.ValidationError("No dead letter is selected.")
         if not all(LETTER.fullmatch(letter) for letter in self.ids):
-            raise forms.ValidationError("That is not the id of a dead letter.")
+            raise forms.ValidationError("This is not the id of a dead letter.")
         if action == self.BY_REASON and not (data.get("reason") or data.get("like")):
-            raise forms.ValidationError("Say which reason.")
+            raise forms.ValidationError("A reason is required.")
         return data
 
 
 class Moment(forms.DateTimeInput):
-    """A browser's own field for date and time."""
+    """The browser's input for date and time."""
 
     input_type = "datetime-local"
 
@@ -66,17 +66,17 @@ class ReplayForm(forms.Form):
     """The part of the log to send to Django again."""
 
     from_sequence = forms.IntegerField(
-        required=False, min_value=1, max_value=LAST_SEQUENCE, help_text="1 is the beginning of the log"
+        required=False, min_value=1, max_value=MAX_SEQUENCE, help_text="1 is the beginning of the log"
     )
-    from_time = forms.DateTimeField(required=False, widget=Moment, help_text="or everything from a moment on")
+    from_time = forms.DateTimeField(required=False, widget=Moment, help_text="or everything since this time")
     to_sequence = forms.IntegerField(
-        required=False, min_value=1, max_value=LAST_SEQUENCE, help_text="included; empty is the end of the log as it is now"
+        required=False, min_value=1, max_value=MAX_SEQUENCE, help_text="inclusive; the default is the current end of the log"
     )
     to_time = forms.DateTimeField(required=False, widget=Moment)
     conversation_id = forms.RegexField(ID, required=False, label="Conversation", help_text="only its messages")
     user_id = forms.RegexField(ID, required=False, label="Receiver", help_text="only messages to this user")
     rate = forms.IntegerField(
-        required=False, min_value=1, max_value=1_000_000, help_text="messages a second at the most; 1,000 by default"
+        required=False, min_value=1, max_value=1_000_000, help_text="maximum number of messages per second; 1,000 by default"
     )
     confirmed = forms.BooleanField(required=False, widget=forms.HiddenInput)
 
@@ -86,9 +86,9 @@ class ReplayForm(forms.Form):
             return data
         starts = [name for name in ("from_sequence", "from_time") if data.get(name)]
         if len(starts) != 1:
-            raise forms.ValidationError("Say from where: a sequence or a time, one of the two.")
+            raise forms.ValidationError("Give either a sequence or a time to start from.")
         if data.get("to_sequence") and data.get("to_time"):
-            raise forms.ValidationError("Say up to where by a sequence or a time, not by both.")
+            raise forms.ValidationError("Give either a sequence or a time to end at, not both.")
         return data
 
     def request(self) -> Dict[str, Any]:

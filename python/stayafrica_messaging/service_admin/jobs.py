@@ -1,4 +1,4 @@
-"""Redrives and replays: how far they are, cancelling them, and starting a replay."""
+"""The pages for redrives and replays: progress, cancelling, and starting a replay."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .pages import ServicePages
 
 
 class JobPages(ServicePages):
-    """Work that the service does behind its calls."""
+    """Jobs that run in the service."""
 
     def jobs(self, request: HttpRequest) -> HttpResponse:
         with closing(self.connect()) as client:
@@ -28,9 +28,9 @@ class JobPages(ServicePages):
             try:
                 found = client.cancel_job(job)
             except NotFound:
-                self.message_user(request, "There is no such job any more.", messages.WARNING)
+                self.message_user(request, "The job no longer exists.", messages.WARNING)
             else:
-                was = "was forgotten" if "forget" in request.POST else f"is {found.state}"
+                was = "was removed" if "forget" in request.POST else f"is {found.state}"
                 self.note(request, f"Job {found.id} ({found.kind}) {was}")
         return HttpResponseRedirect(self.url("jobs"))
 
@@ -54,5 +54,5 @@ class JobPages(ServicePages):
 
 
 def describe(form: ReplayForm) -> str:
-    """The chosen part of the log in words."""
+    """Describes the chosen part of the log."""
     return ", ".join(f"{form[name].label.lower()} {value}" for name, value in form.request().items())

@@ -1,4 +1,4 @@
-"""What the pages of the service share: who may see them, how they look, and what they do when it does not answer."""
+"""The shared parts of the service's pages: permissions, layout, and errors of the service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ View = Callable[..., HttpResponse]
 
 
 class ServicePages(admin.ModelAdmin):
-    """A model's place in the admin without its rows."""
+    """An admin page without rows."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -29,11 +29,11 @@ class ServicePages(admin.ModelAdmin):
         return False
 
     def viewing(self, view: View) -> View:
-        """A page for those who may view the service."""
+        """A page for users with the view permission."""
         return self._guard(view, self.has_view_permission)
 
     def acting(self, view: View) -> View:
-        """A page for those who may change the service."""
+        """A page for users with the change permission."""
         return self._guard(view, self.has_change_permission)
 
     def _guard(self, view: View, allowed: Callable[[HttpRequest], bool]) -> View:
@@ -48,9 +48,9 @@ class ServicePages(admin.ModelAdmin):
         return self.admin_site.admin_view(update_wrapper(guarded, view))
 
     def out_of_reach(self, request: HttpRequest, error: MessagingError) -> HttpResponse:
-        """The page in place of one that the service could not serve.
+        """The page for a request that the service could not serve.
 
-        It is a 200: proxies put pages of their own in place of other statuses, and this one says what to do.
+        Its status is 200, because a proxy may replace a page with another status by its own.
         """
         if request.method == "POST":
             self.message_user(request, explain(error), messages.ERROR)
@@ -58,19 +58,19 @@ class ServicePages(admin.ModelAdmin):
         return self.page(request, "unavailable", "Messaging service", problem=explain(error))
 
     def page(self, request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
-        """One of our templates, dressed as a page of the admin."""
+        """Renders a template as a page of the admin."""
         request.current_app = self.admin_site.name
-        dress = {
+        shared = {
             **self.admin_site.each_context(request),
             "opts": self.model._meta,
             "title": title,
             "service_url": shown_url(),
             "may_change": self.has_change_permission(request),
         }
-        return TemplateResponse(request, f"admin/stayafrica_messaging/service/{template}.html", {**dress, **context})
+        return TemplateResponse(request, f"admin/stayafrica_messaging/service/{template}.html", {**shared, **context})
 
     def confirm(self, request: HttpRequest, question: str, button: str) -> TemplateResponse:
-        """Asks once more, then posts the same form with `confirmed`."""
+        """Asks for confirmation, then posts the same form with `confirmed`."""
         again = [
             (name, value)
             for name, values in request.POST.lists()
@@ -80,11 +80,11 @@ class ServicePages(admin.ModelAdmin):
         return self.page(request, "confirm", "Are you sure?", question=question, button=button, fields=again)
 
     def connect(self) -> MessagingClient:
-        """A client for the time of one request."""
+        """Returns a client for one request."""
         return quick_client()
 
     def note(self, request: HttpRequest, what: str, details: str = "") -> None:
-        """Tells the user what was done, and keeps it, with the details, in the admin's log of actions."""
+        """Shows the user what was done, and writes it, with the details, to the admin's log."""
         self.log_change(request, Service(pk=1), f"{what}: {details}" if details else what)
         self.message_user(request, f"{what}.", messages.SUCCESS)
 

@@ -1,4 +1,4 @@
-"""`manage.py messaging_check`: is everything between this project and the messaging service as it should be?"""
+"""`manage.py messaging_check`: checks the connection between this project and the messaging service."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from stayafrica_messaging.live_checks import ERROR, NOTE, OK, WARNING, Finding, 
 
 
 class Command(BaseCommand):
-    """Runs the system checks of the package, then asks the service and the endpoint."""
+    """Runs the system checks of the package, then checks the service and the endpoint."""
 
     help = (
         "Checks the settings, the service and the receiving endpoint, and prints a table. "
-        "Ends with status 1 where something is wrong."
+        "Exits with status 1 if there is an error."
     )
-    requires_system_checks: List[str] = []  # they are part of the table
+    requires_system_checks: List[str] = []  # the table has them
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "--url",
             default="",
-            help="this Django's address as the service calls it (its DJANGO_API_URL), where an empty batch is posted; "
+            help="the address that the service uses for this Django (its DJANGO_API_URL); an empty batch is posted there; "
             f'by default {conf.SETTING}["DJANGO_URL"]',
         )
 
@@ -41,7 +41,7 @@ class Command(BaseCommand):
             self.show(finding)
         wrong = sum(finding.level == ERROR for finding in findings)
         if wrong:
-            raise CommandError("one thing is wrong" if wrong == 1 else f"{wrong} things are wrong")
+            raise CommandError("1 check failed" if wrong == 1 else f"{wrong} checks failed")
 
     def show(self, finding: Finding) -> None:
         style = {OK: self.style.SUCCESS, NOTE: str, WARNING: self.style.WARNING, ERROR: self.style.ERROR}[finding.level]
@@ -51,11 +51,11 @@ class Command(BaseCommand):
 
 
 def system_findings() -> List[Finding]:
-    """The system checks, as rows; one row that says so where they find nothing."""
+    """The results of the system checks, or one row that says there are no problems."""
     databases = [conf.get("OUTBOX_DATABASE")] if readable() else None
     found = checks.run_checks(tags=[TAG], include_deployment_checks=True, databases=databases)
     rows = [Finding(short(m), level(m), m.msg, m.hint or "") for m in found if not m.is_silenced()]
-    return rows or [Finding("settings", OK, "as they should be")]
+    return rows or [Finding("settings", OK, "no problems found")]
 
 
 def short(message: checks.CheckMessage) -> str:

@@ -1,4 +1,4 @@
-"""`manage.py messaging_replay`: send a part of the service's log to Django again."""
+"""`manage.py messaging_replay`: sends a part of the service's log to Django again."""
 
 from __future__ import annotations
 
@@ -17,30 +17,33 @@ from stayafrica_messaging.errors import MessagingError, ServiceUnreachable
 from stayafrica_messaging.service_status import explain, make_client
 from stayafrica_messaging.types import Job
 
-LOOK_EVERY = 0.5  # seconds
+POLL_INTERVAL = 0.5  # seconds
 
 
 class Command(BaseCommand):
-    """Starts a replay, and waits for it where that is wanted."""
+    """Starts a replay, and optionally waits for its end."""
 
     help = (
-        "Sends messages of the service's log to Django again, under the ids that they had: what Django still has is not stored "
-        "twice. Without --from-sequence and --from-time it begins where the log does."
+        "Sends messages of the service's log to Django again, with the same ids, so Django stores each message once. "
+        "Without --from-sequence and --from-time it starts at the beginning of the log."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         start = parser.add_mutually_exclusive_group()
-        start.add_argument("--from-sequence", type=int, metavar="N", help="begin here; 1 is the beginning of the log")
+        start.add_argument("--from-sequence", type=int, metavar="N", help="start here; 1 is the beginning of the log")
         start.add_argument(
-            "--from-time", type=moment, metavar="TIME", help="such as 2026-12-31T23:59:59Z; without a zone it is in TIME_ZONE"
+            "--from-time",
+            type=moment,
+            metavar="TIME",
+            help="start at this time, such as 2026-12-31T23:59:59Z; the default zone is TIME_ZONE",
         )
         end = parser.add_mutually_exclusive_group()
-        end.add_argument("--to-sequence", type=int, metavar="N", help="end here, included; by default at the end of the log")
-        end.add_argument("--to-time", type=moment, metavar="TIME", help="or with what was sent at this time")
+        end.add_argument("--to-sequence", type=int, metavar="N", help="end here, inclusive; the default is the end of the log")
+        end.add_argument("--to-time", type=moment, metavar="TIME", help="end at this time, inclusive")
         parser.add_argument("--conversation", metavar="ID", help="only messages of this conversation")
         parser.add_argument("--user", metavar="ID", help="only messages to this user")
-        parser.add_argument("--rate", type=int, metavar="N", help="messages a second at the most; 1000 by default")
-        parser.add_argument("--wait", action="store_true", help="wait for the end and show how far it is")
+        parser.add_argument("--rate", type=int, metavar="N", help="maximum number of messages per second; 1000 by default")
+        parser.add_argument("--wait", action="store_true", help="wait for the end and show the progress")
         parser.add_argument("--yes", action="store_true", help="replay the whole log without asking")
 
     def handle(self, *args: Any, wait: bool, yes: bool, **options: Any) -> None:
@@ -50,30 +53,30 @@ class Command(BaseCommand):
         try:
             with make_client() as client:
                 job = client.replay(**request)
-                self.stdout.write(f"job {job.id}: sends {job.total} sequences of the log to Django again")
+                self.stdout.write(f"job {job.id}: sending {job.total} sequences of the log to Django again")
                 if wait:
                     self.follow(client, job)
         except MessagingError as error:
             raise CommandError(explain(error))
 
     def ask(self) -> None:
-        """Makes sure that the whole log is meant."""
+        """Asks for confirmation before a replay of the whole log."""
         question = "This sends the whole log to Django again."
         if not sys.stdin.isatty():
-            raise CommandError(f"{question} Say --yes if that is meant.")
-        if input(f"{question} Go on? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise CommandError(f"{question} Confirm with --yes.")
+        if input(f"{question} Continue? [y/N] ").strip().lower() not in ("y", "yes"):
             raise CommandError("nothing was replayed")
 
     def follow(self, client: MessagingClient, job: Job) -> None:
-        """Shows how far the job is until it ends. An interrupt leaves the job running."""
+        """Shows the job's progress until it ends. An interrupt does not cancel the job."""
         shown = ""
         try:
             while job.running:
                 shown = self.progress(job, shown)
-                time.sleep(LOOK_EVERY)
-                job = look_again(client, job)
+                time.sleep(POLL_INTERVAL)
+                job = refreshed(client, job)
         except KeyboardInterrupt:
-            self.stdout.write(f"\nThe job goes on. Follow or cancel it in the admin, or with `messaging jobs cancel {job.id}`.")
+            self.stdout.write(f"\nThe job continues. Follow or cancel it in the admin, or with `messaging jobs cancel {job.id}`.")
             raise SystemExit(130)
         self.progress(job, shown)
         if self.stdout.isatty():
@@ -81,8 +84,8 @@ class Command(BaseCommand):
         self.end(job)
 
     def progress(self, job: Job, shown: str) -> str:
-        """One line that changes on a terminal; else a line for each change."""
-        left = f", {job.eta_seconds} s to go" if job.eta_seconds is not None else ""
+        """Prints the progress: one changing line on a terminal, else a line per change."""
+        left = f", {job.eta_seconds} s left" if job.eta_seconds is not None else ""
         line = f"{job.done} of {job.total}{left}"
         if self.stdout.isatty():
             self.stdout.write(f"\r{line:<60}", ending="")
@@ -94,12 +97,12 @@ class Command(BaseCommand):
     def end(self, job: Job) -> None:
         stayed = f"; {job.failed} messages are dead letters" if job.failed else ""
         if job.state != "done":
-            raise CommandError(f"job {job.id} is {job.state}: {job.error or 'it was ended by someone'}{stayed}")
+            raise CommandError(f"job {job.id} is {job.state}: {job.error or 'no reason given'}{stayed}")
         self.stdout.write(self.style.SUCCESS(f"done{stayed}"))
 
 
-def look_again(client: MessagingClient, job: Job) -> Job:
-    """The job as it is now; as it was where the service does not answer: jobs survive its restarts."""
+def refreshed(client: MessagingClient, job: Job) -> Job:
+    """Returns the current job, or the given one if the service is unreachable. Jobs survive its restarts."""
     try:
         return client.job(job.id)
     except ServiceUnreachable:
@@ -107,7 +110,7 @@ def look_again(client: MessagingClient, job: Job) -> Job:
 
 
 def chosen(options: Dict[str, Any]) -> Dict[str, Any]:
-    """The arguments of `MessagingClient.replay`."""
+    """Returns the arguments for `MessagingClient.replay`."""
     names = {"conversation": "conversation_id", "user": "user_id"}
     wanted = ("from_sequence", "from_time", "to_sequence", "to_time", "conversation", "user", "rate")
     request = {names.get(name, name): options[name] for name in wanted if options[name] is not None}
@@ -117,11 +120,11 @@ def chosen(options: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def moment(text: str) -> datetime:
-    """A time as a person writes it; a date alone is its beginning."""
+    """Parses a time. A date means the beginning of the day."""
     try:
         at = parse_datetime(text if len(text) > len("2026-12-31") else f"{text} 00:00")
     except ValueError:
         at = None
     if at is None:
-        raise ArgumentTypeError(f"{text!r} is no time such as 2026-12-31T23:59:59Z")
+        raise ArgumentTypeError(f"{text!r} is not a time such as 2026-12-31T23:59:59Z")
     return timezone.make_aware(at) if timezone.is_naive(at) else at
