@@ -12,7 +12,7 @@ BUILDER_IMAGE ?= docker.io/library/golang:1.26
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: build run test test-python demo race lint fmt fuzz bench bench-quick bench-peers bench-compare bench-go bench-build bench-deps profile torture docker clean help test-deps
+.PHONY: build run test test-fast test-python demo race lint words fmt fuzz bench bench-quick bench-comparisons bench-peers bench-compare bench-go bench-build bench-deps profile torture faults docker clean help test-deps
 
 build: ## build bin/messaging
 	$(GO) build -trimpath -ldflags '-X main.release=$(VERSION)' -o bin/messaging ./cmd/messaging
@@ -24,16 +24,17 @@ run: build ## build, and serve on port 8765 with ./data
 	fi; \
 	exec bin/messaging serve
 
-# The rigs of the real program have the machine to themselves: they fill it.
-test: test-deps ## run all tests, the end-to-end test with a real Django and the rigs among them
-	MESSAGING_TEST_PYTHON="$$(sh testdata/python.sh)" $(GO) test -count=1 -timeout 15m $$($(GO) list ./... | grep -v /bench/rigs)
-	$(GO) test -count=1 -timeout 15m ./bench/rigs
+# The fault injection tests run alone, because they load the whole machine.
+test: test-deps ## run all tests, including the end-to-end test with a real Django and the fault injection
+	MESSAGING_TEST_PYTHON="$$(sh testdata/python.sh)" $(GO) test -count=1 -timeout 15m $$($(GO) list ./... | grep -v /bench/faultinjection)
+	$(GO) test -count=1 -timeout 15m ./bench/faultinjection
 	$(MAKE) --no-print-directory test-python
 
+test-fast: ## run the tests that are quick, in 90 seconds: no rigs, no Django, no started program
+	$(GO) test -timeout 5m -skip '^TestRig' $$($(GO) list ./... | grep -Ev '/(bench|cmd)(/|$$)')
+
 test-python: build ## run the tests of the Python package, against the service, a browser and PostgreSQL
-	@python="$$(sh testdata/pythontests.sh)" && cd python && export MESSAGING_TEST_BINARY="$(CURDIR)/bin/messaging" && set -x && \
-	"$$python" -m pytest -q -ra -p no:cacheprovider tests && \
-	TEST_DATABASE=postgresql "$$python" -m pytest -q -ra -p no:cacheprovider --ignore-glob='tests/test_client*' --ignore=tests/test_demo.py tests
+	@python="$$(sh testdata/pythontests.sh)" && MESSAGING_TEST_BINARY="$(CURDIR)/bin/messaging" sh testdata/testpython.sh "$$python"
 
 demo: build ## the example project with the service: two who chat, and the admin, until Ctrl-C
 	@python="$$(sh testdata/pythontests.sh)" && exec "$$python" python/example/demo.py --program bin/messaging
@@ -45,10 +46,13 @@ test-deps: ## bring what the tests need: Python with Django REST framework, tool
 	@sh testdata/python.sh >/dev/null
 	@sh testdata/disks.sh
 
-lint: ## run the linter, the import arrows among its rules, and check the types of the Python package
+lint: words ## run the linter, the import arrows among its rules, find retired words, and check the types of the Python package
 	$(GO) run $(GOLANGCI_LINT) run ./...
 	@python="$$(sh testdata/pythontests.sh)" && cd python && { "$$python" -c 'import mypy' 2>/dev/null || { echo "mypy is not installed: types are not checked"; exit 0; } && \
 	"$$python" -m mypy; }
+
+words: ## fail where a retired name or phrase is left (testdata/words.txt)
+	@sh testdata/words.sh
 
 fmt: ## format the code
 	$(GO) run $(GOLANGCI_LINT) fmt ./...
@@ -60,16 +64,18 @@ fuzz: ## fuzz each decoder for FUZZTIME (30s)
 		$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$dir || exit 1; \
 	done
 
-bench: bench-build ## measure everything beside yardsticks: tables, an HTML report and raw results in bench/results (20 minutes)
+bench: bench-build ## measure the service against baselines: tables, an HTML report and raw results in bench/results (20 minutes)
 	$(GO) run ./bench/suite
 
 bench-quick: bench-build ## the same in two minutes
 	$(GO) run ./bench/suite -quick
 
-bench-peers: bench-build bench-deps ## measure the service beside Redis, NATS, beanstalkd, PostgreSQL and RabbitMQ (40 minutes)
-	$(GO) run ./bench/suite -peers
+bench-comparisons: bench-build bench-deps ## compare the service with Redis, NATS, beanstalkd, PostgreSQL and RabbitMQ (40 minutes)
+	$(GO) run ./bench/suite -comparisons
 
-bench-compare: bench-build ## compare with another revision: BASE=<rev>; fails when this one is slower in every round
+bench-peers: bench-comparisons # the old name
+
+bench-compare: bench-build ## compare with another revision, BASE=<rev>; fails if this one is slower in every round
 	BASE="$(BASE)" BENCHSTAT="$(GO) run $(BENCHSTAT)" sh bench/compare.sh
 
 bench-go: ## run the Go benchmarks
@@ -79,14 +85,14 @@ bench-build: build
 	@sh testdata/wrk.sh
 	$(GO) build -o bin/empty ./bench/empty
 
-profile: ## profile the service under a load: where its time goes, as a pprof file and a list (docs/performance.md)
+profile: ## profile the processor time of the service under load: a pprof file and a list (docs/explanation/performance.md)
 	GO="$(GO)" sh bench/profile.sh
 
-bench-deps: ## bring the servers that the service is compared with: bin/nats-server, Debian's packages of the others
+bench-deps: ## install the servers that the service is compared with: bin/nats-server, Debian packages of the others
 	GOBIN=$(CURDIR)/bin $(GO) install $(NATS_SERVER)
 	@sh testdata/peers.sh
 
-torture: test-deps ## run one rig for long: RIG=<name> ROUNDS=<n> SEED=<s> (docs/reliability.md)
+torture: test-deps ## run one fault injection rig for many rounds: RIG=<name> ROUNDS=<n> SEED=<s> (docs/explanation/reliability.md)
 	@files=$$(grep -rliE '^func TestRig$(RIG)\(' --include='*_test.go' .); \
 	if [ -z "$(RIG)" ] || [ -z "$$files" ]; then \
 		echo "RIG must be one of:" $$(grep -rhoE '^func TestRig[A-Za-z]+' --include='*_test.go' . | sed 's/.*TestRig//' | grep -v Catches | tr A-Z a-z | sort); \
@@ -95,6 +101,9 @@ torture: test-deps ## run one rig for long: RIG=<name> ROUNDS=<n> SEED=<s> (docs
 	MESSAGING_TEST_PYTHON="$$(sh testdata/python.sh)" TORTURE_ROUNDS=$(or $(ROUNDS),1000) TORTURE_SEED=$(SEED) \
 		$(GO) test -count=1 -v -timeout 0 -run "(?i)^TestRig$(RIG)$$" $$(dirname $$files)
 
+faults: ## run the tests of faults that users saw on another revision, where each fails, and on this tree: BASE=<rev>
+	$(GO) run ./bench/faults/compare -base "$(BASE)" $(if $(RUN),-run "$(RUN)")
+
 docker: ## build the container image
 	docker build --build-arg BUILDER_IMAGE=$(BUILDER_IMAGE) --build-arg VERSION=$(VERSION) -t $(IMAGE) .
 
@@ -102,4 +111,4 @@ clean: ## remove what was built (not ./data)
 	rm -rf bin .venv
 
 help: ## show this
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'

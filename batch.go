@@ -7,41 +7,44 @@ import (
 	"io"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/stayafrica/messaging/internal/strictjson"
 )
 
 // Limits of a batch.
 const (
-	// MaxBatch is how many messages a batch may have.
+	// MaxBatch is the largest number of messages in a batch.
 	MaxBatch = 10_000
-	// MaxBody is how large a message may be, in bytes, alone or in a batch.
+	// MaxBody is the largest size of a message in bytes, alone or in a batch.
 	MaxBody = 1 << 20
 )
 
-// BatchReader reads the messages of a batch one after the other from where they
-// arrive, so that no more than one of them is in memory. Errors are [*Error]s
-// with the number of their message, or what the source failed with.
+// BatchReader reads the messages of a batch one by one from their source, so at
+// most one of them is in memory. An error is an [*Error] with the number of its
+// message, or the error of the source.
 type BatchReader struct {
 	next  func() ([]byte, error)
 	count int
 }
 
-// NewBatchReader reads {"messages":[…]}.
+// NewBatchReader returns a reader of a JSON object {"messages":[…]}.
 func NewBatchReader(r io.Reader) *BatchReader {
 	a := &arrayReader{source: &budget{reader: r}}
-	// The frame is read leniently and each message strictly afterwards.
+	// The decoder reads the object leniently; ParseDraft then reads each message
+	// strictly.
 	a.json = jsontext.NewDecoder(a.source, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	return &BatchReader{next: a.next}
 }
 
-// NewLinesReader reads newline-delimited JSON, a message a line; empty lines
-// are passed over.
+// NewLinesReader returns a reader of newline-delimited JSON with one message per
+// line. It skips empty lines.
 func NewLinesReader(r io.Reader) *BatchReader {
 	l := &lineReader{lines: bufio.NewReaderSize(r, 4<<10)}
 	return &BatchReader{next: l.next}
 }
 
-// Next gives the next message, or [io.EOF] behind the last one. What it gives
-// is valid for ever.
+// Next returns the next message, or [io.EOF] after the last one. The message does
+// not alias the reader's buffers.
 func (b *BatchReader) Next() (Draft, error) {
 	raw, err := b.next()
 	if errors.Is(err, io.EOF) {
@@ -51,7 +54,7 @@ func (b *BatchReader) Next() (Draft, error) {
 		return Draft{}, io.EOF
 	}
 	if frame, ok := errors.AsType[*frameError](err); ok {
-		return Draft{}, frame.err // it is about no message
+		return Draft{}, frame.err // it concerns no single message
 	}
 	b.count++
 	if err == nil && b.count > MaxBatch {
@@ -62,7 +65,7 @@ func (b *BatchReader) Next() (Draft, error) {
 		d, err = ParseDraft(bytes.Clone(raw))
 	}
 	if err == nil && d.Key != "" {
-		err = FieldErrorf(CodeInvalidField, "idempotency_key", "a batch takes its idempotency key from the Idempotency-Key header")
+		err = FieldErrorf(CodeInvalidField, "idempotency_key", "send the idempotency key of a batch in the Idempotency-Key header")
 	}
 	if e, ok := errors.AsType[*Error](err); ok && e.Item == 0 {
 		e.Item = b.count
@@ -70,26 +73,26 @@ func (b *BatchReader) Next() (Draft, error) {
 	return d, err
 }
 
-// frameError is an error in what stands around the messages.
+// frameError is an error outside the messages, in the object that holds them.
 type frameError struct{ err error }
 
 func (e *frameError) Error() string { return e.err.Error() }
 
-// errBatchMessage says that one message is too large.
+// errBatchMessage returns the error for a message that is too large.
 func errBatchMessage() error {
 	return Errorf(CodeTooLarge, "a message is larger than %d bytes", MaxBody)
 }
 
-// budget ends a source that goes on for too long without a message's end, so
-// that what waits in memory stays bounded.
+// budget is a reader that fails when one message is longer than the limit. This
+// bounds the memory of an unfinished message.
 type budget struct {
 	reader io.Reader
-	read   int64 // all so far
-	limit  int64 // how far reading may go
-	err    error // what it failed with, other than its end
+	read   int64 // bytes read so far
+	limit  int64 // the offset at which reading fails
+	err    error // the first error other than io.EOF
 }
 
-var errBudget = errors.New("no end in sight")
+var errBudget = errors.New("the message is longer than the limit")
 
 // Read implements [io.Reader].
 func (b *budget) Read(p []byte) (int, error) {
@@ -113,7 +116,7 @@ type arrayReader struct {
 	ended  bool
 }
 
-// next gives the bytes of the next element, valid until the next call.
+// next returns the bytes of the next element, valid until the next call.
 func (a *arrayReader) next() ([]byte, error) {
 	a.source.limit = a.json.InputOffset() + MaxBody
 	if a.ended {
@@ -159,7 +162,7 @@ func (a *arrayReader) enter() error {
 		return a.classify(err)
 	}
 	if name.String() != "messages" {
-		return FieldErrorf(CodeInvalidField, "", "a batch has messages, and nothing else")
+		return FieldErrorf(CodeInvalidField, "", "a batch has messages only")
 	}
 	if a.json.PeekKind() != '[' {
 		if _, err := a.json.ReadValue(); err != nil {
@@ -173,8 +176,8 @@ func (a *arrayReader) enter() error {
 	return nil
 }
 
-// leave reads what stands behind the last element; io.EOF says that this was
-// all.
+// leave reads the rest of the document after the last element. It returns io.EOF
+// if the document is complete.
 func (a *arrayReader) leave() error {
 	for range 2 { // ] and }
 		token, err := a.json.ReadToken()
@@ -182,7 +185,7 @@ func (a *arrayReader) leave() error {
 			return a.classify(err)
 		}
 		if token.Kind() == '"' {
-			return FieldErrorf(CodeInvalidField, "", "a batch has messages, and nothing else")
+			return FieldErrorf(CodeInvalidField, "", "a batch has messages only")
 		}
 	}
 	switch _, err := a.json.ReadToken(); {
@@ -195,7 +198,7 @@ func (a *arrayReader) leave() error {
 	}
 }
 
-// classify tells what the client sent from what the source failed with.
+// classify separates errors in the client's JSON from errors of the source.
 func (a *arrayReader) classify(err error) error {
 	switch {
 	case errors.Is(a.source.err, errBudget):
@@ -208,8 +211,7 @@ func (a *arrayReader) classify(err error) error {
 		}
 		return Errorf(CodeInvalidJSON, "Invalid JSON: the body ends in the middle of the document")
 	}
-	d := decoder{json: a.json}
-	return d.classify(err)
+	return JSONError(strictjson.Classify(a.json, err))
 }
 
 // lineReader reads lines.
@@ -218,7 +220,7 @@ type lineReader struct {
 	long  []byte
 }
 
-// next gives the next line that is not empty, valid until the next call.
+// next returns the next line that is not empty, valid until the next call.
 func (l *lineReader) next() ([]byte, error) {
 	for {
 		line, err := l.line()

@@ -1,26 +1,30 @@
 package messaging
 
-import "bytes"
+import (
+	"bytes"
 
-// MaxRecipients is how many user ids a broadcast may name.
+	"github.com/stayafrica/messaging/internal/strictjson"
+)
+
+// MaxRecipients is the largest number of user ids in a broadcast.
 const MaxRecipients = 1_000_000
 
-// Broadcast is one message for many users, read and checked.
+// Broadcast is one message for many users, parsed and validated.
 type Broadcast struct {
 	Draft     Draft
 	Receivers Receivers
 }
 
-// ParseBroadcast reads the body of a broadcast. The error is an [*Error].
+// ParseBroadcast parses the body of a broadcast. The error is an [*Error].
 func ParseBroadcast(body []byte) (Broadcast, error) {
-	d := newDecoder(body)
-	defer d.free()
+	d := strictjson.New(body)
+	defer d.Free()
 	p := broadcastParser{decoder: d}
-	if err := d.object("", p.member); err != nil {
-		return Broadcast{}, err
+	if err := readObject(d, "", p.member); err != nil {
+		return Broadcast{}, JSONError(err)
 	}
-	if err := d.finish(); err != nil {
-		return Broadcast{}, err
+	if err := d.Finish(); err != nil {
+		return Broadcast{}, JSONError(err)
 	}
 	if !p.hasMessage {
 		return Broadcast{}, FieldErrorf(CodeMissingField, "message", "message is missing")
@@ -32,7 +36,7 @@ func ParseBroadcast(body []byte) (Broadcast, error) {
 }
 
 type broadcastParser struct {
-	decoder    *decoder
+	decoder    *strictjson.Decoder
 	broadcast  Broadcast
 	hasMessage bool
 	hasUsers   bool
@@ -40,8 +44,8 @@ type broadcastParser struct {
 	names      map[string]struct{}
 }
 
-func (p *broadcastParser) member(m member) error {
-	switch string(m.name) {
+func (p *broadcastParser) member(m strictjson.Member) error {
+	switch string(m.Name) {
 	case "message":
 		p.hasMessage = true
 		return p.message()
@@ -49,28 +53,28 @@ func (p *broadcastParser) member(m member) error {
 		p.hasUsers = true
 		return p.users()
 	case "idempotency_key":
-		return FieldErrorf(CodeInvalidField, "idempotency_key", "a broadcast takes its idempotency key from the Idempotency-Key header")
+		return FieldErrorf(CodeInvalidField, "idempotency_key", "send the idempotency key of a broadcast in the Idempotency-Key header")
 	}
-	return FieldErrorf(CodeInvalidField, "", "a broadcast has message and user_ids, and nothing else")
+	return FieldErrorf(CodeInvalidField, "", "a broadcast has message and user_ids only")
 }
 
 func (p *broadcastParser) message() error {
-	from := p.decoder.json.InputOffset()
+	from := p.decoder.Offset()
 	dp := draftParser{decoder: p.decoder}
 	if err := dp.parse("message"); err != nil {
 		return err
 	}
 	if dp.seen&hasReceiver != 0 {
-		return FieldErrorf(CodeInvalidField, "receiver_id", "receiver_id does not belong in a broadcast: user_ids says who receives it")
+		return FieldErrorf(CodeInvalidField, "receiver_id", "a broadcast has no receiver_id: its receivers are user_ids")
 	}
 	if err := dp.require(hasSender | hasText); err != nil {
 		return err
 	}
 	if dp.draft.Key != "" {
-		return FieldErrorf(CodeInvalidField, "idempotency_key", "a broadcast takes its idempotency key from the Idempotency-Key header")
+		return FieldErrorf(CodeInvalidField, "idempotency_key", "send the idempotency key of a broadcast in the Idempotency-Key header")
 	}
 	p.broadcast.Draft = dp.draft
-	p.broadcast.Draft.Body = cutOut(p.decoder.body, from, p.decoder.json.InputOffset(), dp.cuts)
+	p.broadcast.Draft.Body = cutOut(p.decoder.Body(), from, p.decoder.Offset(), dp.cuts)
 	if len(p.broadcast.Draft.Body) > MaxBody {
 		return FieldErrorf(CodeTooLarge, "message", "message is larger than %d bytes", MaxBody)
 	}
@@ -78,20 +82,20 @@ func (p *broadcastParser) message() error {
 }
 
 func (p *broadcastParser) users() error {
-	if p.decoder.json.PeekKind() != '[' {
-		if _, err := p.decoder.value(); err != nil {
+	if p.decoder.Peek() != '[' {
+		if _, err := p.decoder.Value(); err != nil {
 			return err
 		}
 		return FieldErrorf(CodeInvalidField, "user_ids", "user_ids must be an array of user ids")
 	}
-	if _, err := p.decoder.json.ReadToken(); err != nil {
-		return p.decoder.classify(err)
+	if err := p.decoder.Token(); err != nil {
+		return err
 	}
-	// What grows while it fills costs twice as much.
-	p.numbers.expected = min(bytes.Count(p.decoder.body, []byte{','}), MaxRecipients)
+	// Growing the slices while they fill takes twice the memory.
+	p.numbers.expected = min(bytes.Count(p.decoder.Body(), []byte{','}), MaxRecipients)
 	p.numbers.ascending = make([]uint64, 0, p.numbers.expected)
-	p.broadcast.Receivers.data = make([]byte, 0, len(p.decoder.body)-int(p.decoder.json.InputOffset()))
-	for named := 0; p.decoder.json.PeekKind() != ']'; named++ {
+	p.broadcast.Receivers.data = make([]byte, 0, len(p.decoder.Body())-int(p.decoder.Offset()))
+	for named := 0; p.decoder.Peek() != ']'; named++ {
 		if named == MaxRecipients {
 			return FieldErrorf(CodeTooLarge, "user_ids", "user_ids has more than %d ids", MaxRecipients)
 		}
@@ -99,8 +103,8 @@ func (p *broadcastParser) users() error {
 			return err
 		}
 	}
-	if _, err := p.decoder.json.ReadToken(); err != nil {
-		return p.decoder.classify(err)
+	if err := p.decoder.Token(); err != nil {
+		return err
 	}
 	if p.broadcast.Receivers.Len() == 0 {
 		return FieldErrorf(CodeInvalidField, "user_ids", "user_ids names no user")
@@ -109,7 +113,7 @@ func (p *broadcastParser) users() error {
 }
 
 func (p *broadcastParser) user() error {
-	raw, err := p.decoder.value()
+	raw, err := p.decoder.Value()
 	if err != nil {
 		return err
 	}
@@ -123,8 +127,8 @@ func (p *broadcastParser) user() error {
 	return nil
 }
 
-// isNew says whether the id was not named before. Ids that are numbers are
-// remembered as numbers, which takes a third of the memory of a million texts.
+// isNew reports whether the id did not occur before. It stores numeric ids as
+// numbers: for a million ids this takes a third of the memory of strings.
 func (p *broadcastParser) isNew(id []byte) bool {
 	if n, ok := idNumber(id); ok && (id[0] != '0' || len(id) == 1) {
 		return p.numbers.add(n)
@@ -135,15 +139,15 @@ func (p *broadcastParser) isNew(id []byte) bool {
 	return remember(p.names, string(id))
 }
 
-// numberSet is a set of numbers that costs little while they come in ascending
-// order, as ids do that a database lists.
+// numberSet is a set of numbers. It is a slice while the numbers arrive in ascending
+// order, as ids from a database usually do, and a map after that.
 type numberSet struct {
 	ascending []uint64
-	rest      map[uint64]struct{} // all of them, once one is out of order
-	expected  int                 // about how many will come
+	rest      map[uint64]struct{} // all numbers, once one is out of order
+	expected  int                 // estimate of the final size
 }
 
-// add says whether the number is new.
+// add adds a number and reports whether it is new.
 func (s *numberSet) add(n uint64) bool {
 	if s.rest != nil {
 		return remember(s.rest, n)

@@ -10,7 +10,8 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// receiversOf reads a broadcast to the given ids, written as they are.
+// receiversOf parses a broadcast to the given ids, which are JSON, and returns its
+// receivers.
 func receiversOf(tb testing.TB, ids ...string) []string {
 	tb.Helper()
 	b, err := messaging.ParseBroadcast(broadcastTo(ids))
@@ -28,7 +29,7 @@ func receiversOf(tb testing.TB, ids ...string) []string {
 		}
 	}
 	if len(got) != b.Receivers.Len() {
-		tb.Fatalf("%d receivers are counted, %d are there", b.Receivers.Len(), len(got))
+		tb.Fatalf("Len is %d, the chunks have %d receivers", b.Receivers.Len(), len(got))
 	}
 	return got
 }
@@ -37,8 +38,8 @@ func broadcastTo(ids []string) []byte {
 	return []byte(`{"message":{"sender_id":1,"text":"to all"},"user_ids":[` + strings.Join(ids, ",") + `]}`)
 }
 
-// TestBroadcastNamesEachUserOnce: however the ids come, in order or not, as
-// numbers or as texts, the first naming of each user counts.
+// TestBroadcastNamesEachUserOnce checks that a broadcast has each user once, at the
+// user's first occurrence, for ids in any order and of both types.
 func TestBroadcastNamesEachUserOnce(t *testing.T) {
 	for _, c := range []struct{ ids, want string }{
 		{"1,2,3", "1,2,3"},
@@ -57,8 +58,8 @@ func TestBroadcastNamesEachUserOnce(t *testing.T) {
 	}
 }
 
-// BenchmarkParseBroadcast reads one to 100,000 users, whose ids come in order as
-// a database lists them, or in none.
+// BenchmarkParseBroadcast parses a broadcast to 100,000 users, with ids in ascending
+// order, as from a database, and in random order.
 func BenchmarkParseBroadcast(b *testing.B) {
 	ids := make([]string, 100_000)
 	for i := range ids {

@@ -1,14 +1,12 @@
-// Package messaging holds the words that every room of the service speaks: a
-// [Draft] is what a client asked to have sent, a [Message] is what the service
-// stored and hands on, a [UserID] names whose queue it stands in, a [Priority]
-// says in which order, and an [Error] says what went wrong to a program (its
-// code) and to a person (its sentence).
+// Package messaging holds the types that all packages of the service share: a
+// [Draft] is a message that a client sends, a [Message] is a stored message, a
+// [UserID] identifies a user and the user's queue, a [Priority] orders the messages
+// of a queue, and an [Error] has a code for programs and a sentence for people.
 //
-// The package reads and checks what clients send ([ParseDraft],
-// [ParseBroadcast]) and writes what readers and the backend get
-// ([Message.AppendJSON]). A body is kept as it came: numbers keep their digits,
-// fields that the service does not know go through, and what the service adds
-// is spliced in front of the members that the client wrote.
+// The package parses and validates requests ([ParseDraft], [ParseBroadcast]) and
+// writes messages for readers and the backend ([Message.AppendJSON]). It keeps the
+// bytes of a body: numbers keep their digits, unknown fields pass through, and the
+// service's own members are written before the client's.
 //
-// Nothing here touches a disk, a network or a clock.
+// The package uses no disk, no network and no clock.
 package messaging

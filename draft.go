@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/stayafrica/messaging/internal/strictjson"
 )
 
 // Limits of a message's fields, in bytes.
@@ -14,36 +16,37 @@ const (
 	MaxMessageType = 64
 )
 
-// Draft is a message that a client asked to have sent, read and checked. It
-// has no id, time or place yet: the engine's command brings those.
+// Draft is a message to send, parsed and validated. It has no id, time or sequence
+// yet; the engine assigns them.
 type Draft struct {
 	Conversation string // empty only in a broadcast that names none
 	Receiver     UserID // empty in a broadcast
 	Priority     Priority
-	Defaults     Defaults
-	// Stored says that the backend has it already ("persist": false).
-	Stored bool
-	// Due and Expires are from when and until when it may be handed out.
-	Due, Expires Moment
+	Defaulted    DefaultedFields
+	// NoPersist is true if the backend already has the message ("persist": false).
+	NoPersist bool
+	// Due and Expires are the start and the end of the time in which the message may
+	// be delivered.
+	Due, Expires Schedule
 	// Key is its idempotency key, or empty.
 	Key string
-	// Body is the object as it came, less its control fields, and Raw less its
-	// idempotency key alone. They alias what was parsed.
+	// Body is the received object without its control fields. Raw is the received
+	// object without its idempotency key. Both may alias the parsed bytes.
 	Body, Raw []byte
 }
 
-// ParseDraft reads the body of a send. The error is an [*Error] with a code,
-// a sentence and the field; the body is not changed.
+// ParseDraft parses the body of a send. The error is an [*Error] with a code, a
+// sentence and the field. ParseDraft does not change the body.
 func ParseDraft(body []byte) (Draft, error) {
-	d := newDecoder(body)
-	defer d.free()
+	d := strictjson.New(body)
+	defer d.Free()
 	p := draftParser{decoder: d}
 	if err := p.parse(""); err != nil {
-		return Draft{}, err
+		return Draft{}, JSONError(err)
 	}
-	end := d.json.InputOffset()
-	if err := d.finish(); err != nil {
-		return Draft{}, err
+	end := d.Offset()
+	if err := d.Finish(); err != nil {
+		return Draft{}, JSONError(err)
 	}
 	if err := p.require(hasConversation | hasSender | hasReceiver | hasText); err != nil {
 		return Draft{}, err
@@ -53,7 +56,7 @@ func ParseDraft(body []byte) (Draft, error) {
 	return p.draft, nil
 }
 
-// fields is the set of the members that were seen.
+// fields is the set of the members that an object has.
 type fields uint16
 
 const (
@@ -69,25 +72,25 @@ const (
 )
 
 type draftParser struct {
-	decoder *decoder
+	decoder *strictjson.Decoder
 	draft   Draft
 	seen    fields
-	cuts    []member // control fields, which are not echoed
-	key     []member // the idempotency key among them
+	cuts    []strictjson.Member // control fields, which are not echoed
+	key     []strictjson.Member // the idempotency key, which is also in cuts
 }
 
-// parse reads the object of a message; prefix names it in errors.
+// parse reads the object of a message. Errors name it by prefix.
 func (p *draftParser) parse(prefix string) error {
-	if err := p.decoder.object(prefix, p.member); err != nil {
+	if err := readObject(p.decoder, prefix, p.member); err != nil {
 		return err
 	}
-	p.draft.Defaults = p.defaults()
+	p.draft.Defaulted = p.defaults()
 	return nil
 }
 
-// cutOut gives the object that stands in whole[from:to) without some of its
-// members.
-func cutOut(whole []byte, from, to int64, cuts []member) []byte {
+// cutOut returns the object in whole[from:to) without the members of cuts. The
+// result aliases whole only if cuts is empty.
+func cutOut(whole []byte, from, to int64, cuts []strictjson.Member) []byte {
 	object := bytes.TrimLeft(whole[from:to], " \t\r\n,:")
 	if len(cuts) == 0 {
 		return object
@@ -95,14 +98,14 @@ func cutOut(whole []byte, from, to int64, cuts []member) []byte {
 	start := to - int64(len(object))
 	kept := make([]byte, 0, len(object))
 	for _, cut := range cuts {
-		kept = append(kept, whole[start:cut.from]...)
-		start = cut.to
+		kept = append(kept, whole[start:cut.From]...)
+		start = cut.To
 	}
 	kept = append(kept, whole[start:to]...)
-	return bytes.Clone(dropFirstComma(kept)) // what was cut out may have been much
+	return bytes.Clone(dropFirstComma(kept)) // the members that were cut may be large
 }
 
-// dropFirstComma mends an object whose first member was cut out.
+// dropFirstComma removes the leading comma of an object whose first member was cut.
 func dropFirstComma(object []byte) []byte {
 	inside := bytes.TrimLeft(object[1:], " \t\r\n")
 	if len(inside) == 0 || inside[0] != ',' {
@@ -114,8 +117,8 @@ func dropFirstComma(object []byte) []byte {
 	return object
 }
 
-func (p *draftParser) defaults() Defaults {
-	var d Defaults
+func (p *draftParser) defaults() DefaultedFields {
+	var d DefaultedFields
 	if p.seen&hasType == 0 {
 		d |= DefaultType
 	}
@@ -129,7 +132,7 @@ func (p *draftParser) defaults() Defaults {
 	return d
 }
 
-// require names the first missing field.
+// require returns an error for the first missing field.
 func (p *draftParser) require(want fields) error {
 	for _, f := range []struct {
 		bit  fields
@@ -144,25 +147,30 @@ func (p *draftParser) require(want fields) error {
 	return nil
 }
 
-// member reads one member of the message. Names that are not listed belong to
-// the client: their values are checked as JSON and kept.
-func (p *draftParser) member(m member) error {
-	raw, err := p.decoder.value()
+// member reads one member of the message. It keeps members that the service does not
+// know, and only checks that their values are valid JSON.
+func (p *draftParser) member(m strictjson.Member) error {
+	raw, err := p.decoder.Value()
 	if err != nil {
 		return err
 	}
-	m.to = p.decoder.json.InputOffset()
-	switch string(m.name) { // no copy is made
+	m.To = p.decoder.Offset()
+	if k := raw.Kind(); k == '0' || k == '{' || k == '[' {
+		if err := checkNumbers(string(m.Name), raw); err != nil {
+			return err
+		}
+	}
+	switch string(m.Name) { // no copy is made
 	case "conversation_id":
 		p.seen |= hasConversation
-		p.draft.Conversation, err = idString("conversation_id", raw)
+		p.draft.Conversation, err = ParseIDField("conversation_id", raw)
 	case "sender_id":
 		p.seen |= hasSender
 		_, err = parseID("sender_id", raw)
 	case "receiver_id":
 		p.seen |= hasReceiver
 		var id string
-		id, err = idString("receiver_id", raw)
+		id, err = ParseIDField("receiver_id", raw)
 		p.draft.Receiver = UserID(id)
 	case "text":
 		p.seen |= hasText
@@ -177,24 +185,24 @@ func (p *draftParser) member(m member) error {
 		p.seen |= hasMetadata
 		err = checkMetadata(raw)
 	default:
-		return p.controlOrUnknown(string(m.name), raw, m)
+		return p.controlOrUnknown(string(m.Name), raw, m)
 	}
 	return err
 }
 
-// controlOrUnknown reads the fields that steer the service, refuses those that
-// only it may set, and lets every other go through.
-func (p *draftParser) controlOrUnknown(name string, raw jsontext.Value, m member) (err error) {
+// controlOrUnknown reads control fields, refuses the fields that only the service
+// sets, and accepts every other field.
+func (p *draftParser) controlOrUnknown(name string, raw jsontext.Value, m strictjson.Member) (err error) {
 	switch name {
 	case "persist":
 		if k := raw.Kind(); k != 't' && k != 'f' {
 			return FieldErrorf(CodeInvalidField, name, "persist must be true or false")
 		}
-		p.draft.Stored = raw.Kind() == 'f'
+		p.draft.NoPersist = raw.Kind() == 'f'
 	case "deliver_at", "delay_seconds":
-		err = p.moment(&p.draft.Due, hasDue, name, raw)
+		err = p.schedule(&p.draft.Due, hasDue, name, raw)
 	case "expires_at", "ttl_seconds":
-		err = p.moment(&p.draft.Expires, hasExpires, name, raw)
+		err = p.schedule(&p.draft.Expires, hasExpires, name, raw)
 	case "idempotency_key":
 		p.draft.Key, err = idempotencyKey(raw)
 		p.key = append(p.key, m)
@@ -207,38 +215,39 @@ func (p *draftParser) controlOrUnknown(name string, raw jsontext.Value, m member
 	return err
 }
 
-// moment reads one of the two fields that may give a time.
-func (p *draftParser) moment(into *Moment, seen fields, name string, raw jsontext.Value) (err error) {
+// schedule reads one of the two fields that set the same time, and refuses the second.
+func (p *draftParser) schedule(into *Schedule, seen fields, name string, raw jsontext.Value) (err error) {
 	if p.seen&seen != 0 {
-		return FieldErrorf(CodeInvalidField, name, "%s says again what another field has said: give a time or a number of seconds, not both", name)
+		return FieldErrorf(CodeInvalidField, name, "%s sets a time that another field has set: give a time or a number of seconds, not both", name)
 	}
 	p.seen |= seen
-	*into, err = parseMoment(name, raw)
+	*into, err = parseSchedule(name, raw)
 	return err
 }
 
-// idString is parseID for an id that is kept.
-func idString(field string, raw jsontext.Value) (string, error) {
+// ParseIDField returns the canonical text of the id in a field. The error is an
+// [*Error] with the field.
+func ParseIDField(field string, raw jsontext.Value) (string, error) {
 	id, err := parseID(field, raw)
 	return string(id), err
 }
 
-// parseID gives the canonical text of an id, which may alias raw.
+// parseID returns the canonical text of an id, which may alias raw.
 func parseID(field string, raw jsontext.Value) ([]byte, error) {
 	switch kind := raw.Kind(); {
 	case kind == '0' && validIDNumber(raw):
 		return raw, nil
 	case kind == '"':
-		s, err := unquote(raw)
+		s, err := strictjson.Unquote(raw)
 		if err == nil && validID(s) {
 			return s, nil
 		}
 	}
 	return nil, FieldErrorf(CodeInvalidField, field,
-		"%s must be an integer from 0 to 2^63-1 or a string of 1 to %d characters out of A-Z a-z 0-9 _ . : @ -", field, MaxIDLength)
+		"%s must be an integer from 0 to 2^63-1 or a string of 1 to %d characters out of A-Z a-z 0-9 _ . : @ -, and not . or ..", field, MaxIDLength)
 }
 
-// checkString checks a string of at most limit bytes when decoded.
+// checkString checks that a value is a string of at most limit bytes after decoding.
 func checkString(field string, raw jsontext.Value, limit int) error {
 	if raw.Kind() != '"' {
 		return FieldErrorf(CodeInvalidField, field, "%s must be a string", field)
@@ -246,7 +255,7 @@ func checkString(field string, raw jsontext.Value, limit int) error {
 	if len(raw)-2 <= limit {
 		return nil
 	}
-	s, err := unquote(raw)
+	s, err := strictjson.Unquote(raw)
 	if err != nil {
 		return Internal(fmt.Errorf("unquote a checked string: %w", err))
 	}
@@ -256,7 +265,7 @@ func checkString(field string, raw jsontext.Value, limit int) error {
 	return nil
 }
 
-// checkName checks a short string that is not empty.
+// checkName checks that a value is a string of 1 to MaxMessageType bytes.
 func checkName(field string, raw jsontext.Value) error {
 	if len(raw) == len(`""`) && raw.Kind() == '"' {
 		return FieldErrorf(CodeInvalidField, field, "%s must not be empty", field)
@@ -266,7 +275,7 @@ func checkName(field string, raw jsontext.Value) error {
 
 func parsePriority(raw jsontext.Value) (Priority, error) {
 	if raw.Kind() == '"' {
-		if s, err := unquote(raw); err == nil {
+		if s, err := strictjson.Unquote(raw); err == nil {
 			if p, ok := ParsePriority(string(s)); ok {
 				return p, nil
 			}

@@ -11,12 +11,13 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/internal/hostiletest"
 )
 
 const whole = `{"conversation_id":123,"sender_id":456,"receiver_id":789,"text":"Hello!","message_type":"text","priority":"normal","metadata":{}}`
 
-// with gives a valid message with one more member, or with another value for
-// one it has.
+// with returns a valid message with an additional member, or with another value of a
+// member that it has.
 func with(name, value string) string {
 	if slices.Contains([]string{"conversation_id", "sender_id", "receiver_id"}, name) {
 		return strings.Replace(whole, `"`+name+`":`+whole[strings.Index(whole, name)+len(name)+2:strings.Index(whole, name)+len(name)+5], `"`+name+`":`+value, 1)
@@ -83,6 +84,18 @@ func TestBadMessagesAreRefusedWithCodeAndField(t *testing.T) {
 		{"large metadata", with("metadata", `{"a":"`+strings.Repeat("x", messaging.MaxMetadata)+`"}`), messaging.CodeTooLarge, "metadata"},
 		{"id", with("id", "1"), messaging.CodeReservedField, "id"},
 		{"receipt", with("receipt", "1"), messaging.CodeReservedField, "receipt"},
+		{"an integer of 309 digits", with("x", strings.Repeat("1", 309)), messaging.CodeInvalidField, "x"},
+		{"4301 digits in metadata", with("metadata", `{"n":`+strings.Repeat("1", 4301)+`}`), messaging.CodeInvalidField, "metadata"},
+		{"331 characters", with("x", "[0."+strings.Repeat("1", 329)+"]"), messaging.CodeInvalidField, "x"},
+		{"beyond a double", with("x", `{"y":[-1.8e308]}`), messaging.CodeInvalidField, "x"},
+		{"far beyond a double", with("x", "1e9999999999"), messaging.CodeInvalidField, "x"},
+		{"beyond a double under a long name", with(strings.Repeat("x", 65), "1e400"), messaging.CodeInvalidField, ""},
+		{"id of a dot", with("receiver_id", `"."`), messaging.CodeInvalidField, "receiver_id"},
+		{"id of two dots", with("conversation_id", `".."`), messaging.CodeInvalidField, "conversation_id"},
+		{"time with a comma", with("deliver_at", `"2030-01-02T03:04:05,5Z"`), messaging.CodeInvalidField, "deliver_at"},
+		{"time with an hour of one digit", with("deliver_at", `"2030-01-02T3:04:05Z"`), messaging.CodeInvalidField, "deliver_at"},
+		{"time with an offset of a day", with("expires_at", `"2030-01-02T03:04:05+24:00"`), messaging.CodeInvalidField, "expires_at"},
+		{"time without an offset", with("expires_at", `"2030-01-02T03:04:05"`), messaging.CodeInvalidField, "expires_at"},
 		{"persist a string", with("persist", `"no"`), messaging.CodeInvalidField, "persist"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -98,10 +111,11 @@ func TestBadMessagesAreRefusedWithCodeAndField(t *testing.T) {
 	}
 }
 
-func TestMessageIsHandedOnAsItCame(t *testing.T) {
+func TestMessageIsWrittenAsItCame(t *testing.T) {
 	for _, c := range []struct{ name, body, want string }{
 		{"numbers keep their digits", with("receiver_id", "9007199254740993"), with("receiver_id", "9007199254740993")[1:]},
 		{"unknown fields", with("x", `{"y": 1.50, "z":[1e2]}`), with("x", `{"y": 1.50, "z":[1e2]}`)[1:]},
+		{"numbers at the bounds", with("x", "["+strings.Repeat("9", 308)+",1.7976931348623157e308,-1e-400,0."+strings.Repeat("1", 328)+`,"`+strings.Repeat("1", 4301)+`"]`), with("x", "["+strings.Repeat("9", 308)+",1.7976931348623157e308,-1e-400,0."+strings.Repeat("1", 328)+`,"`+strings.Repeat("1", 4301)+`"]`)[1:]},
 		{"odd text", with("text", `"\u202e\u200b__proto__ 😀"`), with("text", `"\u202e\u200b__proto__ 😀"`)[1:]},
 		{"escaped backslash", with("text", `"\\u0000"`), with("text", `"\\u0000"`)[1:]},
 		{"white space", " " + whole + "\n", whole[1:]},
@@ -130,15 +144,15 @@ func parse(t *testing.T, body string) messaging.Message {
 	}
 	return messaging.Message{
 		Position: messaging.Position{Sequence: 7}, CreatedAt: time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC),
-		Priority: d.Priority, Defaults: d.Defaults, Body: d.Body, Stored: d.Stored,
+		Priority: d.Priority, Defaulted: d.Defaulted, Body: d.Body, NoPersist: d.NoPersist,
 	}
 }
 
 func TestDefaultsAreAdded(t *testing.T) {
 	m := parse(t, `{"conversation_id":1,"sender_id":"u-1","receiver_id":"789","text":"x","persist":false}`)
 	want := `"message_type":"text","priority":"normal","metadata":{},"conversation_id":1,"sender_id":"u-1","receiver_id":"789","text":"x"}`
-	if got := string(m.AppendJSON(nil)); !strings.HasSuffix(got, want) || m.Priority != messaging.Normal || !m.Stored {
-		t.Errorf("got %s, stored %t", got, m.Stored)
+	if got := string(m.AppendJSON(nil)); !strings.HasSuffix(got, want) || m.Priority != messaging.Normal || !m.NoPersist {
+		t.Errorf("got %s, NoPersist %t", got, m.NoPersist)
 	}
 }
 
@@ -206,7 +220,7 @@ func TestReceiversRoundTrip(t *testing.T) {
 	if want := "3:false b:true 1:false 007:true 7:false"; strings.Join(got, " ") != want {
 		t.Errorf("got %v, want %s", got, want)
 	}
-	if string(b.Draft.Body) != `{"sender_id":1,"text":"x"}` || !b.Draft.Stored {
+	if string(b.Draft.Body) != `{"sender_id":1,"text":"x"}` || !b.Draft.NoPersist {
 		t.Errorf("body %s", b.Draft.Body)
 	}
 }
@@ -214,7 +228,7 @@ func TestReceiversRoundTrip(t *testing.T) {
 func FuzzParseDraft(f *testing.F) {
 	f.Add([]byte(whole))
 	f.Add([]byte(with("persist", "false")))
-	for _, body := range hostileBodies(f, "json.txtar") {
+	for _, body := range hostiletest.Bodies(f, "testdata/hostile", "json.txtar") {
 		f.Add(body)
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -225,7 +239,7 @@ func FuzzParseDraft(f *testing.F) {
 			}
 			return
 		}
-		m := messaging.Message{Defaults: d.Defaults, Body: d.Body, Priority: d.Priority}
+		m := messaging.Message{Defaulted: d.Defaulted, Body: d.Body, Priority: d.Priority}
 		if out := m.AppendJSON(nil); !jsontext.Value(out).IsValid() {
 			t.Errorf("%s became %s", body, out)
 		}

@@ -6,12 +6,11 @@ import (
 	"time"
 )
 
-// Code is the machine-readable part of an [Error]; clients branch on it, so a
-// code once given out keeps its meaning.
+// Code is the machine-readable part of an [Error]. Clients branch on it, so a
+// published code keeps its meaning.
 type Code string
 
-// The codes that an error can have. Which HTTP status each becomes is decided
-// in one place, at the edge.
+// The codes of errors. Package http maps each to its status.
 const (
 	CodeInvalidJSON          Code = "invalid_json"
 	CodeTooDeep              Code = "too_deep"
@@ -37,23 +36,23 @@ const (
 	CodeInternal             Code = "internal"
 )
 
-// Error is what every refusal is: a code for programs and a sentence, with
-// what is wrong and where, for a person. It never holds what the client sent.
+// Error is the error of every refused call: a code for programs, and a sentence for
+// people that states what is wrong and where. It never contains data of the request.
 type Error struct {
 	Code    Code
 	Message string
-	// Field is the field that the error is about, or empty.
+	// Field is the field with the error, or empty.
 	Field string
-	// Item is the number, from 1, of the message of a batch that the error is
-	// about; 0 where it is about none.
+	// Item is the number, from 1, of the message with the error in a batch; 0 if the
+	// error concerns no single message.
 	Item int
-	// RetryAfter is when to come back, for overload; zero where it makes no sense.
+	// RetryAfter is the time after which to retry, for overload; zero otherwise.
 	RetryAfter time.Duration
-	// Err is the cause of an internal error; it is logged and never sent.
+	// Err is the cause of an internal error. It is logged and never sent.
 	Err error
 }
 
-// Error gives the sentence, and the cause where there is one.
+// Error returns the sentence, and the cause if there is one.
 func (e *Error) Error() string {
 	if e.Err != nil {
 		return fmt.Sprintf("%s: %v", e.Message, e.Err)
@@ -61,25 +60,26 @@ func (e *Error) Error() string {
 	return e.Message
 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Errorf makes an error that is about no field.
+// Errorf returns an error without a field.
 func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// FieldErrorf makes an error about one field.
+// FieldErrorf returns an error with a field.
 func FieldErrorf(code Code, field, format string, args ...any) *Error {
 	return &Error{Code: code, Field: field, Message: fmt.Sprintf(format, args...)}
 }
 
-// Internal wraps a fault of the service's own.
+// Internal returns an internal error with a cause.
 func Internal(err error) *Error {
 	return &Error{Code: CodeInternal, Message: "internal error", Err: err}
 }
 
-// CodeOf says which code an error has; one that is no [Error] is internal.
+// CodeOf returns the code of an error; for an error that is not an [Error] it is
+// [CodeInternal].
 func CodeOf(err error) Code {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code

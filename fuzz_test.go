@@ -2,67 +2,35 @@ package messaging_test
 
 import (
 	"bytes"
-	"os"
-	"strconv"
-	"strings"
 	"testing"
 	"testing/iotest"
-	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/internal/hostiletest"
 )
 
-// hostileBodies gives the bodies of a file of the hostile corpus, as they stand
-// there: what it repeats a million times is no seed.
-func hostileBodies(f *testing.F, file string) (bodies [][]byte) {
-	f.Helper()
-	text, err := os.ReadFile("testdata/hostile/" + file)
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, part := range strings.Split(string(text), ".send --\n")[1:] {
-		request, _, _ := strings.Cut(part, "\n-- ")
-		_, body, _ := strings.Cut(request, "\n\n")
-		if raw, err := strconv.Unquote(`"` + strings.NewReplacer(`"`, `\"`, "\n", `\n`).Replace(body) + `"`); err == nil {
-			bodies = append(bodies, []byte(raw))
-		}
-	}
-	if len(bodies) == 0 {
-		f.Fatalf("%s has no bodies", file)
-	}
-	return bodies
-}
-
-// noInternal reports an error that a client cannot have made.
-func noInternal(t *testing.T, what string, err error) {
-	t.Helper()
-	if err != nil && messaging.CodeOf(err) == messaging.CodeInternal {
-		t.Errorf("%s: %v", what, err)
-	}
-}
-
-// valid reports a draft that would not come out as JSON.
+// valid fails the test if the draft is not written as valid JSON.
 func valid(t *testing.T, d *messaging.Draft) {
 	t.Helper()
-	m := messaging.Message{Defaults: d.Defaults, Body: d.Body, Priority: d.Priority}
+	m := messaging.Message{Defaulted: d.Defaulted, Body: d.Body, Priority: d.Priority}
 	if out := m.AppendJSON(nil); !jsontext.Value(out).IsValid() {
 		t.Errorf("%q became %q", d.Raw, out)
 	}
 }
 
-// FuzzBatches: however a batch arrives, it is read the same, and a line is taken
-// exactly where it would be taken as a send.
+// FuzzBatches checks that a batch is read the same in reads of any size, and that a
+// line is accepted if and only if it is accepted as a send.
 func FuzzBatches(f *testing.F) {
-	for _, body := range hostileBodies(f, "json.txtar") {
+	for _, body := range hostiletest.Bodies(f, "testdata/hostile", "json.txtar") {
 		f.Add(body)
 		f.Add([]byte(batchOf(string(body), whole)))
 		f.Add(append(append(body, '\n'), whole...))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		drafts, err := readAll(messaging.NewBatchReader(bytes.NewReader(body)))
-		noInternal(t, "batch", err)
+		hostiletest.NoInternal(t, "batch", err)
 		for i := range drafts {
 			valid(t, &drafts[i])
 		}
@@ -71,7 +39,7 @@ func FuzzBatches(f *testing.F) {
 			t.Errorf("%d messages (%v), and in pieces %d (%v)", len(drafts), err, len(again), errAgain)
 		}
 		lines, err := readAll(messaging.NewLinesReader(bytes.NewReader(body)))
-		noInternal(t, "lines", err)
+		hostiletest.NoInternal(t, "lines", err)
 		for i := range lines {
 			valid(t, &lines[i])
 		}
@@ -82,16 +50,16 @@ func FuzzBatches(f *testing.F) {
 	})
 }
 
-// FuzzBroadcasts: what is taken goes to at least one user, and each chunk of its
-// receivers can be read.
+// FuzzBroadcasts checks that an accepted broadcast has at least one receiver, and that
+// each chunk of its receivers can be decoded.
 func FuzzBroadcasts(f *testing.F) {
-	for _, body := range hostileBodies(f, "json.txtar") {
+	for _, body := range hostiletest.Bodies(f, "testdata/hostile", "json.txtar") {
 		f.Add(body)
 	}
 	f.Add(broadcastTo([]string{"1", `"a"`, "1"}))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		b, err := messaging.ParseBroadcast(body)
-		noInternal(t, "broadcast", err)
+		hostiletest.NoInternal(t, "broadcast", err)
 		if err != nil {
 			return
 		}
@@ -104,51 +72,13 @@ func FuzzBroadcasts(f *testing.F) {
 			}
 			for _, r := range list {
 				if seen[r.User] || r.User == "" {
-					t.Errorf("%q is named twice, or is nobody", r.User)
+					t.Errorf("%q is empty, or a receiver twice", r.User)
 				}
 				seen[r.User] = true
 			}
 		}
 		if len(seen) == 0 || len(seen) != b.Receivers.Len() {
-			t.Errorf("%d users, %d are counted", len(seen), b.Receivers.Len())
-		}
-	})
-}
-
-// FuzzOtherRequests: calls on leases, dead letters and replays. What is taken is
-// within its bounds.
-func FuzzOtherRequests(f *testing.F) {
-	for _, body := range hostileBodies(f, "requests.txtar") {
-		f.Add(body)
-	}
-	const letter = "refused-01a20b45-1895-76bd-b871-3ccb78a69ece"
-	for _, body := range []string{
-		`{"all":true,"kind":"refused"}`, `{"reason":"x"}`, `{"ids":["` + letter + `"]}`,
-		`{"from_time":"2026-01-02T03:04:05Z","to_sequence":9,"rate":10,"user_id":"a","conversation_id":5}`,
-		`{"from_sequence":1,"to_time":"9999-12-31T23:59:59.999999999+23:59"}`, `{"user_id":1,"receipts":["a"],"lease":3600}`, `{"user_id":1,"receipts":["a"],"delay_seconds":0.5}`,
-	} {
-		f.Add([]byte(body))
-	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, option := range []string{"", "lease", "delay_seconds"} {
-			q, err := messaging.ParseReceipts(body, option)
-			noInternal(t, "receipts", err)
-			if err == nil && (q.User == "" || len(q.Receipts) == 0 || len(q.Receipts) > messaging.MaxReceipts ||
-				q.Delay < 0 || q.Delay > messaging.MaxDelay || (option == "lease" && q.Lease < time.Second) || q.Lease > messaging.MaxLease) {
-				t.Errorf("%q is taken as %+v", body, q)
-			}
-		}
-		redrive, err := messaging.ParseRedrive(body)
-		noInternal(t, "redrive", err)
-		for _, id := range redrive.IDs {
-			if err == nil && !messaging.ValidDeadLetterID(id) {
-				t.Errorf("%q is taken with the id %q", body, id)
-			}
-		}
-		replay, err := messaging.ParseReplay(body)
-		noInternal(t, "replay", err)
-		if err == nil && (replay.Rate < 0 || replay.Rate > messaging.MaxReplayRate || (replay.FromSequence == 0) == replay.FromTime.IsZero()) {
-			t.Errorf("%q is taken as %+v", body, replay)
+			t.Errorf("%d users, Len is %d", len(seen), b.Receivers.Len())
 		}
 	})
 }

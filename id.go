@@ -7,18 +7,18 @@ import (
 	"github.com/gofrs/uuid/v5"
 )
 
-// MaxIDLength is how many characters an id given as a string may have.
+// MaxIDLength is the largest number of characters of an id.
 const MaxIDLength = 64
 
-// UserID names a user, and so a queue. It is the canonical text of the id: the
-// digits of a number, the characters of a string. 789 and "789" are one user.
+// UserID identifies a user and the user's queue. It is the canonical text of the id:
+// the digits of a number, the characters of a string. 789 and "789" are one user.
 type UserID string
 
-// MessageID is the id of a message: UUIDv7 for one that was sent, UUIDv8 for
-// a receiver's copy of a broadcast.
+// MessageID is the id of a message: a UUIDv7 for a sent message, a UUIDv8 for a
+// receiver's copy of a broadcast.
 type MessageID = uuid.UUID
 
-// ParseUserID reads a user id as it stands in a path or a flag.
+// ParseUserID parses a user id from a path or a flag.
 func ParseUserID(s string) (UserID, bool) {
 	if !validID(s) {
 		return "", false
@@ -26,9 +26,9 @@ func ParseUserID(s string) (UserID, bool) {
 	return UserID(s), true
 }
 
-// CopyID derives the id of one receiver's copy of a broadcast (UUIDv8, RFC
-// 9562 section 5.8: the first 122 free bits of SHA-256 over the broadcast's id
-// and the user). The same copy has the same id however often it is made.
+// CopyID returns the id of one receiver's copy of a broadcast. It is a UUIDv8 (RFC
+// 9562 section 5.8): the first 122 free bits of SHA-256 over the broadcast's id and
+// the user. The same arguments always return the same id.
 func CopyID(broadcast MessageID, user UserID) MessageID {
 	var buf [uuid.Size + MaxIDLength]byte
 	sum := sha256.Sum256(append(append(buf[:0], broadcast[:]...), user...))
@@ -38,9 +38,15 @@ func CopyID(broadcast MessageID, user UserID) MessageID {
 	return id
 }
 
-// validID says whether s is 1 to 64 characters of the alphabet of ids. All of
-// a number's digits are in it too.
+// validID reports whether s is a valid id: 1 to 64 characters of the alphabet of ids,
+// but not "." or "..", because URL clients remove them from paths.
 func validID[T string | []byte](s T) bool {
+	return string(s) != "." && string(s) != ".." && storedID(s)
+}
+
+// storedID reports whether s may be an id in a store: earlier versions accepted "."
+// and "..". Digits are in the alphabet, so the text of a number is valid too.
+func storedID[T string | []byte](s T) bool {
 	if len(s) == 0 || len(s) > MaxIDLength {
 		return false
 	}
@@ -62,8 +68,8 @@ func isIDByte(c byte) bool {
 	return false
 }
 
-// idNumber reads the text of a JSON number that is an integer from 0 to 2^63-1.
-// A sign, a fraction or an exponent makes it something else, whatever its value.
+// idNumber parses a JSON number that is an integer from 0 to 2^63-1. It refuses a
+// sign, a fraction or an exponent, even if the value is such an integer.
 func idNumber(raw []byte) (n uint64, ok bool) {
 	const digits = 19 // of 2^63-1
 	if len(raw) == 0 || len(raw) > digits {

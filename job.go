@@ -1,25 +1,25 @@
 package messaging
 
 import (
-	"strconv"
 	"time"
 )
 
-// JobKind is what a job does.
+// JobKind is the kind of a job.
 type JobKind string
 
 // The kinds of jobs.
 const (
-	// Redrive sends dead letters where they failed to go.
+	// Redrive sends refused messages to the backend again and puts undeliverable
+	// messages back into their queues.
 	Redrive JobKind = "redrive"
-	// Replay sends a part of the log to the backend again.
+	// Replay sends a range of the log to the backend again.
 	Replay JobKind = "replay"
 )
 
-// JobState is how far a job is.
+// JobState is the state of a job.
 type JobState string
 
-// The states of a job; only the first is not final.
+// The states of a job. All except JobRunning are final.
 const (
 	JobRunning   JobState = "running"
 	JobDone      JobState = "done"
@@ -27,70 +27,38 @@ const (
 	JobFailed    JobState = "failed"
 )
 
-// Job is work that goes on behind the calls, survives restarts and can be
-// watched and cancelled.
+// Job is work in the background. It continues after a restart and can be cancelled.
 type Job struct {
 	ID    string
 	Kind  JobKind
 	State JobState
-	// Done and Total are counted in sequences for a replay and in dead letters
-	// for a redrive. Failed is how many messages stayed where they were.
+	// Done and Total count sequences for a replay and dead letters for a redrive.
+	// Failed counts messages that are, or stay, dead letters.
 	Done, Total, Failed uint64
 	Error               string
 	CreatedAt           time.Time
 	FinishedAt          time.Time
-	// ETA is how long it will still take by the pace so far; negative where that
-	// is not known.
+	// ETA is the estimated remaining time at the average rate so far; it is negative
+	// if it is not known.
 	ETA time.Duration `json:"-"`
 }
 
-// ReplayRequest says what part of the log to send again. Zero values ask for
-// nothing: the range then ends where the log does.
+// ReplayRequest selects the range of the log that a replay sends. A zero value sets no
+// bound and no filter; without an end, the range ends at the end of the log.
 type ReplayRequest struct {
 	FromSequence, ToSequence uint64
 	FromTime, ToTime         time.Time
 	Conversation             string
 	User                     UserID
-	// Rate is how many messages a second at the most.
+	// Rate is the highest rate in messages per second.
 	Rate int
 }
 
-// RedriveRequest says which dead letters to redrive: those named, those with a
-// reason, or all; of one kind where one is given.
+// RedriveRequest selects the dead letters of a redrive: by ids, by reason, or all. Kind
+// limits a selection by reason or of all to one kind.
 type RedriveRequest struct {
 	IDs    []string
 	Reason string
 	Kind   DeadLetterKind
 	All    bool
-}
-
-// AppendJSON appends the job as a listing shows it.
-func (j *Job) AppendJSON(dst []byte) []byte {
-	dst = append(dst, `{"id":"`...)
-	dst = append(dst, j.ID...)
-	dst = append(dst, `","kind":"`...)
-	dst = append(dst, j.Kind...)
-	dst = append(dst, `","state":"`...)
-	dst = append(dst, j.State...)
-	dst = append(dst, `","done":`...)
-	dst = strconv.AppendUint(dst, j.Done, 10)
-	dst = append(dst, `,"total":`...)
-	dst = strconv.AppendUint(dst, j.Total, 10)
-	dst = append(dst, `,"failed":`...)
-	dst = strconv.AppendUint(dst, j.Failed, 10)
-	dst = append(dst, `,"eta_seconds":`...)
-	if j.State != JobRunning || j.ETA < 0 {
-		dst = append(dst, "null"...)
-	} else {
-		dst = strconv.AppendInt(dst, int64(j.ETA.Round(time.Second)/time.Second), 10)
-	}
-	dst = append(dst, `,"error":`...)
-	if j.Error == "" {
-		dst = append(dst, "null"...)
-	} else {
-		dst = appendString(dst, j.Error)
-	}
-	dst = appendTime(dst, `,"created_at":"`, j.CreatedAt)
-	dst = appendTime(dst, `,"finished_at":"`, j.FinishedAt)
-	return append(dst, '}')
 }

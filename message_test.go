@@ -9,14 +9,14 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// Times have milliseconds, always three digits of them, and stand in UTC.
+// Times are in UTC, with three digits of milliseconds.
 func TestTimesHaveMilliseconds(t *testing.T) {
-	moments := []int64{0, 1, 10, 999, 1000, -1, -62135596800000, 253402300799999, 253402300800000}
+	milliseconds := []int64{0, 1, 10, 999, 1000, -1, -62135596800000, 253402300799999, 253402300800000}
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 1000 {
-		moments = append(moments, random.Int64N(253402300800000))
+		milliseconds = append(milliseconds, random.Int64N(253402300800000))
 	}
-	for _, ms := range moments {
+	for _, ms := range milliseconds {
 		at := time.UnixMilli(ms).In(time.FixedZone("elsewhere", 3600))
 		m := messaging.Message{CreatedAt: at, DeliverAt: at, Body: []byte("{}")}
 		stamp := at.UTC().Format("2006-01-02T15:04:05.000Z")

@@ -1,23 +1,23 @@
 package messaging
 
-// Priority says which messages of a queue go first: all of a higher one before
-// any of a lower one. The numbers are stored on disk and order the keys of a
-// queue, so they never change.
+// Priority orders the messages of a queue: all messages of a higher priority before
+// any of a lower one. The numbers are stored on disk and order the keys of a queue,
+// so they never change.
 type Priority uint8
 
-// The three priorities there are, first served first.
+// The priorities, highest first.
 const (
 	High Priority = iota
 	Normal
 	Low
 
-	// Priorities is how many there are, for arrays indexed by one.
+	// Priorities is the number of priorities, for arrays indexed by Priority.
 	Priorities = 3
 )
 
 var priorityNames = [Priorities]string{"high", "normal", "low"}
 
-// String gives the name that clients use.
+// String returns the name of the priority in the API.
 func (p Priority) String() string {
 	if int(p) < len(priorityNames) {
 		return priorityNames[p]
@@ -25,8 +25,8 @@ func (p Priority) String() string {
 	return "unknown"
 }
 
-// ParsePriority reads a name that a client gave. Names are exact: "HIGH" is
-// none of them.
+// ParsePriority parses the name of a priority in the API. Names are case-sensitive:
+// "HIGH" is not one.
 func ParsePriority(name string) (Priority, bool) {
 	for i, n := range priorityNames {
 		if n == name {

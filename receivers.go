@@ -6,27 +6,27 @@ import (
 	"iter"
 )
 
-// Receiver is one user that a broadcast goes to, written as the client wrote
-// it: a backend that keys users by numbers gets a number back.
+// Receiver is one receiver of a broadcast. It keeps the JSON type of the id: a backend
+// that keys users by numbers gets a number back.
 type Receiver struct {
 	User UserID
-	// Quoted says that the id came as a string.
+	// Quoted is true if the client wrote the id as a string.
 	Quoted bool
 }
 
-// ReceiversPerChunk is how many receivers are stored, queued and read at a
-// time.
+// ReceiversPerChunk is the number of receivers in a chunk. Receivers are stored, queued
+// and read one chunk at a time.
 const ReceiversPerChunk = 4096
 
-// Receivers is a list of receivers in the form in which it is stored:
+// Receivers is a list of receivers in its stored form, a sequence of:
 //
 //	uvarint(length<<1 | quoted)  id
 //
-// a receiver after the other. It is built once and then only read.
+// It is built once and then only read.
 type Receivers struct {
 	data   []byte
 	count  int
-	chunks []int // where each chunk of ReceiversPerChunk begins
+	chunks []int // the offset of each chunk in data
 }
 
 // Append adds a receiver.
@@ -45,10 +45,10 @@ func (rs *Receivers) append(id []byte, quoted bool) {
 	rs.count++
 }
 
-// Len is how many receivers there are.
+// Len returns the number of receivers.
 func (rs *Receivers) Len() int { return rs.count }
 
-// Chunks gives the encoded chunks with their numbers, in order.
+// Chunks iterates over the encoded chunks and their numbers, in order.
 func (rs *Receivers) Chunks() iter.Seq2[uint32, []byte] {
 	return func(yield func(uint32, []byte) bool) {
 		for i, start := range rs.chunks {
@@ -65,10 +65,10 @@ func (rs *Receivers) Chunks() iter.Seq2[uint32, []byte] {
 
 var errReceivers = errors.New("list of receivers is damaged")
 
-// DecodeReceivers reads one encoded chunk. It gives an error, and never
-// panics, for bytes that no [Receivers] has written.
+// DecodeReceivers decodes one chunk. For bytes that no [Receivers] wrote it returns an
+// error and never panics.
 func DecodeReceivers(chunk []byte) ([]Receiver, error) {
-	receivers := make([]Receiver, 0, min(ReceiversPerChunk, len(chunk)/2)) // a receiver takes two bytes at least
+	receivers := make([]Receiver, 0, min(ReceiversPerChunk, len(chunk)/2)) // a receiver takes at least two bytes
 	for len(chunk) > 0 {
 		head, n := binary.Uvarint(chunk)
 		size := head >> 1
@@ -76,7 +76,7 @@ func DecodeReceivers(chunk []byte) ([]Receiver, error) {
 			return nil, errReceivers
 		}
 		end := n + int(size)
-		if !validID(chunk[n:end]) || len(receivers) == ReceiversPerChunk {
+		if !storedID(chunk[n:end]) || len(receivers) == ReceiversPerChunk {
 			return nil, errReceivers
 		}
 		receivers = append(receivers, Receiver{User: UserID(chunk[n:end]), Quoted: head&1 == 1})

@@ -1,13 +1,13 @@
 #!/bin/sh
 # Compares this tree with another revision: `make bench-compare BASE=<rev>`.
-# Both are built; the service is measured over HTTP, the two in turn (bench/suite),
-# and so are the Go benchmarks, COUNT times each; benchstat says what changed. It
-# fails when a send, batch or take over HTTP is slower in every round.
+# It builds both, measures them in turn over HTTP (bench/suite), and runs the Go
+# benchmarks of both in turn, COUNT times each. benchstat reports the differences.
+# It fails if a send, batch or take over HTTP is slower in every round.
 # BENCHSTAT is the command with its version. QUICK=1 takes two minutes.
 set -eu
 cd "$(dirname "$0")/.."
 base=$(git rev-parse --verify --quiet "${BASE:?which revision? make bench-compare BASE=main}^{commit}") ||
-	{ echo "BASE=$BASE is no revision of this repository" >&2; exit 2; }
+	{ echo "BASE=$BASE is not a revision of this repository" >&2; exit 2; }
 out=${OUT:-bench/results} count=${COUNT:-6}
 dir=$(mktemp -d "${TMPDIR:-/tmp}/messaging-compare.XXXXXX")
 trap 'git worktree remove --force "$dir/base" 2>/dev/null; rm -rf "$dir"' EXIT

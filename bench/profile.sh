@@ -1,7 +1,7 @@
 #!/bin/sh
-# Profiles the processor's time of the service under sends: `make profile`.
-# CONNECTIONS (64) and SECONDS_EACH (20) say how; LOAD may be another command
-# that drives the service at $URL. Writes bench/results/cpu.pprof, which
+# Profiles the processor time of the service under sends: `make profile`.
+# CONNECTIONS (64) and SECONDS_EACH (20) configure the load. LOAD may be another
+# command that drives the service at $URL. Writes bench/results/cpu.pprof, which
 # `go tool pprof -http=: bench/results/cpu.pprof` shows as a flame graph.
 set -eu
 cd "$(dirname "$0")/.."

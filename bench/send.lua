@@ -11,7 +11,7 @@ function request()
     user, user + 1, user, padding, priorities[user % 3 + 1], user)
   return wrk.format(nil, nil, nil, body)
 end
--- The suite reads this line; a person reads what wrk prints itself.
+-- The suite parses this line. wrk's own output is for people.
 function done(summary, latency)
   local e = summary.errors
   io.write(string.format('suite: {"requests":%d,"us":%d,"errors":%d,"max_us":%d,"percentiles":[',

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/stayafrica/messaging"
@@ -8,12 +10,12 @@ import (
 	"github.com/stayafrica/messaging/wal"
 )
 
-// Acknowledge takes messages out of a user's queue for good whose receipts are
-// given. It returns when that is durable. Each receipt has its outcome, in
-// their order; a receipt that is not good any more changes nothing.
+// Acknowledge removes the messages of receipts from a user's queue. It returns when the
+// removal is durable. It returns one outcome per receipt, in their order. A receipt that
+// is no longer valid changes nothing.
 func (e *Engine) Acknowledge(user messaging.UserID, receipts []string) ([]messaging.Outcome, error) {
-	return e.onReceipts(user, receipts, func(q *queue, valid []held) error {
-		c := &ackChange{engine: e, queue: q, held: valid}
+	return e.onReceipts(user, receipts, func(q *queue, valid []leasedMessage) error {
+		c := &ackChange{engine: e, queue: q, messages: valid}
 		if err := e.log.Commit(c); err != nil {
 			return err
 		}
@@ -22,19 +24,22 @@ func (e *Engine) Acknowledge(user messaging.UserID, receipts []string) ([]messag
 	})
 }
 
-// Reject gives messages back to a user's queue, at once or after a delay, which
-// is durable.
-func (e *Engine) Reject(user messaging.UserID, receipts []string, delay time.Duration) ([]messaging.Outcome, error) {
-	return e.onReceipts(user, receipts, func(q *queue, valid []held) error {
-		if delay > 0 {
-			return e.log.Commit(&nackChange{engine: e, queue: q, held: valid, due: e.now().Add(delay).UnixMilli()})
+// Nack requeues the messages of receipts, at once or after a delay. The delay is durable.
+// A message that was delivered often comes back after its retry pause instead of at once.
+func (e *Engine) Nack(user messaging.UserID, receipts []string, delay time.Duration) ([]messaging.Outcome, error) {
+	return e.onReceipts(user, receipts, func(q *queue, valid []leasedMessage) error {
+		later := &nackChange{engine: e, queue: q, messages: valid, delay: delay, now: e.now()}
+		if delay > 0 || q.anyPaused(e, valid) {
+			if err := e.log.Commit(later); err != nil {
+				return err
+			}
 		}
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		for i := range valid {
-			if h := &valid[i]; h.isLocked(q) {
+			if h := &valid[i]; h.outcome == "" && h.inForceLocked(q) {
 				e.endLease(h.lease)
-				e.freeLocked(q, h.sequence, h.out)
+				e.freeLocked(q, h.sequence, h.claim)
 				h.outcome = messaging.Nacked
 			}
 		}
@@ -42,14 +47,20 @@ func (e *Engine) Reject(user messaging.UserID, receipts []string, delay time.Dur
 	})
 }
 
-// Extend lets leases end so long from now.
+func (q *queue) anyPaused(e *Engine, valid []leasedMessage) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.ContainsFunc(valid, func(h leasedMessage) bool { return e.isPaused(h.claim) })
+}
+
+// Extend sets the end of leases to term from now.
 func (e *Engine) Extend(user messaging.UserID, receipts []string, term time.Duration) ([]messaging.Outcome, error) {
 	until := time.Now().Add(term)
-	return e.onReceipts(user, receipts, func(q *queue, valid []held) error {
+	return e.onReceipts(user, receipts, func(q *queue, valid []leasedMessage) error {
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		for i := range valid {
-			if h := &valid[i]; h.isLocked(q) && e.leases.extend(h.lease, until) {
+			if h := &valid[i]; h.inForceLocked(q) && e.leases.extend(h.lease, until) {
 				h.outcome = messaging.Extended
 			}
 		}
@@ -57,21 +68,23 @@ func (e *Engine) Extend(user messaging.UserID, receipts []string, term time.Dura
 	})
 }
 
-// held is a message under a lease whose receipt was given.
-type held struct {
-	index    int // among the receipts
+// leasedMessage is the message of a valid receipt, with its lease.
+type leasedMessage struct {
+	index    int // in the list of receipts
 	sequence uint64
-	out      *outstanding
+	claim    *claim
 	lease    *lease
 	outcome  messaging.Outcome
 }
 
-// isLocked says whether the lease is still in force.
-func (h *held) isLocked(q *queue) bool { return q.out[h.sequence] == h.out && h.out.lease == h.lease }
+// inForceLocked reports whether the lease is still in force.
+func (h *leasedMessage) inForceLocked(q *queue) bool {
+	return q.claimed[h.sequence] == h.claim && h.claim.lease == h.lease
+}
 
-// onReceipts finds the messages that receipts stand for, does something with
-// those that are good, and says what became of the others.
-func (e *Engine) onReceipts(user messaging.UserID, receipts []string, do func(q *queue, valid []held) error) ([]messaging.Outcome, error) {
+// onReceipts resolves receipts, calls do with the messages whose leases are in force, and
+// returns the outcome of each receipt.
+func (e *Engine) onReceipts(user messaging.UserID, receipts []string, do func(q *queue, valid []leasedMessage) error) ([]messaging.Outcome, error) {
 	q, err := e.queues.pin(user)
 	if err != nil {
 		return nil, internal(err)
@@ -79,7 +92,7 @@ func (e *Engine) onReceipts(user messaging.UserID, receipts []string, do func(q 
 	defer e.queues.unpin(q)
 	outcomes := make([]messaging.Outcome, len(receipts))
 	parsed := make([]receipt, len(receipts))
-	var valid []held
+	var valid []leasedMessage
 	q.mu.Lock()
 	for i, text := range receipts {
 		r, ok := decodeReceipt(text)
@@ -87,11 +100,11 @@ func (e *Engine) onReceipts(user messaging.UserID, receipts []string, do func(q 
 		switch {
 		case !ok || r.user != userTag(user):
 			outcomes[i] = messaging.Unknown
-		case r.nonce != e.nonce:
+		case r.bootID != e.bootID:
 			outcomes[i] = messaging.Expired
 		default:
-			if o := q.out[r.sequence]; o != nil && o.lease != nil && o.lease.number == r.lease {
-				valid = append(valid, held{index: i, sequence: r.sequence, out: o, lease: o.lease})
+			if held := q.claimed[r.sequence]; held != nil && held.lease != nil && held.lease.number == r.lease {
+				valid = append(valid, leasedMessage{index: i, sequence: r.sequence, claim: held, lease: held.lease})
 			}
 		}
 	}
@@ -106,7 +119,7 @@ func (e *Engine) onReceipts(user messaging.UserID, receipts []string, do func(q 
 	}
 	for i := range outcomes {
 		if outcomes[i] == "" {
-			if outcomes[i], err = e.lapsed(q, parsed[i]); err != nil {
+			if outcomes[i], err = e.staleOutcome(q, parsed[i]); err != nil {
 				return nil, internal(err)
 			}
 		}
@@ -114,31 +127,33 @@ func (e *Engine) onReceipts(user messaging.UserID, receipts []string, do func(q 
 	return outcomes, nil
 }
 
-// lapsed says what a receipt is whose lease is over: expired where the message
-// is still in the queue, else unknown. What is about to be removed does not
+// staleOutcome returns the outcome of a receipt whose lease has ended: expired if the
+// message is still in the queue, else unknown. A message that is being removed does not
 // count, as in the queue's size.
-func (e *Engine) lapsed(q *queue, r receipt) (messaging.Outcome, error) {
+func (e *Engine) staleOutcome(q *queue, r receipt) (messaging.Outcome, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if o := q.out[r.sequence]; o != nil && o.doomed {
+	snapshot := e.log.Snapshot()
+	defer snapshot.Release()
+	if held := q.claimed[r.sequence]; held != nil && held.removing {
 		return messaging.Unknown, nil
 	}
-	_, _, ok, err := e.whereLocked(q, r.priority, r.sequence)
+	_, _, ok, err := q.lookupLocked(snapshot.Reader, snapshot.Commit, r.priority, r.sequence)
 	if err != nil || !ok {
 		return messaging.Unknown, err
 	}
 	return messaging.Expired, nil
 }
 
-// ackChange is messages leaving a queue because their reader has done with them.
+// ackChange removes acknowledged messages from a queue.
 type ackChange struct {
-	engine *Engine
-	queue  *queue
-	held   []held
-	done   uint64
+	engine   *Engine
+	queue    *queue
+	messages []leasedMessage
+	done     uint64
 }
 
-// Records implements [wal.Change]: there are none.
+// Records implements [wal.Change]. It returns none.
 func (c *ackChange) Records() []wal.Record { return nil }
 
 // Stage implements [wal.Change].
@@ -146,52 +161,47 @@ func (c *ackChange) Stage(tx *wal.Tx) {
 	q := c.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i := range c.held {
-		h := &c.held[i]
-		if !h.isLocked(q) {
+	for i := range c.messages {
+		h := &c.messages[i]
+		if !h.inForceLocked(q) {
 			continue
 		}
-		c.engine.removeLocked(tx, q, storage.Queued, h.out.priority, h.sequence, h.out.entry)
+		c.engine.removeLocked(tx, q, storage.Queued, h.claim.priority, h.sequence, h.claim.entry)
 		h.outcome = messaging.Acked
 		c.done++
 	}
 }
 
-// Published implements [wal.Change].
-func (c *ackChange) Published() {}
+// OnDurable implements [wal.Change].
+func (c *ackChange) OnDurable() {}
 
-// nackChange is messages that are due again later.
+// nackChange makes messages due later: after the delay that the reader requested or, if
+// that is 0, after the message's retry pause. It skips messages that come back at once.
 type nackChange struct {
-	engine *Engine
-	queue  *queue
-	held   []held
-	due    int64
+	engine   *Engine
+	queue    *queue
+	messages []leasedMessage
+	delay    time.Duration
+	now      time.Time
 }
 
-// Records implements [wal.Change]: there are none.
+// Records implements [wal.Change]. It returns none.
 func (c *nackChange) Records() []wal.Record { return nil }
 
 // Stage implements [wal.Change].
 func (c *nackChange) Stage(tx *wal.Tx) {
-	q := c.queue
+	q, e := c.queue, c.engine
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i := range c.held {
-		h := &c.held[i]
-		if !h.isLocked(q) {
-			continue
+	for i := range c.messages {
+		h := &c.messages[i]
+		pause := cmp.Or(c.delay, e.retryPause(h.claim.entry.Deliveries))
+		if pause > 0 && h.inForceLocked(q) && !e.isExhausted(h.claim) && !h.claim.isExpired(c.now.UnixMilli()) {
+			e.pauseLocked(tx, q, h.sequence, h.claim, c.now.Add(pause))
+			h.outcome = messaging.Nacked
 		}
-		h.outcome = messaging.Nacked
-		if limit := c.engine.config.MaxDeliveries; limit > 0 && h.out.entry.Deliveries >= limit {
-			c.engine.endLease(h.lease)
-			c.engine.freeLocked(q, h.sequence, h.out)
-			continue
-		}
-		later := h.out.entry
-		later.Due = c.due
-		c.engine.moveLocked(tx, q, storage.Queued, h.out.priority, h.sequence, h.out.entry, later)
 	}
 }
 
-// Published implements [wal.Change].
-func (c *nackChange) Published() {}
+// OnDurable implements [wal.Change].
+func (c *nackChange) OnDurable() {}

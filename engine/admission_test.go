@@ -7,7 +7,7 @@ import (
 	"github.com/stayafrica/messaging/engine"
 )
 
-func TestFullDiskRefusesSendsAndGoesOnGivingOut(t *testing.T) {
+func TestFullDiskRefusesSendsAndDelivers(t *testing.T) {
 	free := uint64(1000)
 	r := newRig(t, engine.Config{MinFree: 100, Free: func() (uint64, error) { return free, nil }})
 	r.send("u", "x", messaging.Normal)
@@ -15,9 +15,9 @@ func TestFullDiskRefusesSendsAndGoesOnGivingOut(t *testing.T) {
 	if err := r.engine.MeasureDisk(); err != nil {
 		t.Fatal(err)
 	}
-	_, err := r.engine.Send(draft(t, "u", "y", messaging.Normal), messaging.Once{})
+	_, err := r.engine.Send(draft(t, "u", "y", messaging.Normal), messaging.IdempotencyKey{})
 	if messaging.CodeOf(err) != messaging.CodeDiskFull {
-		t.Fatalf("a send on a full disk gave %v", err)
+		t.Fatalf("a send on a full disk returned %v", err)
 	}
 	wantTexts(t, r.take("u", 10), "x")
 	free = 1000

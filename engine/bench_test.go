@@ -13,8 +13,8 @@ import (
 	"github.com/stayafrica/messaging/wal"
 )
 
-// BenchmarkSend measures whole sends (record, queue entry, counts) to 10,000
-// users, on the real disk, in commits of about so many messages.
+// BenchmarkSend measures whole sends (record, queue entry, counts) to 10,000 users, on the
+// real disk, in commits of about size messages.
 func BenchmarkSend(b *testing.B) {
 	for _, size := range []int{1, 64, 1000} {
 		b.Run(fmt.Sprintf("commits of %d", size), func(b *testing.B) { benchmarkSend(b, size) })
@@ -52,7 +52,7 @@ func benchmarkSend(b *testing.B, size int) {
 		var wg sync.WaitGroup
 		for i := range size {
 			wg.Go(func() {
-				if _, err := e.Send(drafts[(n*size+i*7919)%len(drafts)], messaging.Once{}); err != nil {
+				if _, err := e.Send(drafts[(n*size+i*7919)%len(drafts)], messaging.IdempotencyKey{}); err != nil {
 					b.Error(err)
 				}
 			})

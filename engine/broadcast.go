@@ -1,31 +1,33 @@
 package engine
 
 import (
+	"errors"
+
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/storage"
 	"github.com/stayafrica/messaging/wal"
 )
 
-// stageBytes bounds the receivers that are staged in one batch.
+// stageBytes bounds the receivers that are staged in one commit.
 const stageBytes = 8 << 20
 
-// Broadcast makes one message durable for many users: for all of them, or for
-// none. Up to [messaging.ReceiversPerChunk] users find it in their queues when
-// it is answered; more, as fast as [Engine.Fanout] gets it there.
-func (e *Engine) Broadcast(b messaging.Broadcast, o messaging.Once) (messaging.Receipt, error) {
-	return e.once(o, func(once *onceStage) (messaging.Receipt, error) {
+// Broadcast makes one message durable for many users: for all of them, or for none. With
+// up to [messaging.ReceiversPerChunk] receivers, the message is in their queues when
+// Broadcast returns. With more, [Engine.Fanout] enqueues it afterwards.
+func (e *Engine) Broadcast(b messaging.Broadcast, o messaging.IdempotencyKey) (messaging.SendResult, error) {
+	return e.idempotent(o, func(key *idempotencyStage) (messaging.SendResult, error) {
 		if err := e.admit(); err != nil {
-			return messaging.Receipt{}, err
+			return messaging.SendResult{}, err
 		}
 		id, now, err := e.stamp()
 		if err != nil {
-			return messaging.Receipt{}, err
+			return messaging.SendResult{}, err
 		}
-		s := shout{engine: e, once: once, receipt: messaging.Receipt{ID: id, Recipients: b.Receivers.Len(), Count: 1}}
+		s := broadcastCommit{engine: e, key: key, result: messaging.SendResult{ID: id, Recipients: b.Receivers.Len(), Count: 1}}
 		record := &s.records[0]
 		record.Recipients = uint32(b.Receivers.Len()) //nolint:gosec // at most a million
 		if record.Message, s.entry, err = e.prepare(b.Draft, id, now); err != nil {
-			return messaging.Receipt{}, err
+			return messaging.SendResult{}, err
 		}
 		if b.Receivers.Len() <= messaging.ReceiversPerChunk {
 			return s.whole(&b.Receivers)
@@ -34,42 +36,42 @@ func (e *Engine) Broadcast(b messaging.Broadcast, o messaging.Once) (messaging.R
 	})
 }
 
-// shout is a broadcast on its way to the log.
-type shout struct {
+// broadcastCommit is a broadcast that is being committed.
+type broadcastCommit struct {
 	engine  *Engine
-	once    *onceStage
+	key     *idempotencyStage
 	records [1]wal.Record
-	entry   storage.Entry // but for how a receiver is written
-	receipt messaging.Receipt
+	entry   storage.Entry // except Quoted, which differs by receiver
+	result  messaging.SendResult
 }
 
-// whole commits the record and all queue entries at once.
-func (s *shout) whole(receivers *messaging.Receivers) (messaging.Receipt, error) {
-	c := &broadcastChange{shout: s, receivers: receivers}
+// whole commits the record and all queue entries in one commit.
+func (s *broadcastCommit) whole(receivers *messaging.Receivers) (messaging.SendResult, error) {
+	c := &broadcastChange{commit: s, receivers: receivers}
 	for _, chunk := range receivers.Chunks() {
 		list, err := messaging.DecodeReceivers(chunk)
 		if err != nil {
-			return messaging.Receipt{}, messaging.Internal(err)
+			return messaging.SendResult{}, messaging.Internal(err)
 		}
-		if c.places, err = s.engine.pinAll(list); err != nil {
-			return messaging.Receipt{}, err
+		if c.targets, err = s.engine.pinAll(list); err != nil {
+			return messaging.SendResult{}, err
 		}
 	}
-	defer s.engine.unpinPlaces(c.places)
+	defer s.engine.unpinTargets(c.targets)
 	if err := s.engine.log.Commit(c); err != nil {
-		return messaging.Receipt{}, err
+		return messaging.SendResult{}, err
 	}
-	s.engine.counters.accepted.Add(1)
-	return s.receipt, nil
+	s.engine.countAccepted(receivers.Len())
+	return s.result, nil
 }
 
-// receiverPlace is a receiver of a broadcast with their queue, pinned.
-type receiverPlace struct {
+// fanoutTarget is a receiver of a broadcast with its queue, pinned.
+type fanoutTarget struct {
 	queue  *queue
 	quoted bool
 }
 
-func (e *Engine) pinAll(receivers []messaging.Receiver) ([]receiverPlace, error) {
+func (e *Engine) pinAll(receivers []messaging.Receiver) ([]fanoutTarget, error) {
 	users := make([]messaging.UserID, len(receivers))
 	for i, r := range receivers {
 		users[i] = r.User
@@ -78,113 +80,158 @@ func (e *Engine) pinAll(receivers []messaging.Receiver) ([]receiverPlace, error)
 	if err != nil {
 		return nil, internal(err)
 	}
-	places := make([]receiverPlace, len(receivers))
+	targets := make([]fanoutTarget, len(receivers))
 	for i, r := range receivers {
-		places[i] = receiverPlace{queue: queues[i], quoted: r.Quoted}
+		targets[i] = fanoutTarget{queue: queues[i], quoted: r.Quoted}
 	}
-	return places, nil
+	return targets, nil
 }
 
-func (e *Engine) unpinPlaces(places []receiverPlace) {
-	for _, p := range places {
+func (e *Engine) unpinTargets(targets []fanoutTarget) {
+	for _, p := range targets {
 		e.queues.unpin(p.queue)
 	}
 }
 
-// enterAll puts a broadcast into receivers' queues.
-func (e *Engine) enterAll(tx *wal.Tx, places []receiverPlace, p messaging.Priority, seq uint64, entry storage.Entry, fresh bool) {
-	for _, at := range places {
+// enqueueAll puts a broadcast into receivers' queues.
+func (e *Engine) enqueueAll(tx *wal.Tx, targets []fanoutTarget, p messaging.Priority, seq uint64, entry storage.Entry, fresh bool) {
+	for _, at := range targets {
 		entry.Quoted = at.quoted
-		e.enter(tx, at.queue, p, seq, entry, fresh)
+		e.enqueue(tx, at.queue, p, seq, entry, fresh)
 	}
 }
 
-// broadcastChange is a message entering up to a chunk of queues.
+// broadcastChange appends a broadcast and enqueues it for up to a chunk of receivers.
 type broadcastChange struct {
-	shout     *shout
+	commit    *broadcastCommit
 	receivers *messaging.Receivers
-	places    []receiverPlace
+	targets   []fanoutTarget
 }
 
 // Records implements [wal.Change].
-func (c *broadcastChange) Records() []wal.Record { return c.shout.records[:] }
+func (c *broadcastChange) Records() []wal.Record { return c.commit.records[:] }
 
 // Stage implements [wal.Change].
 func (c *broadcastChange) Stage(tx *wal.Tx) {
-	s := c.shout
+	s := c.commit
 	m := &s.records[0].Message
-	s.receipt.Sequence = tx.Sequence
+	s.result.Sequence = tx.Sequence
 	for n, chunk := range c.receivers.Chunks() {
 		tx.PutReceivers(m.ID, n, chunk)
 	}
-	s.engine.enterAll(tx, c.places, m.Priority, tx.Sequence, s.entry, true)
-	s.once.put(tx, s.receipt)
+	s.engine.enqueueAll(tx, c.targets, m.Priority, tx.Sequence, s.entry, true)
+	s.key.put(tx, s.result)
 }
 
-// Published implements [wal.Change].
-func (c *broadcastChange) Published() {}
+// OnDurable implements [wal.Change].
+func (c *broadcastChange) OnDurable() {}
 
-// staged writes the receivers first, where nobody looks, and then makes the
-// record durable in one small commit, which is the commit point: what a crash
-// before it leaves has a stage mark and is removed at the next open.
-func (s *shout) staged(receivers *messaging.Receivers) (messaging.Receipt, error) {
+// staged writes the receivers first, where no reader looks, and then commits the record in
+// one small commit, which is the commit point. If a crash comes before it, the receivers
+// have a stage mark, and the next open removes them.
+func (s *broadcastCommit) staged(receivers *messaging.Receivers) (messaging.SendResult, error) {
 	id := s.records[0].Message.ID
-	batch := s.engine.store.NewBatch()
-	defer batch.Close()
-	batch.PutStage(id)
+	stage := &stageChange{id: id}
 	for n, chunk := range receivers.Chunks() {
-		batch.PutReceivers(id, n, chunk)
-		if batch.Len() >= stageBytes {
-			batch.Commit()
-			batch.Reset()
+		stage.chunks = append(stage.chunks, stagedChunk{n, chunk})
+		if stage.bytes += len(chunk); stage.bytes >= stageBytes {
+			if err := s.engine.log.CommitUnbounded(stage); err != nil {
+				return messaging.SendResult{}, err
+			}
+			stage = &stageChange{id: id}
 		}
 	}
-	batch.Commit()
-	if err := s.engine.log.Commit(&stagedChange{s}); err != nil {
-		s.engine.unstage(id)
-		return messaging.Receipt{}, err
+	if err := s.engine.log.CommitUnbounded(stage); err != nil {
+		return messaging.SendResult{}, err
 	}
-	s.engine.counters.accepted.Add(1)
-	return s.receipt, nil
+	if err := s.engine.log.Commit(&stagedChange{s}); err != nil {
+		return messaging.SendResult{}, errors.Join(err, s.engine.unstage(id))
+	}
+	s.engine.countAccepted(receivers.Len())
+	return s.result, nil
 }
 
-// unstage removes the receivers of a broadcast that was not committed.
-func (e *Engine) unstage(id messaging.MessageID) {
-	batch := e.store.NewBatch()
-	defer batch.Close()
-	batch.DeleteReceivers(id)
-	batch.DeleteStage(id)
-	batch.Commit()
+// stageChange writes receivers of a large broadcast before it is committed.
+type stageChange struct {
+	id     messaging.MessageID
+	chunks []stagedChunk
+	bytes  int
 }
 
-// dropStages removes what broadcasts left that were cut off before their
-// commit point.
+type stagedChunk struct {
+	number    uint32
+	receivers []byte
+}
+
+// Records implements [wal.Change]. It returns none.
+func (c *stageChange) Records() []wal.Record { return nil }
+
+// Stage implements [wal.Change].
+func (c *stageChange) Stage(tx *wal.Tx) {
+	tx.PutStage(c.id)
+	for _, chunk := range c.chunks {
+		tx.PutReceivers(c.id, chunk.number, chunk.receivers)
+	}
+}
+
+// OnDurable implements [wal.Change].
+func (c *stageChange) OnDurable() {}
+
+// unstage removes the receivers of a broadcast that was not committed. If the service
+// stops first, the next start does it.
+func (e *Engine) unstage(id messaging.MessageID) error {
+	err := e.log.CommitUnbounded(&unstageChange{id})
+	if messaging.CodeOf(err) == messaging.CodeShuttingDown {
+		return nil
+	}
+	return err
+}
+
+// unstageChange removes what was staged of a broadcast.
+type unstageChange struct{ id messaging.MessageID }
+
+// Records implements [wal.Change]. It returns none.
+func (c *unstageChange) Records() []wal.Record { return nil }
+
+// Stage implements [wal.Change].
+func (c *unstageChange) Stage(tx *wal.Tx) {
+	tx.DeleteReceivers(c.id)
+	tx.DeleteStage(c.id)
+}
+
+// OnDurable implements [wal.Change].
+func (c *unstageChange) OnDurable() {}
+
+// dropStages removes the receivers of broadcasts that were interrupted before their commit
+// point.
 func (e *Engine) dropStages() error {
 	ids, err := e.store.Stages()
 	if err != nil {
 		return err
 	}
 	for _, id := range ids {
-		e.unstage(id)
+		if err := e.unstage(id); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // stagedChange is the commit point of a large broadcast.
-type stagedChange struct{ shout *shout }
+type stagedChange struct{ commit *broadcastCommit }
 
 // Records implements [wal.Change].
-func (c *stagedChange) Records() []wal.Record { return c.shout.records[:] }
+func (c *stagedChange) Records() []wal.Record { return c.commit.records[:] }
 
 // Stage implements [wal.Change].
 func (c *stagedChange) Stage(tx *wal.Tx) {
-	s := c.shout
-	s.receipt.Sequence = tx.Sequence
+	s := c.commit
+	s.result.Sequence = tx.Sequence
 	tx.DeleteStage(s.records[0].Message.ID)
 	tx.PutFanout(storage.Fanout{Sequence: tx.Sequence})
-	s.engine.unfanned.add(tx.Sequence)
-	s.once.put(tx, s.receipt)
+	s.engine.pendingFanouts.add(storage.Fanout{Sequence: tx.Sequence}, s.records[0].Recipients)
+	s.key.put(tx, s.result)
 }
 
-// Published implements [wal.Change].
-func (c *stagedChange) Published() { c.shout.engine.wakeFanout() }
+// OnDurable implements [wal.Change].
+func (c *stagedChange) OnDurable() { c.commit.engine.wakeFanout() }

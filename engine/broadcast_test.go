@@ -17,7 +17,7 @@ func TestBroadcastReachesEachReceiverOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	receipt, err := r.engine.Broadcast(b, messaging.Once{})
+	receipt, err := r.engine.Broadcast(b, messaging.IdempotencyKey{})
 	if err != nil || receipt.Recipients != 3 {
 		t.Fatalf("recipients %d (%v), want 3", receipt.Recipients, err)
 	}
@@ -34,11 +34,11 @@ func TestBroadcastReachesEachReceiverOnce(t *testing.T) {
 		if want := messaging.CopyID(receipt.ID, messaging.UserID(user)); m.ID != want {
 			t.Errorf("user %s: id %s, want %s", user, m.ID, want)
 		}
-		h.Settle(true)
+		h.Finish(true)
 	}
 }
 
-// largeBroadcast is one with more receivers than fit into a commit.
+// largeBroadcast is a broadcast to more receivers than fit one commit.
 func largeBroadcast(tb testing.TB, n int) messaging.Broadcast {
 	tb.Helper()
 	ids := make([]string, n)
@@ -52,13 +52,13 @@ func largeBroadcast(tb testing.TB, n int) messaging.Broadcast {
 	return b
 }
 
-func TestLargeBroadcastGoesOnAfterRestartAndKeepsItsPlace(t *testing.T) {
+func TestLargeBroadcastContinuesAfterARestartInOrder(t *testing.T) {
 	r := newRig(t, engine.Config{})
 	const n = 3*messaging.ReceiversPerChunk + 5
-	if _, err := r.engine.Broadcast(largeBroadcast(t, n), messaging.Once{}); err != nil {
+	if _, err := r.engine.Broadcast(largeBroadcast(t, n), messaging.IdempotencyKey{}); err != nil {
 		t.Fatal(err)
 	}
-	r.send("7", "later", messaging.Normal) // overtakes nothing: the broadcast came first
+	r.send("7", "later", messaging.Normal) // the broadcast came first and is delivered first
 	r.reopen()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -68,7 +68,7 @@ func TestLargeBroadcastGoesOnAfterRestartAndKeepsItsPlace(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	r.reopen() // nothing is entered twice
+	r.reopen() // nothing is enqueued twice
 	wantTexts(t, r.take("7", 10), "b", "later")
 	wantTexts(t, r.take(strconv.Itoa(n-1), 10), "b")
 }

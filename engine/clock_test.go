@@ -27,8 +27,8 @@ func (c *wallClock) set(offset time.Duration) {
 	c.offset = offset
 }
 
-// TestClockJumps sets the clock while messages are due and expire: they go by
-// the time that has passed, until the new time has held for ten minutes.
+// TestClockJumps sets the clock while messages become due and expire. Their timers follow
+// the elapsed time, until the clocks have agreed for ten minutes.
 func TestClockJumps(t *testing.T) {
 	for _, jump := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
 		t.Run(jump.String(), func(t *testing.T) {
@@ -42,7 +42,7 @@ func TestClockJumps(t *testing.T) {
 				s.sendWith("expires", `,"ttl_seconds":120`)
 				clock.set(jump)
 				time.Sleep(59 * time.Second)
-				s.wantQueue("expires") // neither flooded nor expired
+				s.wantQueue("expires") // not all at once, and not expired
 				time.Sleep(time.Second + 100*time.Millisecond)
 				s.wantQueue("due", "expires")
 				s.sendWith("during", `,"delay_seconds":30`)
@@ -50,7 +50,7 @@ func TestClockJumps(t *testing.T) {
 				s.wantQueue("due", "expires", "during")
 				time.Sleep(30 * time.Second)
 				s.wantQueue("due", "during")
-				time.Sleep(11 * time.Minute) // the new time is believed now
+				time.Sleep(11 * time.Minute) // the new time counts now
 				s.sendWith("after", `,"delay_seconds":30`)
 				time.Sleep(30*time.Second + 100*time.Millisecond)
 				if jump > 0 {

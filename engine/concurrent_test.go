@@ -13,9 +13,9 @@ import (
 	"github.com/stayafrica/messaging/engine"
 )
 
-// TestConcurrentMovesLoseNothing makes all moves at once on a few queues, and
-// then looks for every message that was sent: each was taken or acknowledged
-// once, cleared, or is in its queue.
+// TestConcurrentMovesLoseNothing makes all moves concurrently on a few queues. Then it
+// looks for every sent message: each was taken or acknowledged once, was cleared, or is in
+// its queue.
 func TestConcurrentMovesLoseNothing(t *testing.T) {
 	s := &serving{rig: newRig(t, engine.Config{})}
 	s.start()
@@ -32,8 +32,8 @@ func TestConcurrentMovesLoseNothing(t *testing.T) {
 	w.judge()
 }
 
-// workers is what several goroutines do to an engine, and what became of the
-// messages: "sent", "gone" or, where it may be either, "cleared".
+// workers is a group of goroutines that use an engine, and the state of each message:
+// "sent", "gone" or, if it may be either, "cleared".
 type workers struct {
 	t *testing.T
 	e *engine.Engine
@@ -54,13 +54,13 @@ func (w *workers) note(messages []messaging.Message, state string) {
 	defer w.mu.Unlock()
 	for _, text := range texts(w.t, messages) {
 		if state == "gone" && w.state[text] == "gone" {
-			w.t.Errorf("message %s was handed out for good twice", text)
+			w.t.Errorf("message %s was taken twice", text)
 		}
 		w.state[text] = state
 	}
 }
 
-// sender sends: at once, due in a moment, and as a broadcast that is fanned out.
+// sender sends immediate messages, delayed ones, and large broadcasts.
 func (w *workers) sender(n int) {
 	for i := range workerRounds {
 		text := fmt.Sprintf("%d.%d", n, i)
@@ -77,7 +77,7 @@ func (w *workers) sender(n int) {
 		w.mu.Lock()
 		w.state[text] = "sent"
 		w.mu.Unlock()
-		if _, err := w.e.Send(d, messaging.Once{}); err != nil {
+		if _, err := w.e.Send(d, messaging.IdempotencyKey{}); err != nil {
 			w.t.Errorf("send: %v", err)
 			return
 		}
@@ -93,11 +93,11 @@ func (w *workers) taker(n int) {
 			return
 		}
 		if random.IntN(3) == 0 {
-			h.Settle(false)
+			h.Finish(false)
 			continue
 		}
 		w.note(h.Messages, "gone")
-		h.Settle(true)
+		h.Finish(true)
 	}
 }
 
@@ -110,7 +110,7 @@ func (w *workers) leaser(n int) {
 			w.t.Errorf("lease: %v", err)
 			return
 		}
-		h.Settle(random.IntN(5) > 0)
+		h.Finish(random.IntN(5) > 0)
 		if len(h.Messages) == 0 {
 			continue
 		}
@@ -119,11 +119,11 @@ func (w *workers) leaser(n int) {
 			list[j] = h.Messages[j].Receipt
 		}
 		switch random.IntN(4) {
-		case 0: // it runs out
+		case 0: // it expires
 		case 1:
-			_, err = w.e.Reject(user, list, 0)
+			_, err = w.e.Nack(user, list, 0)
 		case 2:
-			_, err = w.e.Reject(user, list, time.Millisecond)
+			_, err = w.e.Nack(user, list, time.Millisecond)
 		default:
 			var outcomes []messaging.Outcome
 			outcomes, err = w.e.Acknowledge(user, list)
@@ -159,7 +159,7 @@ func (w *workers) peeker() {
 	}
 }
 
-// judge takes what is left, once all leases are over and all delays too.
+// judge takes the remaining messages when all leases have ended and all messages are due.
 func (w *workers) judge() {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
@@ -170,7 +170,7 @@ func (w *workers) judge() {
 				w.t.Fatal(err)
 			}
 			w.note(h.Messages, "gone")
-			h.Settle(true)
+			h.Finish(true)
 			counts, err := w.e.Size(workerUser(n))
 			if err != nil {
 				w.t.Fatal(err)
@@ -192,9 +192,9 @@ func (w *workers) judge() {
 	}
 }
 
-// TestClearBesideReadersAndSenders clears queues while others use them: counts
-// equal entries afterwards (invariant 9), which the rig checks, and nobody gets
-// what was sent before a clear that had ended when they began.
+// TestClearBesideReadersAndSenders clears queues while others use them. Afterwards counts
+// equal entries (invariant 9), which the rig checks. A take that begins after a clear has
+// ended returns nothing that was sent before that clear.
 func TestClearBesideReadersAndSenders(t *testing.T) {
 	s := &serving{rig: newRig(t, engine.Config{})}
 	s.start()
@@ -215,7 +215,7 @@ func TestClearBesideReadersAndSenders(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				h.Settle(i%2 == 0)
+				h.Finish(i%2 == 0)
 			}
 		})
 	}

@@ -16,6 +16,7 @@ func openServing(tb testing.TB, c enginetest.Config) enginetest.Rig {
 	tb.Helper()
 	config := engine.Config{
 		QueueMax: c.QueueMax, MaxDeliveries: c.MaxDeliveries, Retention: c.Retention, IdempotencyWindow: c.IdempotencyWindow,
+		MaxLeased: c.MaxLeased, RetryBackoff: c.RetryBackoff,
 	}
 	if c.Weights != [messaging.Priorities]int{} {
 		weights := engine.Weights(c.Weights)

@@ -11,7 +11,7 @@ import (
 func TestStagedBroadcastThatWasNotCommittedIsRemoved(t *testing.T) {
 	r := newRig(t, engine.Config{})
 	b := largeBroadcast(t, messaging.ReceiversPerChunk+1)
-	for n, chunk := range b.Receivers.Chunks() { // what a crash before the commit point leaves
+	for n, chunk := range b.Receivers.Chunks() { // the state after a crash before the commit point
 		batch := r.store.NewBatch()
 		batch.PutStage(messaging.MessageID{1})
 		batch.PutReceivers(messaging.MessageID{1}, n, chunk)

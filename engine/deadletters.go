@@ -2,27 +2,26 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/stayafrica/messaging/storage"
+	"github.com/stayafrica/messaging"
 )
 
-// SweepDeadLetters removes dead letters that have been kept for as long as they
-// are to be, until the context ends. While the clock was set it removes none.
+// SweepDeadLetters removes dead letters that are older than their retention, until the
+// context ends. During the quarantine after a clock jump it removes none.
 func (e *Engine) SweepDeadLetters(ctx context.Context) error {
 	if e.config.DeadLetterRetention == 0 {
 		<-ctx.Done()
 		return nil
 	}
-	return e.everySteady(ctx, min(time.Hour, max(time.Second, e.config.DeadLetterRetention/20)), func(now time.Time) error {
-		n, err := e.store.Control().ExpireDeadLetters(now.Add(-e.config.DeadLetterRetention))
-		if err != nil && !errors.Is(err, storage.ErrDiskFull) {
+	return e.everyWhileClockStable(ctx, min(time.Hour, max(time.Second, e.config.DeadLetterRetention/20)), func(now time.Time) error {
+		n, err := e.letters.expireDeadLetters(now.Add(-e.config.DeadLetterRetention))
+		if err != nil && messaging.CodeOf(err) != messaging.CodeShuttingDown {
 			return fmt.Errorf("remove old dead letters: %w", err)
 		}
 		if n > 0 {
-			e.logger.InfoContext(ctx, "dead letters were removed, which had been kept for DEAD_LETTER_RETENTION_DAYS", "dead_letters", n)
+			e.logger.InfoContext(ctx, "removed dead letters older than DEAD_LETTER_RETENTION_DAYS", "dead_letters", n)
 		}
 		return nil
 	})

@@ -1,14 +1,12 @@
-// Package engine decides who may have which message, and when: it owns the
-// queues, their order and limits, hands messages out, fans broadcasts out, and
-// lets go of what is too old.
+// Package engine owns the users' queues: their order, limits, claims and leases. It
+// delivers messages to readers, enqueues broadcasts for their receivers, and expires old
+// messages.
 //
-// [Engine.Send] and [Engine.Broadcast] return when the message is durable.
-// [Engine.Take] gives a [messaging.Handout] that nobody else gets until it is
-// settled. [Engine.Leases], [Engine.Schedule], [Engine.Bury], [Engine.Sweep],
-// [Engine.SweepDeadLetters], [Engine.Fanout], [Engine.Retention] and
-// [Engine.WatchDisk] are services that run until their context ends; whoever
-// starts them restarts them when they fail.
+// [Engine.Send] and [Engine.Broadcast] return when the message is durable. [Engine.Take]
+// returns a [messaging.Delivery] whose messages no other reader gets until it is finished.
+// [Engine.Services] run until their context ends; their owner restarts a service that
+// fails.
 //
-// A queue's counts and heads live in memory while someone uses them and on
-// disk under its user; DESIGN.md says how the two stay equal.
+// A queue's counts and heads are in memory while it is in use, and on disk under its user.
+// DESIGN.md explains how the two stay equal.
 package engine

@@ -16,7 +16,7 @@ import (
 	"github.com/stayafrica/messaging/wal"
 )
 
-// Config says what an engine works on. Zero values take the defaults named.
+// Config configures an engine. Zero values take the defaults named.
 type Config struct {
 	Store *storage.Store
 	Log   *wal.Log
@@ -24,85 +24,95 @@ type Config struct {
 	QueueMax uint64
 	// Retention is how long the log keeps a message (default 30 days).
 	Retention time.Duration
-	// Settled gives the position below which the drain is done with everything;
-	// nil says that nothing drains and all counts as settled.
-	Settled func() messaging.Position
-	// MinFree is the free space in bytes below which sends are refused, and
-	// Free measures it; a nil Free turns the watch off.
+	// DrainPosition returns the position below which the drain has finished with every
+	// message. Nil means that nothing drains and every message counts as settled.
+	DrainPosition func() messaging.Position
+	// Held returns the first sequence that replays have yet to read, or end if that is
+	// lower. Retention by age keeps messages from there on; early trim on a full disk does
+	// not. Nil means that there are no replays.
+	Held func(end uint64) uint64
+	// MinFree is the free space in bytes below which sends are refused, and Free measures
+	// it. A nil Free turns the check off.
 	MinFree uint64
 	Free    func() (uint64, error)
 	// Now is the wall clock (default time.Now).
 	Now func() time.Time
-	// IdempotencyWindow is for how long an idempotency key stands for what was
-	// first sent with it (default 24 h).
+	// IdempotencyWindow is how long an idempotency key returns the result of its first
+	// call (default 24 h).
 	IdempotencyWindow time.Duration
-	// MaxDeliveries is after how many deliveries under a lease a message that
-	// nobody acknowledged becomes a dead letter; 0 is never.
+	// MaxDeliveries is the number of leased deliveries after which a message that is not
+	// acknowledged becomes a dead letter; 0 means never.
 	MaxDeliveries uint32
-	// DeadLetterRetention is for how long dead letters are kept; 0 is for ever.
+	// DeadLetterRetention is how long dead letters are kept; 0 means for ever.
 	DeadLetterRetention time.Duration
-	// Weights serves priorities by weight; nil serves them strictly.
+	// Weights are the weights of the priorities; nil is strict priority.
 	Weights *Weights
-	// MaxLeases bounds the messages that are under a lease (default 1,000,000).
-	MaxLeases int
+	// MaxLeases bounds the leased messages of all queues (default 1,000,000), and
+	// MaxLeased those of one queue (default 20,000).
+	MaxLeases, MaxLeased int
+	// RetryBackoff is the pause before a nacked message, or one whose lease ended, comes
+	// back after its third delivery. It doubles with each further delivery, up to 5
+	// minutes. 0 means no pause.
+	RetryBackoff time.Duration
 	// CachedQueues bounds how many idle queues stay in memory (default 65,536).
 	CachedQueues int
 	Logger       *slog.Logger
 }
 
-// Weights says how many messages of each priority are handed out in turn. All
-// of them are above 0.
+// Weights is how many messages of each priority are delivered in turn. All of them are
+// above 0.
 type Weights [messaging.Priorities]int
 
 // Engine holds the queues of all users. Its methods are safe for concurrent use.
 type Engine struct {
-	config   Config
-	store    *storage.Store
-	log      *wal.Log
-	logger   *slog.Logger
-	queues   *registry
-	clock    clockGuard
-	diskFull atomic.Bool
-	diskFree atomic.Uint64
-	fanouts  chan struct{} // tells Fanout that there is something to do
-	counters counters
-	unfanned unfinished
-	requeues requeues
-	trimming sync.Mutex // one run of retention at a time, of either kind
-	relief   relief
-	leases   *leases
-	timers   *timers
-	burials  burials
-	onces    onces
-	nonce    uint64 // of this run's receipts
-	// looks bounds how many pages are read at a time.
-	looks       chan struct{}
+	config         Config
+	store          *storage.Store
+	log            *wal.Log
+	logger         *slog.Logger
+	queues         *registry
+	clock          clockGuard
+	diskFull       atomic.Bool
+	diskFree       atomic.Uint64
+	fanouts        chan struct{} // wakes Fanout
+	counters       counters
+	pendingFanouts fanoutJobs
+	trimmer        *trimmer
+	leases         *leases
+	timers         *timers
+	exhausted      exhausted
+	letters        *DeadLetters
+	clears         clears
+	inFlight       inFlightCalls
+	bootID         uint64 // identifies this run in receipts
+	// scans bounds the number of concurrent scans.
+	scans       chan struct{}
 	waiting     atomic.Int64
 	granting    atomic.Int64
 	closing     chan struct{}
 	stopWaiting func()
 
-	// The committer's: whose counts the commit changes, and the earliest events
-	// that it brings.
-	dirty    []touched
+	// Owned by the committer: the queues whose state this commit changes, and the earliest
+	// timers that it adds.
+	dirty    []*queue
 	earliest [2]int64
 }
 
 type counters struct {
-	accepted, taken, leased, acknowledged, redelivered, evicted, expired, cleared, retained, relieved, duplicates atomic.Uint64
+	accepted, taken, leased, acknowledged, redelivered, evicted, expired, cleared, trimmedByAge, trimmedEarly, duplicates atomic.Uint64
 }
 
-// looksPerCPU is how many pages may be read at a time for each processor.
-const looksPerCPU = 4
+// scansPerCPU is how many scans may run concurrently per processor.
+const scansPerCPU = 4
 
-// Open starts an engine on an open log, and removes what large broadcasts left
-// that were never committed.
+// Open starts an engine on an open log. It removes the receivers of large broadcasts that
+// were never committed.
 func Open(config Config) (*Engine, error) {
 	config.QueueMax = cmp.Or(config.QueueMax, 100_000)
 	config.Retention = cmp.Or(config.Retention, 30*24*time.Hour)
 	config.CachedQueues = cmp.Or(config.CachedQueues, 1<<16)
 	config.IdempotencyWindow = cmp.Or(config.IdempotencyWindow, 24*time.Hour)
 	config.MaxLeases = cmp.Or(config.MaxLeases, 1_000_000)
+	config.MaxLeased = cmp.Or(config.MaxLeased, 20_000)
 	if config.Now == nil {
 		config.Now = time.Now
 	}
@@ -113,47 +123,56 @@ func Open(config Config) (*Engine, error) {
 		config: config, store: config.Store, log: config.Log, logger: config.Logger,
 		queues:  newRegistry(config.Store, config.CachedQueues),
 		fanouts: make(chan struct{}, 1), leases: newLeases(config.MaxLeases), timers: newTimers(), earliest: noTimers(),
-		looks: make(chan struct{}, looksPerCPU*runtime.GOMAXPROCS(0)), closing: make(chan struct{}),
+		scans: make(chan struct{}, scansPerCPU*runtime.GOMAXPROCS(0)), closing: make(chan struct{}),
 	}
-	e.burials.news, e.burials.letters = make(chan struct{}, 1), make(chan struct{}, 1)
-	e.relief.news = make(chan struct{}, 1)
+	e.exhausted.changed = make(chan struct{}, 1)
+	e.trimmer = newTrimmer(e)
+	e.clears.changed, e.clears.step = make(chan struct{}, 1), newWaitLock()
 	e.stopWaiting = sync.OnceFunc(func() { close(e.closing) })
-	e.nonce = newNonce()
-	e.log.OnFinish(e.finish)
+	e.bootID = newBootID()
+	e.log.PreCommit(e.preCommit)
 	e.clock.reset(config.Now(), time.Now())
-	if err := e.dropStages(); err != nil {
-		return nil, err
+	for _, open := range []func() error{e.openLetters, e.dropStages, e.findClears, e.catchUp, e.findFanouts} {
+		if err := open(); err != nil {
+			return nil, err
+		}
 	}
-	return e, e.findFanouts()
+	return e, nil
 }
 
 // Send makes a message durable and puts it into its receiver's queue.
-func (e *Engine) Send(d messaging.Draft, o messaging.Once) (messaging.Receipt, error) {
-	return e.once(o, func(once *onceStage) (messaging.Receipt, error) {
+func (e *Engine) Send(d messaging.Draft, o messaging.IdempotencyKey) (messaging.SendResult, error) {
+	return e.idempotent(o, func(key *idempotencyStage) (messaging.SendResult, error) {
 		if err := e.admit(); err != nil {
-			return messaging.Receipt{}, err
+			return messaging.SendResult{}, err
 		}
 		id, now, err := e.stamp()
 		if err != nil {
-			return messaging.Receipt{}, err
+			return messaging.SendResult{}, err
 		}
-		c := &sendChange{engine: e, once: once, receipt: messaging.Receipt{ID: id, Recipients: 1, Count: 1}}
+		c := &sendChange{engine: e, key: key, result: messaging.SendResult{ID: id, Recipients: 1, Count: 1}}
 		if c.records[0].Message, c.entry, err = e.prepare(d, id, now); err != nil {
-			return messaging.Receipt{}, err
+			return messaging.SendResult{}, err
 		}
 		if c.queue, err = e.queues.pin(d.Receiver); err != nil {
-			return messaging.Receipt{}, internal(err)
+			return messaging.SendResult{}, internal(err)
 		}
 		defer e.queues.unpin(c.queue)
 		if err := e.log.Commit(c); err != nil {
-			return messaging.Receipt{}, err
+			return messaging.SendResult{}, err
 		}
-		e.counters.accepted.Add(1)
-		return c.receipt, nil
+		e.countAccepted(1)
+		return c.result, nil
 	})
 }
 
-// stamp gives what a command brings with it: its id and its time.
+// countAccepted counts messages that were accepted. A broadcast is one for each
+// receiver, as it is where messages are persisted, queued and trimmed.
+func (e *Engine) countAccepted(messages int) {
+	e.counters.accepted.Add(uint64(messages)) //nolint:gosec // not negative
+}
+
+// stamp returns the id and the time of a new message.
 func (e *Engine) stamp() (messaging.MessageID, time.Time, error) {
 	now := e.config.Now()
 	id, err := uuid.NewV7AtTime(now)
@@ -163,15 +182,15 @@ func (e *Engine) stamp() (messaging.MessageID, time.Time, error) {
 	return id, now, nil
 }
 
-// latest is how much sooner than the retention a message must be due.
+// latest is how much earlier than the end of its retention a message must be due.
 const latest = 24 * time.Hour
 
-// prepare makes a message of a draft, and the entry that it gets in a queue.
-// Times are checked and made absolute by the clock that events go by.
+// prepare returns the message of a draft, and its queue entry. It checks times and makes
+// them absolute on the engine's clock, which timers use.
 func (e *Engine) prepare(d messaging.Draft, id messaging.MessageID, now time.Time) (messaging.Message, storage.Entry, error) {
 	m := messaging.Message{
 		ID: id, CreatedAt: now, Conversation: d.Conversation, Receiver: messaging.Receiver{User: d.Receiver},
-		Priority: d.Priority, Defaults: d.Defaults, Stored: d.Stored, Body: d.Body,
+		Priority: d.Priority, Defaulted: d.Defaulted, NoPersist: d.NoPersist, Body: d.Body,
 	}
 	if !d.Due.Given() && !d.Expires.Given() {
 		return m, storage.Entry{}, nil
@@ -188,7 +207,7 @@ func (e *Engine) prepare(d messaging.Draft, id messaging.MessageID, now time.Tim
 	return m, entryOf(&m, clock), nil
 }
 
-// entryOf gives the entry of a message that enters a queue at a time.
+// entryOf returns the entry of a message that is enqueued at a time.
 func entryOf(m *messaging.Message, clock time.Time) storage.Entry {
 	var entry storage.Entry
 	if m.DeliverAt.After(clock) {
@@ -200,7 +219,7 @@ func entryOf(m *messaging.Message, clock time.Time) storage.Entry {
 	return entry
 }
 
-// itemError says which message of a batch an error is about.
+// itemError sets which message of a batch an error is about.
 func itemError(err error, index int) error {
 	if e, ok := errors.AsType[*messaging.Error](err); ok {
 		e.Item = index + 1
@@ -208,7 +227,7 @@ func itemError(err error, index int) error {
 	return err
 }
 
-// internal passes errors of the contract on and wraps all others.
+// internal returns errors of the contract unchanged and wraps all others.
 func internal(err error) error {
 	if err == nil || messaging.CodeOf(err) != messaging.CodeInternal {
 		return err
@@ -216,7 +235,7 @@ func internal(err error) error {
 	return messaging.Internal(err)
 }
 
-// Stats gives the engine's part of the statistics.
+// Stats returns the engine's part of the statistics.
 func (e *Engine) Stats() messaging.Stats {
 	return messaging.Stats{
 		Accepted:     e.counters.accepted.Load(),
@@ -227,24 +246,24 @@ func (e *Engine) Stats() messaging.Stats {
 		Evicted:      e.counters.evicted.Load(),
 		Expired:      e.counters.expired.Load(),
 		Cleared:      e.counters.cleared.Load(),
-		Retained:     e.counters.retained.Load(),
-		Relieved:     e.counters.relieved.Load(),
+		TrimmedByAge: e.counters.trimmedByAge.Load(),
+		TrimmedEarly: e.counters.trimmedEarly.Load(),
 		Duplicates:   e.counters.duplicates.Load(),
 		Queued:       e.log.Queued(),
 		Leases:       e.leases.count(),
 		Waiting:      int(e.waiting.Load()),
-		Fanouts:      e.unfanned.count(),
+		Fanouts:      e.pendingFanouts.count(),
 	}
 }
 
-// sendChange is one message entering one queue.
+// sendChange appends one message and enqueues it.
 type sendChange struct {
 	engine  *Engine
-	once    *onceStage
+	key     *idempotencyStage
 	queue   *queue
 	records [1]wal.Record
 	entry   storage.Entry
-	receipt messaging.Receipt
+	result  messaging.SendResult
 }
 
 // Records implements [wal.Change].
@@ -252,10 +271,10 @@ func (c *sendChange) Records() []wal.Record { return c.records[:] }
 
 // Stage implements [wal.Change].
 func (c *sendChange) Stage(tx *wal.Tx) {
-	c.receipt.Sequence = tx.Sequence
-	c.engine.enter(tx, c.queue, c.records[0].Message.Priority, tx.Sequence, c.entry, true)
-	c.once.put(tx, c.receipt)
+	c.result.Sequence = tx.Sequence
+	c.engine.enqueue(tx, c.queue, c.records[0].Message.Priority, tx.Sequence, c.entry, true)
+	c.key.put(tx, c.result)
 }
 
-// Published implements [wal.Change].
-func (c *sendChange) Published() {}
+// OnDurable implements [wal.Change].
+func (c *sendChange) OnDurable() {}

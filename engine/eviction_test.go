@@ -10,18 +10,18 @@ import (
 	"github.com/stayafrica/messaging/engine"
 )
 
-func TestFullQueueLosesOldestOfLowestPriority(t *testing.T) {
+func TestFullQueueEvictsOldestOfLowestPriority(t *testing.T) {
 	r := newRig(t, engine.Config{QueueMax: 3})
 	r.send("u", "h", messaging.High)
 	r.send("u", "l1", messaging.Low)
 	r.send("u", "l2", messaging.Low)
-	r.send("u", "n", messaging.Normal) // l1 leaves
-	r.send("u", "h2", messaging.High)  // l2 leaves
+	r.send("u", "n", messaging.Normal) // evicts l1
+	r.send("u", "h2", messaging.High)  // evicts l2
 	wantTexts(t, peek(t, r, "u"), "h", "h2", "n")
-	r.send("u", "h3", messaging.High) // n leaves
-	r.send("u", "l3", messaging.Low)  // the newcomer itself leaves
+	r.send("u", "h3", messaging.High) // evicts n
+	r.send("u", "l3", messaging.Low)  // evicts the new message itself
 	wantTexts(t, peek(t, r, "u"), "h", "h2", "h3")
-	r.send("u", "h4", messaging.High) // of one priority, the oldest
+	r.send("u", "h4", messaging.High) // evicts the oldest of one priority
 	wantTexts(t, r.take("u", 10), "h2", "h3", "h4")
 	if got := r.engine.Stats().Evicted; got != 5 {
 		t.Errorf("%d are counted as evicted, want 5", got)
@@ -44,7 +44,7 @@ func TestManySendersIntoAFullQueueKeepCountsEqual(t *testing.T) { // invariant 9
 						t.Error(err)
 						return
 					}
-					h.Settle(n%2 == 0)
+					h.Finish(n%2 == 0)
 				}
 			}
 		})

@@ -18,10 +18,10 @@ import (
 	"github.com/stayafrica/messaging/storage"
 )
 
-// Fact 11: who looks at a queue begins at its head, and not among what was taken
-// from it; and a range is deleted seldom: two for a run of retention, however
-// much it takes, and none for a take.
-func TestFact11LooksBeginAtTheHeadAndRangesAreDeletedSeldom(t *testing.T) {
+// Fact 11: a scan of a queue begins at its head, not among tombstones of taken entries.
+// Range deletes are rare: two per run of retention, however much it trims, and none per
+// take.
+func TestFact11ScansBeginAtTheHeadAndRangeDeletesAreRare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, engine.Config{Retention: time.Hour})
 		const n = 3000
@@ -30,12 +30,15 @@ func TestFact11LooksBeginAtTheHeadAndRangesAreDeletedSeldom(t *testing.T) {
 		}
 		r.take("u", n-1)
 		synctest.Wait()
-		user, err := r.store.User("u")
+		user, err := r.store.QueueState("u")
 		if err != nil || user.Heads[messaging.Normal] != n {
 			t.Errorf("the head is at %d, want %d (%v)", user.Heads[messaging.Normal], n, err)
 		}
 		seen := 0
-		if err := r.store.Entries(storage.Queued, "u", messaging.Normal, user.Heads[messaging.Normal], n+1, func(uint64, storage.Entry) bool { seen++; return true }); err != nil || seen != 1 {
+		if err := r.store.Entries(storage.Queued, "u", messaging.Normal, user.Heads[messaging.Normal], n+1, func(uint64, storage.Entry) bool {
+			seen++
+			return true
+		}); err != nil || seen != 1 {
 			t.Errorf("%d entries from the head on (%v), want 1", seen, err)
 		}
 		if got := r.rangeDeletes(); got != 0 {
@@ -66,12 +69,12 @@ func (r *rig) rangeDeletes() (n int) {
 	return n
 }
 
-// numbered opens a log by its number, whose type has no name outside Pebble.
+// numbered opens a log by its number, whose type is not exported by Pebble.
 func numbered[N ~uint64](open func(r io.Reader, number N) *record.Reader, r io.Reader, number uint64) *record.Reader {
 	return open(r, N(number))
 }
 
-// countRangeDeletes reads a write-ahead log.
+// countRangeDeletes counts the range deletes in one write-ahead log.
 func countRangeDeletes(tb testing.TB, fs vfs.FS, path string) (n int) {
 	tb.Helper()
 	f, err := fs.Open(path)
@@ -87,7 +90,7 @@ func countRangeDeletes(tb testing.TB, fs vfs.FS, path string) (n int) {
 	for {
 		one, err := log.Next()
 		if err != nil {
-			return n // the end, or what is not synced yet
+			return n // the end, or data that is not synced yet
 		}
 		repr, err := io.ReadAll(one)
 		if err != nil {

@@ -12,41 +12,41 @@ import (
 	"github.com/stayafrica/messaging/wal"
 )
 
-// lease is an entry being somebody's for a while. It lives in memory alone and
-// by the monotonic clock: a restart frees all of them. Its queue stays pinned.
+// lease is a reader's time-limited claim on an entry. It is in memory only and uses the
+// monotonic clock, so a restart ends all leases. Its queue stays pinned.
 //
-// Under the queue's lock it is found by its outstanding; until and index are
-// the leases' own, under theirs, which is taken second.
+// Its claim refers to it, under the queue's lock. until and index belong to leases, under
+// its lock, which is taken after the queue's.
 type lease struct {
 	queue    *queue
 	sequence uint64
-	number   uint64 // among all leases of this run
+	number   uint64 // unique in this run
 	until    time.Time
-	index    int // in the heap; -1 once it was taken out
+	index    int // in the heap; -1 after its removal
 }
 
-// leases are all there are, by when they end.
+// leases holds all leases, ordered by their end.
 type leases struct {
-	max  int
-	made atomic.Uint64
+	max     int
+	granted atomic.Uint64
 
-	mu     sync.Mutex
-	heap   leaseHeap
-	making int // reserved, and not there yet
-	sooner chan struct{}
+	mu       sync.Mutex
+	heap     leaseHeap
+	reserved int // reserved, not added yet
+	changed  chan struct{}
 }
 
-func newLeases(limit int) *leases { return &leases{max: limit, sooner: make(chan struct{}, 1)} }
+func newLeases(limit int) *leases { return &leases{max: limit, changed: make(chan struct{}, 1)} }
 
-// reserve makes room for n more, which release gives back.
+// reserve reserves n leases; release returns them.
 func (l *leases) reserve(n int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.heap)+l.making+n <= l.max {
-		l.making += n
+	if len(l.heap)+l.reserved+n <= l.max {
+		l.reserved += n
 		return nil
 	}
-	err := messaging.Errorf(messaging.CodeTooManyRequests, "%d messages are under a lease, which is as many as there may be: acknowledge some, or let their leases run out", len(l.heap))
+	err := messaging.Errorf(messaging.CodeTooManyRequests, "%d messages are leased, which is the limit: acknowledge some, or let their leases expire", len(l.heap))
 	err.RetryAfter = time.Second
 	return err
 }
@@ -54,7 +54,7 @@ func (l *leases) reserve(n int) error {
 func (l *leases) release(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.making -= n
+	l.reserved -= n
 }
 
 func (l *leases) count() int {
@@ -70,8 +70,8 @@ func (l *leases) add(x *lease) {
 	l.wakeLocked(x)
 }
 
-// drop takes a lease out; false says that it is out already, because its time
-// is over.
+// drop removes a lease. It returns false if the lease was removed before, because its time
+// was over.
 func (l *leases) drop(x *lease) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,7 +82,7 @@ func (l *leases) drop(x *lease) bool {
 	return true
 }
 
-// extend moves the end of a lease; false says that it has ended.
+// extend moves the end of a lease. It returns false if the lease has ended.
 func (l *leases) extend(x *lease, until time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -95,18 +95,18 @@ func (l *leases) extend(x *lease, until time.Time) bool {
 	return true
 }
 
-// wakeLocked tells whoever ends leases when one ends first.
+// wakeLocked wakes the service that ends leases if this lease is now the first to end.
 func (l *leases) wakeLocked(x *lease) {
 	if x.index == 0 {
 		select {
-		case l.sooner <- struct{}{}:
+		case l.changed <- struct{}{}:
 		default:
 		}
 	}
 }
 
-// ended takes out up to a page of those that are over at a time, and says when
-// the next one is.
+// ended removes up to a page of leases that are over at now, and returns when the next one
+// ends.
 func (l *leases) ended(now time.Time) (over []*lease, next time.Time) {
 	const page = 1024
 	l.mu.Lock()
@@ -156,36 +156,43 @@ func (h *leaseHeap) Pop() any {
 	return x
 }
 
-// maxGranting bounds the bodies of messages that wait for the disk until they
-// are handed out under a lease, in bytes; one reader is always let in.
+// maxGranting bounds the bytes of message bodies whose leases wait for the disk. One
+// reader is always admitted.
 const maxGranting = 64 << 20
 
-func bodies(found []handed) (n int64) {
+func bodies(found []claimedMessage) (n int64) {
 	for i := range found {
 		n += int64(len(found[i].message.Body))
 	}
 	return n
 }
 
-// grant counts messages as delivered once more, durably, and makes the leases
-// under which they are handed out.
-func (e *Engine) grant(q *queue, found []handed, term time.Duration) ([]handed, error) {
+// grant increments the delivery counts of messages, durably, and creates their leases. It
+// puts back the messages above the queue's limit of leases.
+func (e *Engine) grant(q *queue, found []claimedMessage, term time.Duration) ([]claimedMessage, error) {
+	n, err := q.reserveLeases(len(found), e.config.MaxLeased)
+	e.putBack(q, found[n:])
+	if err != nil {
+		return nil, err
+	}
+	defer q.releaseLeases(n)
+	found = found[:n]
 	if err := e.leases.reserve(len(found)); err != nil {
-		q.putBack(found)
+		e.putBack(q, found)
 		return nil, err
 	}
 	defer e.leases.release(len(found))
 	bytes := bodies(found)
 	defer e.granting.Add(-bytes)
 	if all := e.granting.Add(bytes); all > maxGranting && all > bytes {
-		q.putBack(found)
+		e.putBack(q, found)
 		err := messaging.Errorf(messaging.CodeOverloaded, "too many readers wait for the disk: try again in a second")
 		err.RetryAfter = time.Second
 		return nil, err
 	}
 	c := &deliveryChange{queue: q, found: found, by: 1}
 	if err := e.log.Commit(c); err != nil {
-		q.putBack(found)
+		e.putBack(q, found)
 		return nil, err
 	}
 	until := time.Now().Add(term)
@@ -194,65 +201,67 @@ func (e *Engine) grant(q *queue, found []handed, term time.Duration) ([]handed, 
 	kept := found[:0]
 	for _, h := range found {
 		seq := h.message.Position.Sequence
-		if q.out[seq] != h.out {
-			continue // evicted, cleared or too old by now
+		if q.claimed[seq] != h.claim {
+			continue // evicted, cleared or expired since
 		}
-		x := &lease{queue: q, sequence: seq, number: e.leases.made.Add(1), until: until}
-		h.out.lease = x
+		x := &lease{queue: q, sequence: seq, number: e.leases.granted.Add(1), until: until}
+		h.claim.lease = x
+		q.leased++
 		e.queues.pinAgain(q)
 		e.leases.add(x)
-		h.message.Deliveries = h.out.entry.Deliveries
+		h.message.Deliveries = h.claim.entry.Deliveries
 		h.message.Receipt = receipt{
-			nonce: e.nonce, user: userTag(q.user), priority: h.out.priority, sequence: seq, deliveries: h.message.Deliveries, lease: x.number,
+			bootID: e.bootID, user: userTag(q.user), priority: h.claim.priority, sequence: seq, deliveries: h.message.Deliveries, lease: x.number,
 		}.encode()
 		kept = append(kept, h)
 	}
 	return kept, nil
 }
 
-// settleLeases ends a handout under leases. One that did not arrive was no
-// delivery.
-func (e *Engine) settleLeases(q *queue, found []handed, delivered bool) {
+// finishLeasedTake ends a delivery under leases. A delivery that did not arrive is not
+// counted.
+func (e *Engine) finishLeasedTake(q *queue, found []claimedMessage, delivered bool) {
 	if delivered {
-		e.queues.unpin(q) // the leases have pins of their own
+		e.queues.unpin(q) // each lease has its own pin
 		return
 	}
 	q.mu.Lock()
 	mine := found[:0]
 	for _, h := range found {
-		if seq := h.message.Position.Sequence; q.out[seq] == h.out && h.out.lease != nil {
-			e.endLease(h.out.lease)
-			h.out.lease = nil
+		if seq := h.message.Position.Sequence; q.claimed[seq] == h.claim && h.claim.lease != nil {
+			e.endLease(h.claim.lease)
+			h.claim.lease = nil
 			mine = append(mine, h)
 		}
 	}
 	q.mu.Unlock()
-	c := &deliveryChange{queue: q, found: mine, by: -1, published: func() {
-		q.putBack(mine)
+	c := &deliveryChange{queue: q, found: mine, by: -1, onDurable: func() {
+		e.putBack(q, mine)
 		e.queues.unpin(q)
 	}}
-	if err := e.log.Enqueue(c); err != nil {
-		c.published() // the service stops; the count on disk is one too high
+	if err := e.log.CommitAsync(c); err != nil {
+		c.onDurable() // the service stops; the count on disk is one too high
 	}
 }
 
-// endLease forgets a lease, and its hold on its queue. Nil is none. Where its
-// time is over, runOut lets go of the queue.
+// endLease removes a lease and its pin. The caller has the queue's lock. Nil is no lease.
+// If the lease's time is over, expireLease removes the pin instead.
 func (e *Engine) endLease(x *lease) {
 	if x != nil && e.leases.drop(x) {
+		x.queue.leased--
 		e.queues.unpin(x.queue)
 	}
 }
 
-// deliveryChange is the count of deliveries of messages that someone has.
+// deliveryChange changes the delivery counts of claimed messages.
 type deliveryChange struct {
 	queue     *queue
-	found     []handed
+	found     []claimedMessage
 	by        int
-	published func()
+	onDurable func()
 }
 
-// Records implements [wal.Change]: there are none.
+// Records implements [wal.Change]. It returns none.
 func (c *deliveryChange) Records() []wal.Record { return nil }
 
 // Stage implements [wal.Change].
@@ -263,41 +272,24 @@ func (c *deliveryChange) Stage(tx *wal.Tx) {
 	for i := range c.found {
 		h := &c.found[i]
 		seq := h.message.Position.Sequence
-		if q.out[seq] != h.out {
+		if q.claimed[seq] != h.claim {
 			continue
 		}
-		h.out.entry.Deliveries += uint32(c.by) //nolint:gosec // one more or one less
-		tx.PutEntry(storage.Queued, q.user, h.out.priority, seq, h.out.entry)
+		h.claim.entry.Deliveries += uint32(c.by) //nolint:gosec // one more or one less
+		tx.PutEntry(storage.Queued, q.user, h.claim.priority, seq, h.claim.entry)
 	}
 }
 
-// Published implements [wal.Change].
-func (c *deliveryChange) Published() {
-	if c.published != nil {
-		c.published()
+// OnDurable implements [wal.Change].
+func (c *deliveryChange) OnDurable() {
+	if c.onDurable != nil {
+		c.onDurable()
 	}
 }
 
-// Leases ends the leases whose time is over, until the context ends: each
-// message comes back to its place, or becomes a dead letter.
-func (e *Engine) Leases(ctx context.Context) error {
-	for {
-		over, next := e.leases.ended(time.Now())
-		for _, x := range over {
-			e.runOut(x)
-		}
-		if len(over) > 0 {
-			continue
-		}
-		if !sleepUntil(ctx, next, e.leases.sooner) {
-			return nil
-		}
-	}
-}
-
-// sleepUntil returns at a time (the zero time never comes) or when it is told
-// that there is something sooner; false says that the context has ended.
-func sleepUntil(ctx context.Context, at time.Time, sooner <-chan struct{}) bool {
+// sleepUntil returns true at a time (never for the zero time) or when wake receives. It
+// returns false when the context ends.
+func sleepUntil(ctx context.Context, at time.Time, wake <-chan struct{}) bool {
 	var alarm <-chan time.Time
 	if !at.IsZero() {
 		timer := time.NewTimer(time.Until(at))
@@ -308,39 +300,27 @@ func sleepUntil(ctx context.Context, at time.Time, sooner <-chan struct{}) bool 
 	case <-ctx.Done():
 		return false
 	case <-alarm:
-	case <-sooner:
+	case <-wake:
 	}
 	return true
 }
 
-// runOut ends a lease that was not acknowledged in time.
-func (e *Engine) runOut(x *lease) {
-	q := x.queue
-	defer e.queues.unpin(q)
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if o := q.out[x.sequence]; o != nil && o.lease == x {
-		e.counters.redelivered.Add(1)
-		e.freeLocked(q, x.sequence, o)
-	}
-}
-
-// freeLocked ends the hold of a reader on a message without its having left the
-// queue: it comes back to its place, unless it is past its time or was
-// delivered too often. The caller has taken the lease out.
-func (e *Engine) freeLocked(q *queue, seq uint64, o *outstanding) {
-	o.lease = nil
-	doomed := []handed{{out: o, message: messaging.Message{Position: messaging.Position{Sequence: seq}}}}
+// freeLocked ends a reader's claim on a message that stays in the queue. The message is
+// requeued, unless it has expired or has used up its deliveries. The caller has removed
+// the lease.
+func (e *Engine) freeLocked(q *queue, seq uint64, held *claim) {
+	held.lease = nil
+	removing := []claimedMessage{{claim: held, message: messaging.Message{Position: messaging.Position{Sequence: seq}}}}
 	switch {
-	case e.config.MaxDeliveries > 0 && o.entry.Deliveries >= e.config.MaxDeliveries:
-		o.doomed = true
+	case e.isExhausted(held):
+		held.removing = true
 		e.queues.pinAgain(q)
-		e.bury(q, doomed)
-	case o.entry.Expires != 0 && o.entry.Expires <= e.now().UnixMilli():
-		o.doomed = true
+		e.deadLetter(q, removing)
+	case held.isExpired(e.now().UnixMilli()):
+		held.removing = true
 		e.queues.pinAgain(q)
-		e.expireChange(q, doomed)
+		e.expireChange(q, removing)
 	default:
-		q.giveBackLocked(seq)
+		q.requeueLocked(seq)
 	}
 }

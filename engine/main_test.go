@@ -14,13 +14,12 @@ import (
 func TestMain(m *testing.M) {
 	status := m.Run()
 	program.Clean()
-	os.Exit(status) //nolint:forbidigo // of the tests
+	os.Exit(status) //nolint:forbidigo // the exit of the tests
 }
 
-// TestNothingRunsBehindAClose: whoever starts a goroutine joins it. (Rigs of
-// failing disks leave behind what a process takes with it when it ends, so this
-// is no check of all tests.)
-func TestNothingRunsBehindAClose(t *testing.T) {
+// TestNothingRunsAfterClose checks that Close joins every goroutine. It does not cover
+// all tests: on failing disks, tests leave goroutines that a real process would end with.
+func TestNothingRunsAfterClose(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	r := newRig(t, engine.Config{})
 	r.send("u", "x", messaging.Normal)

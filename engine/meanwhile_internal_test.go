@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -15,12 +14,13 @@ import (
 	"github.com/stayafrica/messaging/storage"
 )
 
-// A page that takes several commits ends at the first that finds a message due later.
-func TestRetentionLeavesWhatIsDueLaterAlsoWhereAPageTakesSeveralCommits(t *testing.T) {
+// A message that is nacked with a delay after the trimmer has read its entries keeps its
+// record, even if the broadcast after it takes several commits.
+func TestRetentionKeepsADelayedMessageWhenAPageTakesSeveralCommits(t *testing.T) {
 	onWorkbench(t, Config{}, 0, func(w *workbench) {
 		later := w.send("later", "")
 		h := w.take(messaging.TakeOptions{Limit: 1, Lease: time.Minute})
-		h.Settle(true)
+		h.Finish(true)
 		users := make([]string, messaging.ReceiversPerChunk)
 		for i := range users {
 			users[i] = fmt.Sprintf(`"r%d"`, i)
@@ -29,50 +29,79 @@ func TestRetentionLeavesWhatIsDueLaterAlsoWhereAPageTakesSeveralCommits(t *testi
 		if err != nil {
 			w.Fatal(err)
 		}
-		all, err := w.Broadcast(b, messaging.Once{})
+		all, err := w.Broadcast(b, messaging.IdempotencyKey{})
 		if err != nil {
 			w.Fatal(err)
 		}
 		w.together(
-			func() { _, _ = w.Reject("u", []string{h.Messages[0].Receipt}, time.Hour) },
+			func() { _, _ = w.Nack("u", []string{h.Messages[0].Receipt}, time.Hour) },
 			func() {
-				if err := w.trimPage(later.Sequence, all.Sequence+1); !errors.Is(err, errDueLater) {
+				if err := w.trimAge(later.Sequence, all.Sequence+1); err != nil {
 					w.Error(err)
 				}
 			},
 		)
-		if floor := w.log.Floor(); floor > later.Sequence {
-			w.Errorf("the floor is %d: retention has passed message %d, which is due later", floor, later.Sequence)
+		if first := w.log.FirstSequence(); first > later.Sequence {
+			w.Errorf("the first sequence is %d: retention has trimmed message %d, which is due later", first, later.Sequence)
 		}
 	})
 }
 
-// Either retention sees what comes back, or it is told that it is too late.
-func TestRetentionLeavesWhatIsRedrivenMeanwhile(t *testing.T) {
-	onWorkbench(t, Config{Retention: time.Hour}, 0, func(w *workbench) {
-		w.send("x", "")
-		h := w.take(messaging.TakeOptions{Limit: 1})
-		h.Settle(true)
-		m := h.Messages[0]
-		m.Receiver.User = "u"
-		time.Sleep(2 * time.Hour)
-		refusal := ""
-		w.together(
-			func() { refusal, _ = w.Requeue(&m, nothingToSettle) },
-			func() {
-				if _, err := w.Trim(context.Background()); err != nil {
-					w.Error(err)
-				}
-			},
-		)
-		if refusal == "" { // its dead letter goes: the queue must have it
-			w.want(w.take(messaging.TakeOptions{Limit: 1}), "x")
+// A redrive and a trim share a commit. By age, the one that is staged first wins. On a
+// full disk the dead letter keeps the message.
+func TestATrimAndARedriveInOneCommit(t *testing.T) {
+	for name, early := range map[string]bool{"age": false, "full disk": true} {
+		for order, redriveFirst := range map[string]bool{"redrive first": true, "trim first": false} {
+			t.Run(name+"/"+order, func(t *testing.T) {
+				onWorkbench(t, Config{}, 0, func(w *workbench) {
+					first := w.send("later", `,"delay_seconds":60`) // stays, and so does the first sequence
+					x := w.send("x", "")
+					h := w.take(messaging.TakeOptions{Limit: 1})
+					h.Finish(true)
+					m := h.Messages[0]
+					w.deadLetter(&m)
+					w.trimmer.age.begin(first.Sequence)
+					r := &trimRun{trimmer: w.trimmer, policy: &w.trimmer.age}
+					if early {
+						r.policy, w.trimmer.early.free = &w.trimmer.early, first.Sequence
+					}
+					p, err := r.prepare(span{first.Sequence, x.Sequence + 1})
+					if err != nil {
+						w.Fatal(err)
+					}
+					refusal := ""
+					moves := []func(){
+						func() { refusal = w.redrive(&m).Refusal },
+						func() {
+							if _, err := r.commit(p); err != nil {
+								w.Error(err)
+							}
+						},
+					}
+					if !redriveFirst {
+						moves[0], moves[1] = moves[1], moves[0]
+					}
+					w.together(moves...)
+					r.unpinDrops(p.items)
+					back := redriveFirst || early
+					if (refusal == "") != back {
+						w.Errorf("the redrive returned %q", refusal)
+					}
+					if problem := w.missing(); problem != "" {
+						w.Error(problem)
+					}
+					if back {
+						w.want(w.take(messaging.TakeOptions{Limit: 1}), "x")
+					}
+				})
+			})
 		}
-	})
+	}
 }
 
-func TestRetentionSeesWhatBecomesDueWhileItLooks(t *testing.T) { // invariant 6
-	missed := 0
+// A message that becomes due while the trimmer reads moves to the other index. Either the
+// trimmer finds it in one of them, or the journal has it as enqueued.
+func TestRetentionKeepsAMessageThatBecomesDueDuringIt(t *testing.T) { // invariant 6
 	onWorkbench(t, Config{}, 0, func(w *workbench) {
 		for range 200 {
 			r := w.send("later", `,"delay_seconds":60`)
@@ -81,30 +110,22 @@ func TestRetentionSeesWhatBecomesDueWhileItLooks(t *testing.T) { // invariant 6
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				_ = w.commitEvents(1, []event{{timer: storage.Timer{At: due, Sequence: r.Sequence, User: "u"}, priority: messaging.Normal}}, due)
+				_, _ = w.commitEvents(1, []event{{timer: storage.Timer{At: due, Sequence: r.Sequence, User: "u"}, priority: messaging.Normal}}, due)
 			}()
-			for over := false; !over; {
-				select {
-				case <-done:
-					over = true
-				default:
-				}
-				tr := &trimmer{engine: w.Engine, change: &trimChange{engine: w.Engine}}
-				if err := tr.drop(r.Sequence, messaging.Normal, "u"); err == nil && len(tr.change.drops) == 0 {
-					missed++
-				}
-				tr.unpin()
+			if err := w.trimAge(r.Sequence, r.Sequence+1); err != nil {
+				w.Error(err)
+			}
+			<-done
+			if err := w.missing(); err != "" {
+				w.Error(err)
 			}
 			_, _ = w.Clear("u")
 		}
 	})
-	if missed > 0 {
-		t.Errorf("retention did not see an entry that is there %d times", missed)
-	}
 }
 
-// Expiry wakes nobody, so whoever finds all of a page gone must look again.
-func TestLookWhosePageExpiredMeanwhileLooksFurther(t *testing.T) {
+// Expiry wakes no waiter, so a scan whose whole batch has expired must be repeated.
+func TestScanWhoseBatchExpiredIsRepeated(t *testing.T) {
 	onWorkbench(t, Config{}, 0, func(w *workbench) {
 		old := w.send("old", `,"ttl_seconds":60`)
 		w.send("new", "")
@@ -113,8 +134,8 @@ func TestLookWhosePageExpiredMeanwhileLooksFurther(t *testing.T) {
 			w.Fatal(err)
 		}
 		defer w.queues.unpin(q)
-		r := q.beginRead(w.log, 10)
-		pg, err := w.readPage(q, r, 1)
+		r := q.beginScan(w.log, 10)
+		b, err := w.readBatch(q, r, 1)
 		if err != nil {
 			w.Fatal(err)
 		}
@@ -123,31 +144,31 @@ func TestLookWhosePageExpiredMeanwhileLooksFurther(t *testing.T) {
 		if err := w.store.Timers(storage.Expiry, 0, 1<<62, func(t storage.Timer, _ messaging.Priority) bool { due = t.At; return false }); err != nil {
 			w.Fatal(err)
 		}
-		if err := w.commitEvents(0, []event{{timer: storage.Timer{At: due, Sequence: old.Sequence, User: "u"}, priority: messaging.Normal}}, due); err != nil {
+		if _, err := w.commitEvents(0, []event{{timer: storage.Timer{At: due, Sequence: old.Sequence, User: "u"}, priority: messaging.Normal}}, due); err != nil {
 			w.Fatal(err)
 		}
-		found, again := w.endRead(q, r, pg, true, true)
+		found, again := w.endScan(q, r, b, true, true)
 		if len(found) == 0 && !again {
-			w.Error("the look found nothing and ends, beside a message")
+			w.Error("the scan found nothing, although there is a message")
 		}
-		if sleeper := newWaiter(); len(found) == 0 && !again && q.join(sleeper, r.news, true) {
-			w.Error("and a waiter sleeps beside it")
+		if sleeper := newWaiter(); len(found) == 0 && !again && q.join(sleeper, r.version, true) {
+			w.Error("a waiter waits, although there is a message")
 		}
 	})
 }
 
-// A look that stops among the expired has not seen what is behind them.
-func TestHighPriorityGoesFirstAlsoBehindWhatExpired(t *testing.T) {
+// A scan that stops among expired entries has not seen the entries after them.
+func TestHighPriorityIsFirstAlsoAfterExpiredOnes(t *testing.T) {
 	onWorkbench(t, Config{}, 0, func(w *workbench) {
-		drafts := make([]messaging.Draft, 0, maxPassedOver)
-		for range maxPassedOver {
+		drafts := make([]messaging.Draft, 0, maxSkipped)
+		for range maxSkipped {
 			d, err := messaging.ParseDraft([]byte(`{"conversation_id":1,"sender_id":2,"receiver_id":"u","text":"old","priority":"high","ttl_seconds":1}`))
 			if err != nil {
 				w.Fatal(err)
 			}
 			drafts = append(drafts, d)
 		}
-		if _, err := w.SendAll(drafts, messaging.Once{}); err != nil {
+		if _, err := w.SendAll(drafts, messaging.IdempotencyKey{}); err != nil {
 			w.Fatal(err)
 		}
 		w.send("normal", "")
@@ -157,53 +178,55 @@ func TestHighPriorityGoesFirstAlsoBehindWhatExpired(t *testing.T) {
 	})
 }
 
-// What a clear removed and what came back since are told apart, also for as long as
-// a reader keeps the clear in mind.
-func TestWhatCameBackAfterAClearStandsWhileAReaderLooks(t *testing.T) {
+// An entry that a clear removed and an entry that was requeued since are distinguished,
+// even while a reader still knows of the clear.
+func TestRequeuedMessageAfterAClearStaysDuringAScan(t *testing.T) {
 	onWorkbench(t, Config{}, 0, func(w *workbench) {
 		w.send("x", "")
 		h := w.take(messaging.TakeOptions{Limit: 1})
-		h.Settle(true)
+		h.Finish(true)
 		synctest.Wait()
 		m := h.Messages[0]
-		m.Receiver.User = "u"
 		w.send("y", "")
 		q, err := w.queues.pin("u")
 		if err != nil {
 			w.Fatal(err)
 		}
 		defer w.queues.unpin(q)
-		r := q.beginRead(w.log, 10)
+		r := q.beginScan(w.log, 10)
 		if _, err := w.Clear("u"); err != nil {
 			w.Fatal(err)
 		}
 		for range 2 {
-			if refusal, err := w.Requeue(&m, nothingToSettle); refusal != "" || err != nil {
-				w.Fatal(refusal, err)
+			w.deadLetter(&m)
+			if result := w.redrive(&m); result != (messaging.RequeueResult{}) {
+				w.Fatal(result)
 			}
 		}
-		w.endRead(q, r, &page{}, true, true)
+		w.endScan(q, r, &batch{}, true, true)
 		w.wantCounts(1, 0)
 	})
 }
 
-// A crash may leave the dead letter and the entry; a redrive then makes it as new.
-func TestRedriveAfterABurialThatWasCutOffDelivers(t *testing.T) {
+// In format 1 a crash could leave both the dead letter and the entry. A redrive then
+// resets the entry.
+func TestRedriveOfAQueuedMessageDelivers(t *testing.T) {
 	onWorkbench(t, Config{MaxDeliveries: 1}, 0, func(w *workbench) {
 		w.send("x", "")
 		h := w.take(messaging.TakeOptions{Limit: 1, Lease: time.Minute})
-		h.Settle(true)
+		h.Finish(true)
 		m := h.Messages[0]
 		m.Receiver.User = "u"
-		// As after a restart: delivered as often as it may be, in the queue, nobody has it.
+		// As after a restart: the message is exhausted, in the queue, and not claimed.
 		q, _ := w.queues.pin("u")
 		q.mu.Lock()
-		w.endLease(q.out[m.Position.Sequence].lease)
-		q.giveBackLocked(m.Position.Sequence)
+		w.endLease(q.claimed[m.Position.Sequence].lease)
+		q.requeueLocked(m.Position.Sequence)
 		q.mu.Unlock()
 		w.queues.unpin(q)
-		if refusal, err := w.Requeue(&m, nothingToSettle); refusal != "" || err != nil {
-			w.Fatal(refusal, err)
+		w.deadLetter(&m)
+		if result := w.redrive(&m); result != (messaging.RequeueResult{}) {
+			w.Fatal(result)
 		}
 		w.want(w.take(messaging.TakeOptions{Limit: 1, Lease: time.Minute}), "x")
 	})
@@ -218,7 +241,7 @@ func TestReadersWithALeaseAreBoundedWhileTheDiskIsStuck(t *testing.T) { // invar
 			if err != nil {
 				w.Fatal(err)
 			}
-			if _, err := w.Send(d, messaging.Once{}); err != nil {
+			if _, err := w.Send(d, messaging.IdempotencyKey{}); err != nil {
 				w.Fatal(err)
 			}
 		}
@@ -237,7 +260,7 @@ func TestReadersWithALeaseAreBoundedWhileTheDiskIsStuck(t *testing.T) { // invar
 		}
 		w.together(takes...)
 		if refused == 0 {
-			w.Errorf("%d MB of messages wait in memory for the disk, and nobody was refused", readers*each)
+			w.Errorf("%d MB of messages wait in memory for the disk, and no take was refused", readers*each)
 		}
 	})
 }
@@ -247,12 +270,12 @@ func TestAClockThatWasSetIsLogged(t *testing.T) {
 	ahead := time.Duration(0)
 	onWorkbench(t, Config{Now: func() time.Time { return time.Now().Add(ahead) }, Logger: slog.New(slog.NewTextHandler(&logged, nil))}, 0, func(w *workbench) {
 		ahead = time.Hour
-		w.take(messaging.TakeOptions{Limit: 1}) // whoever looks at the clock first
+		w.take(messaging.TakeOptions{Limit: 1}) // reads the clock first
 		if _, err := w.Trim(context.Background()); err != nil {
 			w.Error(err)
 		}
 		if !strings.Contains(logged.String(), "the clock was set") {
-			w.Error("nobody is told that the clock was set")
+			w.Error("no log line reports that the clock was set")
 		}
 	})
 }

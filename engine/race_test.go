@@ -2,5 +2,5 @@
 
 package engine_test
 
-// slower is by how much the race detector shortens the rigs.
+// slower is the factor by which the race detector shortens the rigs.
 const slower = 10

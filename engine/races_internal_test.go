@@ -12,10 +12,11 @@ import (
 
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/storage"
+	"github.com/stayafrica/messaging/storage/fsck"
 	"github.com/stayafrica/messaging/wal"
 )
 
-// bench is an engine in a bubble whose committer can be held up, so that chosen
+// workbench is an engine in a bubble whose committer can be blocked, so that selected
 // changes share a commit.
 type workbench struct {
 	*testing.T
@@ -39,25 +40,29 @@ func onWorkbench(t *testing.T, c Config, pending int, test func(w *workbench)) {
 			t.Fatal(err)
 		}
 		test(&workbench{t, e})
-		if err := errors.Join(log.Close(), store.Close()); err != nil {
+		closed := log.Close()
+		for _, p := range fsck.Check(store.Reader, wal.Codec()).Problems {
+			t.Errorf("%s: %s", p.Where, p.What)
+		}
+		if err := errors.Join(closed, store.Close()); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-// blocking holds the committer up until it is closed.
+// blocking blocks the committer until it is closed.
 type blocking chan struct{}
 
 func (b blocking) Records() []wal.Record { return nil }
 func (b blocking) Stage(*wal.Tx)         { <-b }
-func (b blocking) Published()            {}
+func (b blocking) OnDurable()            {}
 
-// together makes changes that share a commit: each is started, in this order,
-// while the committer is held up.
+// together makes changes that share a commit: it starts each, in this order, while the
+// committer is blocked.
 func (w *workbench) together(changes ...func()) {
 	w.Helper()
 	hold := make(blocking)
-	if err := w.log.Enqueue(hold); err != nil {
+	if err := w.log.CommitAsync(hold); err != nil {
 		w.Fatal(err)
 	}
 	synctest.Wait()
@@ -69,20 +74,20 @@ func (w *workbench) together(changes ...func()) {
 	synctest.Wait()
 }
 
-func (w *workbench) send(text, fields string) messaging.Receipt {
+func (w *workbench) send(text, fields string) messaging.SendResult {
 	w.Helper()
 	d, err := messaging.ParseDraft([]byte(`{"conversation_id":1,"sender_id":2,"receiver_id":"u","text":"` + text + `"` + fields + `}`))
 	if err != nil {
 		w.Fatal(err)
 	}
-	receipt, err := w.Send(d, messaging.Once{})
+	receipt, err := w.Send(d, messaging.IdempotencyKey{})
 	if err != nil {
 		w.Errorf("send: %v", err)
 	}
 	return receipt
 }
 
-func (w *workbench) take(o messaging.TakeOptions) messaging.Handout {
+func (w *workbench) take(o messaging.TakeOptions) messaging.Delivery {
 	w.Helper()
 	h, err := w.Take(context.Background(), "u", o)
 	if err != nil {
@@ -91,7 +96,7 @@ func (w *workbench) take(o messaging.TakeOptions) messaging.Handout {
 	return h
 }
 
-func (w *workbench) want(h messaging.Handout, want ...string) {
+func (w *workbench) want(h messaging.Delivery, want ...string) {
 	w.Helper()
 	var got []string
 	for i := range h.Messages {
@@ -104,12 +109,12 @@ func (w *workbench) want(h messaging.Handout, want ...string) {
 	}
 }
 
-// wantCounts compares what is counted with what is on disk.
+// wantCounts compares the counts with the entries on disk.
 func (w *workbench) wantCounts(queued, delayed uint64) {
 	w.Helper()
 	var onDisk [2]uint64
-	for i, shelf := range []storage.Shelf{storage.Queued, storage.Delayed} {
-		if err := w.store.AllEntries(shelf, func(messaging.UserID, messaging.Priority, uint64) bool { onDisk[i]++; return true }); err != nil {
+	for i, index := range []storage.Index{storage.Queued, storage.Delayed} {
+		if err := w.store.AllEntries(index, func(messaging.UserID, messaging.Priority, uint64) bool { onDisk[i]++; return true }); err != nil {
 			w.Fatal(err)
 		}
 	}
@@ -133,7 +138,7 @@ func TestClearSharesACommitWithADueEventAndASend(t *testing.T) {
 			func() { _, _ = w.Clear("u") },
 			func() { w.send("new", `,"delay_seconds":3600`) },
 			func() {
-				err := w.commitEvents(1, []event{{timer: storage.Timer{At: due, Sequence: old.Sequence, User: "u"}, priority: messaging.Normal}}, due)
+				_, err := w.commitEvents(1, []event{{timer: storage.Timer{At: due, Sequence: old.Sequence, User: "u"}, priority: messaging.Normal}}, due)
 				if err != nil {
 					w.Error(err)
 				}
@@ -151,7 +156,7 @@ func TestClearSharesACommitWithRetentionAndASend(t *testing.T) {
 			func() { _, _ = w.Clear("u") },
 			func() { w.send("new", "") },
 			func() {
-				if err := w.trimPage(old.Sequence, old.Sequence+1); err != nil {
+				if err := w.trimAge(old.Sequence, old.Sequence+1); err != nil {
 					w.Error(err)
 				}
 			},
@@ -161,45 +166,19 @@ func TestClearSharesACommitWithRetentionAndASend(t *testing.T) {
 	})
 }
 
-func TestReaderThatBeganBesideAPublishedMessageDoesNotSleepBesideIt(t *testing.T) {
+func TestReaderThatBeganBeforeAPublishGetsTheMessage(t *testing.T) {
 	onWorkbench(t, Config{}, 0, func(w *workbench) {
 		q, err := w.queues.pin("u")
 		if err != nil {
 			w.Fatal(err)
 		}
 		defer w.queues.unpin(q)
-		before := q.beginRead(w.log, 10)
+		before := q.beginScan(w.log, 10)
 		w.send("x", "")
-		pg, err := w.readPage(q, before, 10)
-		found, _ := w.endRead(q, before, pg, err == nil, true)
-		if sleeper := newWaiter(); len(found) == 0 && q.join(sleeper, before.news, true) {
-			w.Error("it found nothing and sleeps beside a message")
-		}
-	})
-}
-
-func TestRedriveMeetsItsMessageOnTheWayOut(t *testing.T) {
-	onWorkbench(t, Config{MaxDeliveries: 1}, 0, func(w *workbench) {
-		w.send("x", "")
-		h := w.take(messaging.TakeOptions{Limit: 1, Lease: time.Minute})
-		h.Settle(true)
-		if _, err := w.Reject("u", []string{h.Messages[0].Receipt}, 0); err != nil {
-			w.Fatal(err)
-		}
-		m := h.Messages[0]
-		m.Receiver.User = "u"
-		doomed := w.burials.take()[0]
-		if refusal, err := w.Requeue(&m, nothingToSettle); refusal != "" || err != nil {
-			w.Fatal(refusal, err)
-		}
-		if err := w.log.Commit(&takeChange{engine: w.Engine, queue: doomed.queue, found: doomed.doomed}); err != nil {
-			w.Fatal(err)
-		}
-		w.wantCounts(1, 0)
-		again := w.take(messaging.TakeOptions{Limit: 1, Lease: time.Minute})
-		w.want(again, "x")
-		if again.Messages[0].Deliveries != 1 {
-			w.Errorf("%d deliveries, want 1", again.Messages[0].Deliveries)
+		b, err := w.readBatch(q, before, 10)
+		found, _ := w.endScan(q, before, b, err == nil, true)
+		if sleeper := newWaiter(); len(found) == 0 && q.join(sleeper, before.version, true) {
+			w.Error("the reader found nothing and waits, although there is a message")
 		}
 	})
 }
@@ -208,32 +187,68 @@ func TestClearedMessageIsNoDeadLetter(t *testing.T) {
 	onWorkbench(t, Config{MaxDeliveries: 1}, 0, func(w *workbench) {
 		w.send("x", "")
 		h := w.take(messaging.TakeOptions{Limit: 1, Lease: time.Minute})
-		h.Settle(true)
-		if _, err := w.Reject("u", []string{h.Messages[0].Receipt}, 0); err != nil {
+		h.Finish(true)
+		if _, err := w.Nack("u", []string{h.Messages[0].Receipt}, 0); err != nil {
 			w.Fatal(err)
 		}
 		if n, err := w.Clear("u"); n != 1 || err != nil {
 			w.Fatal(n, err)
 		}
-		for _, b := range w.burials.take() {
-			if err := w.buryOne(b); err != nil {
+		for waiting := w.exhausted.take(); len(waiting) > 0; {
+			var err error
+			if waiting, err = w.deadLetterSome(waiting); err != nil {
 				w.Fatal(err)
 			}
 		}
-		if n := w.store.Control().DeadLetters(messaging.Undeliverable); n != 0 {
+		if n := w.letters.Count(messaging.Undeliverable); n != 0 {
 			w.Errorf("%d dead letters", n)
 		}
 	})
 }
 
-func TestWhatCameBackGoesFirstAlsoBehindWhatExpired(t *testing.T) {
+// unpublished is a change whose commit is durable and not published yet.
+type unpublished chan struct{}
+
+func (u unpublished) Records() []wal.Record { return nil }
+func (u unpublished) Stage(*wal.Tx)         {}
+func (u unpublished) OnDurable()            { <-u }
+
+// The trimmer sees a dead letter as soon as its message has left the queue.
+func TestTheTrimmerSeesADeadLetterWhoseCommitIsNotPublished(t *testing.T) {
+	onWorkbench(t, Config{MaxDeliveries: 1}, 0, func(w *workbench) {
+		sent := w.send("x", "")
+		h := w.take(messaging.TakeOptions{Limit: 1, Lease: time.Minute})
+		h.Finish(true)
+		if _, err := w.Nack("u", []string{h.Messages[0].Receipt}, 0); err != nil {
+			w.Fatal(err)
+		}
+		hold := make(unpublished)
+		w.together(
+			func() { _ = w.log.CommitAsync(hold) },
+			func() {
+				if _, err := w.deadLetterSome(w.exhausted.take()); err != nil {
+					w.Error(err)
+				}
+			},
+		)
+		_, _, queued, err := w.diskEntry("u", messaging.Normal, sent.Sequence)
+		held, letterErr := w.letters.undeliverableIn(sent.Sequence, sent.Sequence+1)
+		if err = errors.Join(err, letterErr); err != nil || queued || !held[sent.Sequence] {
+			w.Errorf("in its queue %t, a dead letter %t (%v): the trimmer would take its record", queued, held[sent.Sequence], err)
+		}
+		close(hold)
+		synctest.Wait()
+	})
+}
+
+func TestRequeuedMessageIsFirstAlsoAfterExpiredOnes(t *testing.T) {
 	onWorkbench(t, Config{}, 0, func(w *workbench) {
 		w.send("1", `,"ttl_seconds":1`)
 		w.send("2", `,"ttl_seconds":1`)
 		w.send("3", "")
 		w.send("4", "")
-		w.take(messaging.TakeOptions{Limit: 3}).Settle(false)
-		time.Sleep(2 * time.Second) // nobody runs the schedule here: they are expired and still there
+		w.take(messaging.TakeOptions{Limit: 3}).Finish(false)
+		time.Sleep(2 * time.Second) // no schedule runs here, so the expired ones are still there
 		w.want(w.take(messaging.TakeOptions{Limit: 1}), "3")
 	})
 }
@@ -242,12 +257,12 @@ func TestServicesWaitForABusyDiskInsteadOfFailing(t *testing.T) {
 	onWorkbench(t, Config{}, 4, func(w *workbench) {
 		w.send("due", `,"delay_seconds":1`)
 		hold := make(blocking)
-		if err := w.log.Enqueue(hold); err != nil {
+		if err := w.log.CommitAsync(hold); err != nil {
 			w.Fatal(err)
 		}
 		synctest.Wait()
 		for range 4 {
-			if err := w.log.Enqueue(make(blocking, 1).done()); err != nil {
+			if err := w.log.CommitAsync(make(blocking, 1).done()); err != nil {
 				w.Fatal(err)
 			}
 		}
@@ -268,7 +283,7 @@ func TestServicesWaitForABusyDiskInsteadOfFailing(t *testing.T) {
 	})
 }
 
-// done gives a blocking that does not block.
+// done returns a blocking that does not block.
 func (b blocking) done() blocking { close(b); return b }
 
 func TestLeasesAreBounded(t *testing.T) {
@@ -276,9 +291,9 @@ func TestLeasesAreBounded(t *testing.T) {
 		for range 5 {
 			w.send("x", "")
 		}
-		w.take(messaging.TakeOptions{Limit: 3, Lease: time.Minute}).Settle(true)
+		w.take(messaging.TakeOptions{Limit: 3, Lease: time.Minute}).Finish(true)
 		if _, err := w.Take(context.Background(), "u", messaging.TakeOptions{Limit: 1, Lease: time.Minute}); messaging.CodeOf(err) != messaging.CodeTooManyRequests {
-			w.Errorf("one more: %v", err)
+			w.Errorf("one lease above the limit: %v", err)
 		}
 		w.want(w.take(messaging.TakeOptions{Limit: 5}), "x", "x")
 	})
@@ -287,8 +302,8 @@ func TestLeasesAreBounded(t *testing.T) {
 func TestDeadLettersAreKeptForTheirTime(t *testing.T) {
 	onWorkbench(t, Config{DeadLetterRetention: 24 * time.Hour}, 0, func(w *workbench) {
 		letter := messaging.DeadLetter{ID: messaging.DeadLetterID(messaging.Refused, messaging.MessageID{1}), Kind: messaging.Refused, FailedAt: time.Now()}
-		letter.Message.Receiver.User = "u"
-		if err := w.store.Control().AddDeadLetters([]messaging.DeadLetter{letter}); err != nil {
+		letter.Message.ID, letter.Message.Receiver.User, letter.Message.Position.Sequence = messaging.MessageID{1}, "u", 1
+		if err := w.letters.AddDeadLetters([]messaging.DeadLetter{letter}, messaging.Progress{}); err != nil {
 			w.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
@@ -297,7 +312,7 @@ func TestDeadLettersAreKeptForTheirTime(t *testing.T) {
 		for _, want := range []uint64{1, 0} {
 			time.Sleep(23 * time.Hour)
 			synctest.Wait()
-			if n := w.store.Control().DeadLetters(messaging.Refused); n != want {
+			if n := w.letters.Count(messaging.Refused); n != want {
 				w.Errorf("%d are kept, want %d", n, want)
 			}
 		}
@@ -308,5 +323,26 @@ func TestDeadLettersAreKeptForTheirTime(t *testing.T) {
 	})
 }
 
-// nothingToSettle is for redrives of what has no dead letter.
-func nothingToSettle() error { return nil }
+// deadLetter makes a dead letter of a message that was delivered to "u".
+func (w *workbench) deadLetter(m *messaging.Message) {
+	w.Helper()
+	m.Receiver.User = "u"
+	letter := messaging.DeadLetter{
+		ID: messaging.DeadLetterID(messaging.Undeliverable, m.ID), Kind: messaging.Undeliverable, Reason: "nobody acknowledged it",
+		FailedAt: time.Now(), Message: *m,
+	}
+	if err := w.letters.AddDeadLetters([]messaging.DeadLetter{letter}, messaging.Progress{}); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// redrive requeues the message of that dead letter.
+func (w *workbench) redrive(m *messaging.Message) messaging.RequeueResult {
+	w.Helper()
+	recipient := messaging.DeadRecipient{Kind: messaging.Undeliverable, Reason: "nobody acknowledged it", Message: *m}
+	results, err := w.letters.RequeueDeadLetters([]messaging.DeadRecipient{recipient}, messaging.Progress{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return results[0]
+}

@@ -10,16 +10,16 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// A receipt is what a reader acknowledges a message with. It names one delivery
-// of one message to one user by one run of the service:
+// receipt identifies one delivery of one message to one user in one run of the service. A
+// reader acknowledges with it:
 //
-//	nonce:8  user:4 (of SHA-256)  priority:1  sequence:uvarint  deliveries:uvarint  lease:uvarint
+//	bootID:8  user:4 (of SHA-256)  priority:1  sequence:uvarint  deliveries:uvarint  lease:uvarint
 //
-// in the URL-safe alphabet of base64, without padding. The lease has a number of
-// its own, because the count of deliveries begins anew when a message is
-// redriven, and does not move when an answer did not arrive.
+// It is encoded in URL-safe base64 without padding. The lease has its own number because
+// the delivery count is not unique: it starts again when a message is redriven, and it
+// does not change when a delivery did not arrive.
 type receipt struct {
-	nonce      uint64
+	bootID     uint64
 	user       uint32
 	priority   messaging.Priority
 	sequence   uint64
@@ -29,13 +29,13 @@ type receipt struct {
 
 const receiptFixed = 8 + 4 + 1
 
-// newNonce draws what tells this run's receipts from others'. No receipt may
-// begin with a hyphen: a command line would take it for a flag.
-func newNonce() uint64 {
-	const hyphen = 62 // in the alphabet
+// newBootID returns a random number that distinguishes this run's receipts. No receipt may
+// begin with a hyphen, because a command line would read it as a flag.
+func newBootID() uint64 {
+	const hyphen = 62 // its base64 digit
 	for {
-		if nonce := rand.Uint64(); nonce>>(64-6) != hyphen { //nolint:gosec // it is no secret
-			return nonce
+		if id := rand.Uint64(); id>>(64-6) != hyphen { //nolint:gosec // it is no secret
+			return id
 		}
 	}
 }
@@ -46,7 +46,7 @@ func userTag(user messaging.UserID) uint32 {
 }
 
 func (r receipt) encode() string {
-	dst := binary.BigEndian.AppendUint64(make([]byte, 0, receiptFixed+3*binary.MaxVarintLen64), r.nonce)
+	dst := binary.BigEndian.AppendUint64(make([]byte, 0, receiptFixed+3*binary.MaxVarintLen64), r.bootID)
 	dst = binary.BigEndian.AppendUint32(dst, r.user)
 	dst = append(dst, byte(r.priority))
 	dst = binary.AppendUvarint(dst, r.sequence)
@@ -55,8 +55,7 @@ func (r receipt) encode() string {
 	return base64.RawURLEncoding.EncodeToString(dst)
 }
 
-// decodeReceipt reads a receipt; ok is false for text that encode has not
-// written.
+// decodeReceipt decodes a receipt; ok is false for text that encode does not produce.
 func decodeReceipt(text string) (r receipt, ok bool) {
 	const longest = 64
 	if len(text) > longest {
@@ -66,7 +65,7 @@ func decodeReceipt(text string) (r receipt, ok bool) {
 	if err != nil || len(src) < receiptFixed || src[12] >= messaging.Priorities {
 		return receipt{}, false
 	}
-	r = receipt{nonce: binary.BigEndian.Uint64(src), user: binary.BigEndian.Uint32(src[8:]), priority: messaging.Priority(src[12])}
+	r = receipt{bootID: binary.BigEndian.Uint64(src), user: binary.BigEndian.Uint32(src[8:]), priority: messaging.Priority(src[12])}
 	rest := src[receiptFixed:]
 	var deliveries uint64
 	for _, field := range []*uint64{&r.sequence, &deliveries, &r.lease} {

@@ -10,24 +10,23 @@ import (
 	"github.com/stayafrica/messaging/storage"
 )
 
-// registry holds the queues that are in use and, up to a bound, those that were
-// used last. A queue is pinned while a change or a reader depends on what it
-// has in memory; only one that nobody pins is forgotten, and then its state is
-// what is on disk.
+// registry holds the queues in use and, up to a bound, those used last. A queue is pinned
+// while a change or a reader depends on its in-memory state. Only an unpinned queue is
+// evicted from memory; its state is then the one on disk.
 type registry struct {
 	store  *storage.Store
 	seed   maphash.Seed
 	shards [64]shard
-	// ahead counts what the queues know ahead.
-	ahead atomic.Int64
+	// prefetched counts the prefetched entries of all queues.
+	prefetched atomic.Int64
 }
 
 type shard struct {
-	ahead  *atomic.Int64 // the registry's
-	mu     sync.Mutex
-	queues map[messaging.UserID]*queue
-	// idle is the list of queues that nobody pins: idle.next was used longest
-	// ago, idle.prev last.
+	prefetched *atomic.Int64 // the registry's counter
+	mu         sync.Mutex
+	queues     map[messaging.UserID]*queue
+	// idle is the list of unpinned queues, from least recently used (idle.next) to most
+	// recently used (idle.prev).
 	idle      queue
 	idleCount int
 	idleMax   int
@@ -37,7 +36,7 @@ func newRegistry(store *storage.Store, cached int) *registry {
 	r := &registry{store: store, seed: maphash.MakeSeed()}
 	for i := range r.shards {
 		s := &r.shards[i]
-		s.ahead = &r.ahead
+		s.prefetched = &r.prefetched
 		s.queues = make(map[messaging.UserID]*queue)
 		s.idle.prev, s.idle.next = &s.idle, &s.idle
 		s.idleMax = max(1, cached/len(r.shards))
@@ -49,7 +48,7 @@ func (r *registry) shard(user messaging.UserID) *shard {
 	return &r.shards[maphash.String(r.seed, string(user))%uint64(len(r.shards))]
 }
 
-// pin gives a user's queue with its state loaded. Whoever pins unpins.
+// pin returns a user's queue with its state loaded. The caller unpins it.
 func (r *registry) pin(user messaging.UserID) (*queue, error) {
 	q := r.shard(user).pin(user, false)
 	if err := q.load(r.store); err != nil {
@@ -59,15 +58,25 @@ func (r *registry) pin(user messaging.UserID) (*queue, error) {
 	return q, nil
 }
 
-// pinAll gives the queues of many users, in their order. Those of passing use that
-// were not in memory are forgotten again when they are unpinned, unless somebody
-// else wants them meanwhile: a broadcast must not drive out what is in use, nor
-// fill the memory with what is not.
-func (r *registry) pinAll(users []messaging.UserID, passing bool) ([]*queue, error) {
+// pinTransient is pin for a transient use, as in pinAll.
+func (r *registry) pinTransient(user messaging.UserID) (*queue, error) {
+	q := r.shard(user).pin(user, true)
+	if err := q.load(r.store); err != nil {
+		r.unpin(q)
+		return nil, err
+	}
+	return q, nil
+}
+
+// pinAll returns the queues of many users, in their order. A transient use does not keep a
+// queue: one that it loaded is evicted when it is unpinned, unless another use pinned it
+// since. So a broadcast neither evicts queues in use nor fills the memory with unused
+// ones.
+func (r *registry) pinAll(users []messaging.UserID, transient bool) ([]*queue, error) {
 	queues := make([]*queue, len(users))
 	var cold []*queue
 	for i, user := range users {
-		queues[i] = r.shard(user).pin(user, passing)
+		queues[i] = r.shard(user).pin(user, transient)
 		if !queues[i].isLoaded() {
 			cold = append(cold, queues[i])
 		}
@@ -79,18 +88,18 @@ func (r *registry) pinAll(users []messaging.UserID, passing bool) ([]*queue, err
 	return queues, nil
 }
 
-// loadAll loads queues in one walk over the disk. They are pinned: one that
-// somebody else loads meanwhile stays as that has made it.
+// loadAll loads pinned queues in one pass over the disk. A queue that another goroutine
+// loads concurrently keeps that state.
 func (r *registry) loadAll(cold []*queue) error {
 	slices.SortFunc(cold, func(a, b *queue) int { return storage.CompareUsers(a.user, b.user) })
 	users := make([]messaging.UserID, len(cold))
 	for i, q := range cold {
 		users[i] = q.user
 	}
-	return r.store.Users(users, func(i int, state storage.User) {
+	return r.store.QueueStates(users, func(i int, state storage.QueueState) {
 		cold[i].mu.Lock()
 		defer cold[i].mu.Unlock()
-		cold[i].becomeLocked(state)
+		cold[i].adoptLocked(state)
 	})
 }
 
@@ -100,9 +109,9 @@ func (r *registry) unpinAll(queues []*queue) {
 	}
 }
 
-// pinToWait is pin for who may wait for long. Reading the disk takes a deep
-// stack, which a goroutine keeps: it is done on one that ends, or ten thousand
-// who wait would hold that memory.
+// pinToWait is pin for a caller that may wait long afterwards. A read of the disk grows
+// the goroutine's stack, which it keeps. So the read runs on a goroutine that ends;
+// otherwise ten thousand waiters would hold that memory.
 func (r *registry) pinToWait(user messaging.UserID) (q *queue, err error) {
 	q = r.shard(user).pin(user, false)
 	if q.isLoaded() {
@@ -118,29 +127,29 @@ func (r *registry) pinToWait(user messaging.UserID) (q *queue, err error) {
 	return q, nil
 }
 
-// pinAgain pins a queue that is pinned already.
+// pinAgain pins a queue that is already pinned.
 func (r *registry) pinAgain(q *queue) {
-	s := q.home
+	s := q.shard
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.pins++
 }
 
-func (r *registry) unpin(q *queue) { q.home.unpin(q) }
+func (r *registry) unpin(q *queue) { q.shard.unpin(q) }
 
-func (s *shard) pin(user messaging.UserID, passing bool) *queue {
+func (s *shard) pin(user messaging.UserID, transient bool) *queue {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := s.queues[user]
 	switch {
 	case q == nil:
-		q = &queue{user: user, home: s, passing: true}
+		q = &queue{user: user, shard: s, transient: true}
 		s.queues[user] = q
 	case q.pins == 0:
 		s.unlinkLocked(q)
 	}
 	q.pins++
-	q.passing = q.passing && passing
+	q.transient = q.transient && transient
 	return q
 }
 
@@ -151,7 +160,7 @@ func (s *shard) unpin(q *queue) {
 	if q.pins > 0 {
 		return
 	}
-	if q.passing {
+	if q.transient {
 		s.forgetLocked(q)
 		return
 	}
@@ -165,10 +174,10 @@ func (s *shard) unpin(q *queue) {
 	}
 }
 
-// forgetLocked lets a queue go that nobody pins, so that nobody else has it.
+// forgetLocked evicts an unpinned queue from memory.
 func (s *shard) forgetLocked(q *queue) {
 	delete(s.queues, q.user)
-	s.ahead.Add(-int64(q.aheadCounted))
+	s.prefetched.Add(-int64(q.prefetchCounted))
 }
 
 func (s *shard) unlinkLocked(q *queue) {

@@ -17,9 +17,9 @@ func (r *registry) cached() (n int) {
 	return n
 }
 
-// TestBroadcastLeavesTheCacheAlone: what is in use stays in memory, and what a
-// broadcast alone has touched does not.
-func TestBroadcastLeavesTheCacheAlone(t *testing.T) {
+// TestBroadcastDoesNotKeepQueuesInMemory checks that queues in use stay in memory, and queues
+// that only a broadcast has used do not.
+func TestBroadcastDoesNotKeepQueuesInMemory(t *testing.T) {
 	onWorkbench(t, Config{CachedQueues: 64 * 4}, 0, func(w *workbench) {
 		w.send("x", "") // to u
 		before := w.queues.cached()
@@ -27,15 +27,15 @@ func TestBroadcastLeavesTheCacheAlone(t *testing.T) {
 		for i := range 2000 {
 			users = append(users, messaging.Receiver{User: messaging.UserID(fmt.Sprint("b", i))})
 		}
-		places, err := w.pinAll(users)
+		candidates, err := w.pinAll(users)
 		if err != nil {
 			w.Fatal(err)
 		}
-		wanted, err := w.queues.pin("b7") // somebody else's, meanwhile
+		wanted, err := w.queues.pin("b7") // another use of b7, at the same time
 		if err != nil {
 			w.Fatal(err)
 		}
-		w.unpinPlaces(places)
+		w.unpinTargets(candidates)
 		w.queues.unpin(wanted)
 		if n := w.queues.cached(); n != before+1 {
 			w.Errorf("%d queues are in memory, want %d: u and b7", n, before+1)
@@ -43,8 +43,8 @@ func TestBroadcastLeavesTheCacheAlone(t *testing.T) {
 	})
 }
 
-// TestBatchKeepsItsQueues: whoever is sent messages in batches is sent more of
-// them, and reading a queue's state again costs more than the message.
+// TestBatchKeepsItsQueues: receivers of a batch often get another one, and loading a
+// queue's state costs more than a message.
 func TestBatchKeepsItsQueues(t *testing.T) {
 	onWorkbench(t, Config{CachedQueues: 64 * 64}, 0, func(w *workbench) {
 		const users = 100
@@ -57,7 +57,7 @@ func TestBatchKeepsItsQueues(t *testing.T) {
 			drafts[i] = draft
 		}
 		before := w.queues.cached()
-		if _, err := w.SendAll(drafts, messaging.Once{}); err != nil {
+		if _, err := w.SendAll(drafts, messaging.IdempotencyKey{}); err != nil {
 			w.Fatal(err)
 		}
 		if n := w.queues.cached(); n != before+users {

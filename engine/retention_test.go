@@ -12,14 +12,14 @@ import (
 	"github.com/stayafrica/messaging/engine"
 )
 
-func TestRetentionTakesOldMessagesWithTheirEntriesAndNotPastTheDrain(t *testing.T) { // invariant 6
+func TestRetentionRemovesOldMessagesUpToTheDrain(t *testing.T) { // invariant 6
 	var mu sync.Mutex
 	now := time.Now()
 	settled := messaging.Position{Sequence: 1}
 	r := newRig(t, engine.Config{
-		Retention: time.Hour,
-		Now:       func() time.Time { mu.Lock(); defer mu.Unlock(); return now },
-		Settled:   func() messaging.Position { mu.Lock(); defer mu.Unlock(); return settled },
+		Retention:     time.Hour,
+		Now:           func() time.Time { mu.Lock(); defer mu.Unlock(); return now },
+		DrainPosition: func() messaging.Position { mu.Lock(); defer mu.Unlock(); return settled },
 	})
 	for i := range 10 {
 		r.send("u", strconv.Itoa(i), messaging.Normal)
@@ -37,7 +37,7 @@ func TestRetentionTakesOldMessagesWithTheirEntriesAndNotPastTheDrain(t *testing.
 	mu.Lock()
 	settled.Sequence = 1000
 	mu.Unlock()
-	r.wantTrimmed(6)
+	r.wantTrimmed(7) // five sends, and a broadcast to two
 	r.reopen()
 	wantTexts(t, r.take("u", 100), "young")
 	wantTexts(t, r.take("v", 100))
@@ -46,8 +46,8 @@ func TestRetentionTakesOldMessagesWithTheirEntriesAndNotPastTheDrain(t *testing.
 	}
 }
 
-// advanceWithoutJump moves the clock in a way that the guard takes for a new
-// engine's: by opening it again.
+// advanceWithoutJump advances the clock. It opens the engine again, so that the clock
+// guard sees no jump.
 func (r *rig) advanceWithoutJump(mu *sync.Mutex, now *time.Time, d time.Duration) {
 	mu.Lock()
 	*now = now.Add(d)
@@ -59,7 +59,7 @@ func (r *rig) wantTrimmed(want uint64) {
 	r.tb.Helper()
 	got, err := r.engine.Trim(context.Background())
 	if err != nil || got != want {
-		r.tb.Fatalf("%d records were trimmed (%v), want %d", got, err, want)
+		r.tb.Fatalf("%d messages were trimmed (%v), want %d", got, err, want)
 	}
 }
 
@@ -75,7 +75,7 @@ func TestRetentionWaitsWhenTheClockWasSet(t *testing.T) {
 	wantTexts(t, r.take("u", 1), "x")
 }
 
-func TestRetentionLeavesAMessageThatIsDueLater(t *testing.T) { // invariant 6
+func TestRetentionKeepsADelayedMessage(t *testing.T) { // invariant 6
 	synctest.Test(t, func(t *testing.T) {
 		s := &serving{rig: newRig(t, engine.Config{Retention: time.Hour})}
 		s.start()
@@ -85,16 +85,20 @@ func TestRetentionLeavesAMessageThatIsDueLater(t *testing.T) { // invariant 6
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.Settle(true)
-		if _, err := s.engine.Reject("u", []string{h.Messages[0].Receipt}, 3*time.Hour+30*time.Second); err != nil {
+		h.Finish(true)
+		if _, err := s.engine.Nack("u", []string{h.Messages[0].Receipt}, 3*time.Hour+30*time.Second); err != nil {
 			t.Fatal(err)
 		}
 		s.sendWith("gone", "")
 		time.Sleep(2 * time.Hour)
-		s.wantQueue("gone")                                           // it stands behind the other in the log
+		s.wantQueue() // the delayed message keeps no other
+		s.wantLeft(1)
 		time.Sleep(time.Hour + 30*time.Second + 100*time.Millisecond) // between two runs of retention
-		s.wantQueue("old", "gone")                                    // due now, and as old as may be
+		s.wantQueue("old")                                            // due now, at the age of the retention
 		time.Sleep(2 * time.Minute)
 		s.wantQueue()
+		if first := s.log.FirstSequence(); first != 3 {
+			t.Errorf("the first sequence is %d, want 3: nothing is left", first)
+		}
 	})
 }

@@ -11,22 +11,21 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// users have the queues that clients send to and take from.
+// users are the users whose queues the clients use.
 var users = []messaging.UserID{"u0", "u1", "u2"}
 
-// client does by chance what clients do, one thing after the other, and keeps
-// the ledger.
+// client makes random calls, one after the other, and keeps the ledger.
 type client struct {
 	*boot
 
 	number int
 	random *rand.Rand
 	texts  int
-	held   []lent
+	held   []heldReceipt
 }
 
-// lent is a message under a lease with its receipt.
-type lent struct {
+// heldReceipt is a leased message with its receipt.
+type heldReceipt struct {
 	message *sent
 	receipt string
 }
@@ -35,7 +34,7 @@ func newClient(b *boot, number int) *client {
 	return &client{boot: b, number: number, random: rand.New(rand.NewPCG(b.Rand.Uint64(), uint64(number)))}
 }
 
-// move is something that clients do, and how often among all.
+// move is a call that clients make, and its relative frequency.
 type move struct {
 	weight int
 	do     func(c *client)
@@ -45,23 +44,24 @@ var everyMove = []move{
 	{20, (*client).send},
 	{6, (*client).sendAll},
 	{5, (*client).broadcast},
-	{6, (*client).sendOnce},
+	{6, (*client).sendWithKey},
 	{11, (*client).take},
 	{3, (*client).await},
 	{12, (*client).lease},
 	{10, (*client).acknowledge},
-	{6, (*client).reject},
+	{6, (*client).nack},
 	{3, (*client).extend},
 	{2, (*client).clear},
-	{4, (*client).look},
+	{4, (*client).query},
 	{5, (*client).redrive},
 	{8, (*client).drain},
 	{4, (*client).mark},
 	{5, (*client).pause},
 	{2, (*client).broadcastToMany},
+	{3, (*client).trimEarly},
 }
 
-// work makes so many moves, or as many as there are before the power is cut.
+// work makes so many moves, or as many as are possible before the power is cut.
 func (c *client) work(moves int) {
 	total := 0
 	for _, m := range c.moves {
@@ -88,8 +88,7 @@ func (c *client) text() string {
 	return fmt.Sprintf("%d.%d.%d", c.boots, c.number, c.texts)
 }
 
-// compose makes a message for a user, and the fields of its JSON that say when
-// it is due and when it expires.
+// compose returns a message for a user, and the JSON fields for its due and expiry times.
 func (c *client) compose(user messaging.UserID, text string) (m *sent, fields string) {
 	m = &sent{address: address{user, text}, priority: messaging.Priority(c.random.IntN(messaging.Priorities))}
 	delay := 0
@@ -106,9 +105,10 @@ func (c *client) compose(user messaging.UserID, text string) (m *sent, fields st
 	return m, fields
 }
 
-// parse makes the draft of a message.
+// parse returns the draft of a message.
 func (c *client) parse(m *sent, fields string) (messaging.Draft, bool) {
-	d, err := messaging.ParseDraft(fmt.Appendf(nil, `{"conversation_id":1,"sender_id":2,"receiver_id":%q,"text":%q,"priority":%q%s}`, m.user, m.text, m.priority, fields))
+	d, err := messaging.ParseDraft(fmt.Appendf(nil, `{"conversation_id":1,"sender_id":2,"receiver_id":%q,"text":%q,"priority":%q%s}`,
+		m.user, m.text, m.priority, fields))
 	if err != nil {
 		c.Errorf("parse a message: %v", err)
 	}
@@ -121,11 +121,13 @@ func (c *client) send() {
 	if !ok {
 		return
 	}
-	c.store1(messaging.Once{}, []*sent{m}, func(o messaging.Once) (messaging.Receipt, error) { return c.engine.Send(d, o) })
+	c.storeOne(messaging.IdempotencyKey{}, []*sent{m}, func(o messaging.IdempotencyKey) (messaging.SendResult, error) { return c.engine.Send(d, o) })
 }
 
-// store1 makes one call that stores messages.
-func (c *client) store1(o messaging.Once, messages []*sent, call func(o messaging.Once) (messaging.Receipt, error)) (receipt messaging.Receipt, ok bool) {
+// storeOne makes one call that stores messages.
+func (c *client) storeOne(
+	o messaging.IdempotencyKey, messages []*sent, call func(o messaging.IdempotencyKey) (messaging.SendResult, error),
+) (receipt messaging.SendResult, ok bool) {
 	takes, ok := c.ledger.begin(messages...)
 	if !ok {
 		return receipt, false
@@ -139,6 +141,9 @@ func (c *client) store1(o messaging.Once, messages []*sent, call func(o messagin
 		takes = 0 // nothing was committed
 	}
 	c.ledger.answered(takes, receipt, messages)
+	if receipt.Duplicate {
+		c.ledger.note(func() { c.ledger.forgotten(messages) })
+	}
 	return receipt, true
 }
 
@@ -155,7 +160,7 @@ func (c *client) sendAll() {
 		m.group = g
 		messages[i], drafts[i] = m, d
 	}
-	c.store1(messaging.Once{}, messages, func(o messaging.Once) (messaging.Receipt, error) { return c.engine.SendAll(drafts, o) })
+	c.storeOne(messaging.IdempotencyKey{}, messages, func(o messaging.IdempotencyKey) (messaging.SendResult, error) { return c.engine.SendAll(drafts, o) })
 }
 
 func (c *client) broadcast() {
@@ -171,7 +176,7 @@ func (c *client) broadcast() {
 	if !ok {
 		return
 	}
-	c.store1(messaging.Once{}, messages, func(o messaging.Once) (messaging.Receipt, error) { return c.engine.Broadcast(b, o) })
+	c.storeOne(messaging.IdempotencyKey{}, messages, func(o messaging.IdempotencyKey) (messaging.SendResult, error) { return c.engine.Broadcast(b, o) })
 }
 
 func (c *client) parseBroadcast(m *sent, fields string, to []messaging.UserID) (messaging.Broadcast, bool) {
@@ -179,15 +184,16 @@ func (c *client) parseBroadcast(m *sent, fields string, to []messaging.UserID) (
 	for i := range to {
 		names[i] = string(to[i])
 	}
-	b, err := messaging.ParseBroadcast(fmt.Appendf(nil, `{"message":{"sender_id":1,"text":%q,"priority":%q%s},"user_ids":["%s"]}`, m.text, m.priority, fields, strings.Join(names, `","`)))
+	b, err := messaging.ParseBroadcast(fmt.Appendf(nil, `{"message":{"sender_id":1,"text":%q,"priority":%q%s},"user_ids":["%s"]}`,
+		m.text, m.priority, fields, strings.Join(names, `","`)))
 	if err != nil {
 		c.Errorf("parse a broadcast: %v", err)
 	}
 	return b, err == nil
 }
 
-// broadcastToMany sends to more users than one commit takes. Nobody takes from
-// their queues.
+// broadcastToMany sends to more users than fit one commit. No client takes from their
+// queues.
 func (c *client) broadcastToMany() {
 	many := make([]messaging.UserID, messaging.ReceiversPerChunk+1+c.random.IntN(50))
 	for i := range many {
@@ -199,7 +205,7 @@ func (c *client) broadcastToMany() {
 	ok := c.ledger.note(func() {
 		if due = c.budget > 0; due {
 			c.budget--
-			takes = len(c.ledger.settled)
+			takes = len(c.ledger.taken)
 			c.ledger.large[text] = large
 		}
 	})
@@ -210,7 +216,7 @@ func (c *client) broadcastToMany() {
 	if !ok {
 		return
 	}
-	receipt, err := c.engine.Broadcast(b, messaging.Once{})
+	receipt, err := c.engine.Broadcast(b, messaging.IdempotencyKey{})
 	if err != nil {
 		c.complain("broadcast", err)
 		return
@@ -222,24 +228,24 @@ func (c *client) broadcastToMany() {
 	c.Count("large broadcasts", 1)
 }
 
-// onceKeys is how many idempotency keys there are.
-const onceKeys = 9
+// idempotencyKeys is the number of idempotency keys.
+const idempotencyKeys = 9
 
-// sendOnce makes a call with an idempotency key: the same call for the same key.
-func (c *client) sendOnce() { c.repeat(c.random.IntN(onceKeys)) }
+// sendWithKey makes a call with an idempotency key. It is always the same call for the same
+// key.
+func (c *client) sendWithKey() { c.repeat(c.random.IntN(idempotencyKeys)) }
 
-// repeat makes the call of an idempotency key, and compares its answer with the
-// first one.
+// repeat makes the call of an idempotency key, and compares its result with the first one.
 func (c *client) repeat(key int) {
 	name := fmt.Sprintf("k%d", key)
 	messages := []*sent{{address: address{users[key%len(users)], name}}}
-	var call func(o messaging.Once) (messaging.Receipt, error)
+	var call func(o messaging.IdempotencyKey) (messaging.SendResult, error)
 	var kind string
 	switch key % 3 {
 	case 0:
 		kind = "send"
 		d, _ := c.parse(messages[0], "")
-		call = func(o messaging.Once) (messaging.Receipt, error) { return c.engine.Send(d, o) }
+		call = func(o messaging.IdempotencyKey) (messaging.SendResult, error) { return c.engine.Send(d, o) }
 	case 1:
 		kind = "batch"
 		messages = append(messages, &sent{address: address{users[0], name + " again"}})
@@ -247,23 +253,23 @@ func (c *client) repeat(key int) {
 		messages[1].group = messages[0].group
 		first, _ := c.parse(messages[0], "")
 		second, _ := c.parse(messages[1], "")
-		call = func(o messaging.Once) (messaging.Receipt, error) {
+		call = func(o messaging.IdempotencyKey) (messaging.SendResult, error) {
 			return c.engine.SendAll([]messaging.Draft{first, second}, o)
 		}
 	case 2:
 		kind = "broadcast"
 		messages = append(messages, &sent{address: address{users[0], name}})
 		b, _ := c.parseBroadcast(messages[0], "", []messaging.UserID{messages[0].user, users[0]})
-		call = func(o messaging.Once) (messaging.Receipt, error) { return c.engine.Broadcast(b, o) }
+		call = func(o messaging.IdempotencyKey) (messaging.SendResult, error) { return c.engine.Broadcast(b, o) }
 	}
-	receipt, ok := c.store1(messaging.NewOnce("", kind, name, [32]byte{byte(key)}), messages, call)
+	receipt, ok := c.storeOne(messaging.NewIdempotencyKey("", kind, name, [32]byte{byte(key)}), messages, call)
 	if ok {
-		c.ledger.note(func() { c.compareOnce(key, receipt) })
+		c.ledger.note(func() { c.compareWithFirst(key, receipt) })
 	}
 }
 
-// compareOnce compares an answer with the first one that its key had.
-func (c *client) compareOnce(key int, receipt messaging.Receipt) {
+// compareWithFirst compares a result with the first one of its key.
+func (c *client) compareWithFirst(key int, receipt messaging.SendResult) {
 	first := c.ledger.keys[key]
 	if first == nil {
 		first = &keyed{}
@@ -275,13 +281,13 @@ func (c *client) compareOnce(key int, receipt messaging.Receipt) {
 	case !first.answered:
 		first.answered, first.receipt = true, again
 	case first.receipt != again:
-		c.Errorf("idempotency key %d was answered with %+v and then with %+v", key, first.receipt, receipt)
+		c.Errorf("idempotency key %d returned %+v and then %+v", key, first.receipt, receipt)
 	}
 }
 
-// find gives the ledger's entries of messages that were handed out by a call that
-// began at a time of the ledger's clock. Each must be one that may be there, and
-// they must be in order.
+// find returns the ledger's entries of messages that a call delivered. began is when the
+// call began, by the ledger's clock. Each message must be one that may be there, and they
+// must be in order.
 func (c *client) find(user messaging.UserID, began int, messages []messaging.Message) []*sent {
 	found := make([]*sent, 0, len(messages))
 	texts := texts(c, messages)
@@ -289,23 +295,24 @@ func (c *client) find(user messaging.UserID, began int, messages []messaging.Mes
 		m := c.ledger.messages[address{user, texts[i]}]
 		switch {
 		case m == nil:
-			c.Errorf("user %s got message %q, which nobody sent", user, texts[i])
+			c.Errorf("user %s got message %q, which was never sent", user, texts[i])
 			continue
 		case m.had(began):
-			c.Errorf("user %s got message %q, which had gone", user, texts[i])
-		case i > 0 && cmp.Or(cmp.Compare(messages[i-1].Priority, messages[i].Priority), cmp.Compare(messages[i-1].Position.Sequence, messages[i].Position.Sequence)) >= 0:
-			c.Errorf("user %s got message %q out of its turn", user, texts[i])
+			c.Errorf("user %s got message %q, which had been removed", user, texts[i])
+		case i > 0 && cmp.Or(cmp.Compare(messages[i-1].Priority, messages[i].Priority),
+			cmp.Compare(messages[i-1].Position.Sequence, messages[i].Position.Sequence)) >= 0:
+			c.Errorf("user %s got message %q out of order", user, texts[i])
 		}
 		found = append(found, m)
 	}
 	return found
 }
 
-// pause lets time go by.
+// pause lets some time pass.
 func (c *client) pause() { time.Sleep(time.Duration(c.random.IntN(30_000)) * time.Millisecond) }
 
-// look asks for what changes nothing.
-func (c *client) look() {
+// query makes calls that change nothing.
+func (c *client) query() {
 	user := c.user()
 	if _, err := c.engine.Size(user); err != nil {
 		c.complain("size", err)
@@ -321,11 +328,11 @@ func (c *client) look() {
 	}
 }
 
-// findShown is find for messages that may have gone since they were shown.
+// findShown is find for messages that may have been removed since they were returned.
 func (c *client) findShown(user messaging.UserID, messages []messaging.Message) {
 	for _, text := range texts(c, messages) {
 		if c.ledger.messages[address{user, text}] == nil {
-			c.Errorf("user %s was shown message %q, which nobody sent", user, text)
+			c.Errorf("user %s peeked message %q, which was never sent", user, text)
 		}
 	}
 }

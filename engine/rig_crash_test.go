@@ -14,10 +14,10 @@ import (
 // crashesPerLife is how often the power is cut in the life of one store.
 const crashesPerLife = 10
 
-// TestRigCrash lets clients do all that they can from several goroutines, cuts
-// the power before some operation of the disk, and compares what is there then
-// with what was answered (invariants 1 to 6 and 9). A round is the life of a
-// store, with several crashes.
+// TestRigCrash runs clients that make all kinds of calls concurrently, cuts the power
+// before some operation of the disk, and compares the recovered store with what was
+// acknowledged (invariants 1 to 6 and 9). A round is the life of one store, with several
+// crashes.
 func TestRigCrash(t *testing.T) {
 	torture.Run(t, 2000/crashesPerLife/slower, bubbled(t, crashing(breach{})))
 }
@@ -26,7 +26,7 @@ func TestRigCrashCatchesCommitsWithoutSync(t *testing.T) {
 	torture.Control(t, 20, bubbled(t, crashing(breach{noSync: true})))
 }
 
-func TestRigCrashCatchesAnswersBeforeTheWrite(t *testing.T) {
+func TestRigCrashCatchesResponsesBeforeTheWrite(t *testing.T) {
 	torture.Control(t, 20, bubbled(t, crashing(breach{early: time.Millisecond})))
 }
 
@@ -45,7 +45,7 @@ func crashing(how breach) func(r *torture.Round) {
 	}
 }
 
-// newLife draws what kind of life it is to be.
+// newLife draws the configuration of a life.
 func newLife(r *torture.Round, how breach) *life {
 	l := &life{Round: r, Rand: r.Rand, disk: newDisk(), ledger: newLedger(), memTable: 1 << 20, breach: how}
 	l.moves = everyMove
@@ -64,18 +64,19 @@ func newLife(r *torture.Round, how breach) *life {
 	return l
 }
 
-// openOperations is about how many operations of the disk a start takes.
+// openOperations is about how many disk operations a start takes.
 const openOperations = 52
 
-// crash starts the service, judges what it found, and lets it work until the
-// power is cut.
+// crash starts the service, judges what it recovered, and lets it work until the power is
+// cut.
 func (l *life) crash() {
 	l.Helper()
 	after := openOperations + l.Rand.IntN(80)
 	if l.Rand.IntN(8) == 0 {
 		after = 1 + l.Rand.IntN(openOperations)
 	}
-	c, before := l.newCut(after), l.ledger.thaw()
+	c := l.newCut(after)
+	l.ledger.thaw()
 	b, err := l.start(faults{at: c.at})
 	if err != nil {
 		l.Fatalf("boot %d does not start: %v", l.boots, err)
@@ -87,11 +88,11 @@ func (l *life) crash() {
 		}
 		l.disk = c.disk
 	}()
-	if !l.ledger.note(func() {}) { // the power was cut while it started
+	if !l.ledger.note(func() {}) { // the power was cut during the start
 		l.Count("crashes at start", 1)
 		return
 	}
-	if !b.judge(before) {
+	if !b.judge() {
 		return
 	}
 	c.engine.Store(b.engine)
@@ -99,7 +100,7 @@ func (l *life) crash() {
 	b.work(3, 1+l.Rand.IntN(30))
 }
 
-// work lets clients make so many moves each.
+// work runs clients that make so many moves each.
 func (b *boot) work(clients, moves int) {
 	var all sync.WaitGroup
 	var clientele []*client
@@ -110,15 +111,15 @@ func (b *boot) work(clients, moves int) {
 	}
 	all.Wait()
 	for _, c := range clientele {
-		b.lent = append(b.lent, c.held...)
+		b.receipts = append(b.receipts, c.held...)
 	}
 }
 
-// end starts the service for the last time, lets everything that is under way
-// come to its end, and takes all that there is.
+// end starts the service for the last time, waits for everything that is in progress, and
+// takes all messages.
 func (l *life) end() {
 	l.Helper()
-	before := l.ledger.thaw()
+	l.ledger.thaw()
 	b, err := l.start(faults{at: l.newCut(0).at})
 	if err != nil {
 		l.Fatalf("the last start: %v", err)
@@ -128,11 +129,11 @@ func (l *life) end() {
 			l.Errorf("close: %v", err)
 		}
 	}()
-	if !b.judge(before) {
+	if !b.judge() {
 		return
 	}
 	b.serve()
-	time.Sleep(time.Minute) // what is due later or expires does so
+	time.Sleep(time.Minute) // until delayed messages are due or expire
 	for b.engine.Stats().Fanouts > 0 {
 		time.Sleep(time.Second)
 	}
@@ -142,7 +143,8 @@ func (l *life) end() {
 	}
 }
 
-// takeAll takes a queue to its end, and finds what Peek showed, in its order.
+// takeAll takes all messages of a queue, and compares them with what Peek returned, in
+// order.
 func (b *boot) takeAll(user messaging.UserID) {
 	b.Helper()
 	shown, err := b.engine.Peek(user, 1000)
@@ -154,13 +156,13 @@ func (b *boot) takeAll(user messaging.UserID) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		h.Settle(true)
+		h.Finish(true)
 		if len(h.Messages) == 0 {
-			b.Fatalf("%d messages of %s were shown and cannot be taken", len(shown), user)
+			b.Fatalf("%d peeked messages of %s cannot be taken", len(shown), user)
 		}
 		for i := range h.Messages {
 			if len(shown) == 0 || h.Messages[i].ID != shown[0].ID {
-				b.Fatalf("user %s got message %d out of its turn", user, h.Messages[i].Position.Sequence)
+				b.Fatalf("user %s got message %d out of order", user, h.Messages[i].Position.Sequence)
 			}
 			shown = shown[1:]
 		}

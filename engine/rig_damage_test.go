@@ -16,24 +16,26 @@ import (
 	"github.com/stayafrica/messaging/bench/program"
 	"github.com/stayafrica/messaging/bench/torture"
 	"github.com/stayafrica/messaging/storage"
+	"github.com/stayafrica/messaging/storage/fsck"
+	"github.com/stayafrica/messaging/storage/repair"
 )
 
-// damageEvery is how far apart the bytes are that the short form flips, and the
-// places where it cuts, outside of headers.
+// damageEvery is the distance between the bytes that the short form flips, and between its
+// cuts, outside of headers.
 const (
 	damageEvery  = 64
 	damageHeader = 64
 )
 
-// damage is one thing that happens to the files of a store.
+// damage is one corruption of the files of a store.
 type damage struct {
-	what  string // for a person
+	what  string // for reports
 	files []string
 	apply func(contents [][]byte) [][]byte // nil removes the file
 }
 
-// damaged is a store to be damaged, over and over: what is in its files, and what
-// it holds.
+// damaged is a store to be corrupted repeatedly: the contents of its files, and the
+// contents of the store.
 type damaged struct {
 	dir   string
 	files map[string][]byte
@@ -43,9 +45,9 @@ type damaged struct {
 	list []damage
 }
 
-// newDamaged makes a store with tables, a manifest, logs and a control file, which
-// has a bit of everything. One that is stopped has a watermark that covers all of
-// it; one that is killed has an older one.
+// newDamaged creates a store with tables, a manifest, logs and a control file, and with
+// data of every kind. If it is stopped, its watermark covers everything; if it is killed,
+// the watermark is older.
 func newDamaged(tb testing.TB, stopped bool) *damaged {
 	tb.Helper()
 	s := &damaged{dir: filepath.Join(tb.TempDir(), "data")}
@@ -80,7 +82,7 @@ func (s *damaged) read(tb testing.TB) {
 		if err != nil || e.IsDir() || e.Name() == "reserve" || e.Name() == "LOCK" {
 			return err
 		}
-		name, _ := filepath.Rel(s.dir, path) // it is below
+		name, _ := filepath.Rel(s.dir, path) // path is below dir
 		s.files[name], err = os.ReadFile(path)
 		return err
 	})
@@ -92,7 +94,7 @@ func (s *damaged) read(tb testing.TB) {
 	}
 }
 
-// enumerate lists every damage, or with every over 1 those of the short form.
+// enumerate lists every damage; with every above 1 only those of the short form.
 func (s *damaged) enumerate(every int) {
 	names := slices.Sorted(maps.Keys(s.files))
 	for _, name := range names {
@@ -128,7 +130,7 @@ func (s *damaged) enumerate(every int) {
 	}
 }
 
-// do damages the store in a directory; undo puts the files back.
+// do corrupts the store in a directory; undo restores the files.
 func (s *damaged) do(tb testing.TB, dir string, d damage) (undo func()) {
 	tb.Helper()
 	before := make([][]byte, len(d.files))
@@ -154,7 +156,7 @@ func (s *damaged) do(tb testing.TB, dir string, d damage) (undo func()) {
 	}
 }
 
-// copyTo writes the store as it was.
+// copyTo writes the original store.
 func (s *damaged) copyTo(tb testing.TB, dir string) {
 	tb.Helper()
 	for name, b := range s.files {
@@ -168,8 +170,8 @@ func (s *damaged) copyTo(tb testing.TB, dir string) {
 	}
 }
 
-// judge looks at what a store that passes for whole gives: nothing else than was
-// written, and all of it but for the end that the watermark does not cover.
+// judge checks a store in which no corruption was found: it has nothing that was not
+// written, and everything that was, except the end that the watermark does not cover.
 func (s *damaged) judge(tb testing.TB, what string, kept contents) {
 	tb.Helper()
 	ended := false
@@ -179,21 +181,21 @@ func (s *damaged) judge(tb testing.TB, what string, kept contents) {
 		case ok && body != s.whole.bodies[seq]:
 			tb.Errorf("%s: message %d reads %q, and was %q", what, seq, body, s.whole.bodies[seq])
 		case ok && ended:
-			tb.Errorf("%s: message %d is there, and one before it is not", what, seq)
+			tb.Errorf("%s: message %d is there, although an earlier one is missing", what, seq)
 		case !ok && seq <= s.mark:
 			tb.Errorf("%s: message %d is missing, and the watermark is at %d", what, seq, s.mark)
 		}
 		ended = ended || !ok
 	}
 	if len(kept.bodies) > len(s.whole.bodies) {
-		tb.Errorf("%s: there are %d messages, and were %d", what, len(kept.bodies), len(s.whole.bodies))
+		tb.Errorf("%s: there are %d messages, want %d", what, len(kept.bodies), len(s.whole.bodies))
 	}
 	if !ended {
 		s.judgeAll(tb, what, kept)
 	}
 }
 
-// judgeAll wants everything beside the messages to be what it was too.
+// judgeAll expects everything besides the messages to be unchanged, too.
 func (s *damaged) judgeAll(tb testing.TB, what string, kept contents) {
 	tb.Helper()
 	for name, same := range map[string]bool{
@@ -205,16 +207,15 @@ func (s *damaged) judgeAll(tb testing.TB, what string, kept contents) {
 		"the drain's position":          kept.position == s.whole.position,
 	} {
 		if !same {
-			tb.Errorf("%s: %s are not what they were", what, name)
+			tb.Errorf("%s: %s have changed", what, name)
 		}
 	}
 }
 
-// TestRigDamage flips bytes, cuts, removes and swaps files, and writes one over
-// another. Each is found by a
-// check, or harmless: what is read is what was written, and only what the
-// watermark does not cover may be missing. Every hundredth is also
-// served by the real program, and repaired.
+// TestRigDamage flips bytes, truncates, removes and swaps files, and overwrites one with
+// another. A check finds each corruption, or it is harmless: what is read is what was
+// written, and only what the watermark does not cover may be missing. Every hundredth
+// store is also served by the real program, and repaired.
 func TestRigDamage(t *testing.T) {
 	every := damageEvery
 	if torture.Long() {
@@ -245,10 +246,11 @@ func TestRigDamage(t *testing.T) {
 	})
 }
 
-// check says whether a check finds the damage; if not, the store is read.
+// check runs a check; if it does not find the corruption, it reads the store. found is 1
+// if the check found it.
 func (s *damaged) check(r *torture.Round, d damage) (found int) {
 	defer s.do(r, s.dir, d)()
-	report, err := storage.Verify(checkConfig(s.dir))
+	report, err := fsck.Verify(checkConfig(s.dir))
 	if err != nil {
 		r.Errorf("%s: %v", d.what, err)
 		return 0
@@ -265,15 +267,15 @@ func (s *damaged) check(r *torture.Round, d damage) (found int) {
 	return 0
 }
 
-// repair lets a service run on the damaged store, and then repairs it.
+// repair runs a service on the corrupt store, and then repairs it.
 func (s *damaged) repair(r *torture.Round, d damage) (repaired int) {
 	dir := filepath.Join(r.TempDir(), "data")
 	s.copyTo(r, dir)
 	s.do(r, dir, d)
 	s.serve(r, dir, d)
-	done, err := storage.Repair(checkConfig(dir))
+	done, err := repair.Repair(checkConfig(dir))
 	if err != nil {
-		r.Errorf("%s: the repair gives %v", d.what, err)
+		r.Errorf("%s: the repair returns %v", d.what, err)
 		return 0
 	}
 	for _, p := range done.After.Problems {
@@ -281,7 +283,7 @@ func (s *damaged) repair(r *torture.Round, d damage) (repaired int) {
 	}
 	opened, err := openDisk(r, dir)
 	if err != nil {
-		r.Errorf("%s: a start after the repair gives %v", d.what, err)
+		r.Errorf("%s: a start after the repair returns %v", d.what, err)
 		return 0
 	}
 	kept, err := opened.read()
@@ -293,31 +295,32 @@ func (s *damaged) repair(r *torture.Round, d damage) (repaired int) {
 			r.Errorf("%s: after the repair message %d reads %q, and was %q", d.what, seq, body, s.whole.bodies[seq])
 		}
 	}
-	if done.Aside == "" {
+	if done.Quarantine == "" {
 		return 0
 	}
 	return 1
 }
 
-// serve lets the real program run on the damaged store for a moment, and looks at
-// what it leaves.
+// serve runs the real program on the corrupt store for a moment, and checks what it
+// leaves.
 func (s *damaged) serve(r *torture.Round, dir string, d damage) {
 	if _, fine := serveFor(r, dir, d.what); !fine {
 		return
 	}
 	if kept, err := readContents(dir); err == nil {
 		s.judge(r, "served after: "+d.what, kept)
-	} else if !errors.Is(err, storage.ErrDamaged) {
-		r.Errorf("%s: reading gives %v", d.what, err)
+	} else if !errors.Is(err, storage.ErrCorrupt) {
+		r.Errorf("%s: reading returns %v", d.what, err)
 	}
 }
 
-// serveFor lets the real program run on a damaged store for a moment. It refuses
-// it, gives up on it, or serves: served says whether it was ready, and fine whether
-// it also stopped as one does.
+// serveFor runs the real program on a corrupt store for a moment. The program refuses the
+// store, ends, or serves. served reports whether it was ready, and fine whether it also
+// stopped normally.
 func serveFor(tb testing.TB, dir, what string) (served, fine bool) {
 	tb.Helper()
-	// A Django that is away: with none at all, everything would count as settled.
+	// A backend that does not respond: without a backend, everything would count as
+	// settled.
 	p, err := program.Start(program.Config{Dir: dir, Env: []string{"DJANGO_API_URL=http://127.0.0.1:9"}})
 	if err != nil {
 		tb.Fatal(err)
@@ -348,17 +351,17 @@ func readContents(dir string) (contents, error) {
 
 func (d *realDisk) read() (contents, error) { return contentsOf(d.store) }
 
-// TestRigDamageCatchesAChangedMessage: a message that was changed and is whole by
-// every checksum is found by who judges.
+// TestRigDamageCatchesAChangedMessage: judge must find a message that was changed and
+// whose checksums are all valid.
 func TestRigDamageCatchesAChangedMessage(t *testing.T) {
 	s := newDamaged(t, true)
 	torture.Control(t, 1, func(r *torture.Round) {
-		kept := contents{bodies: maps.Clone(s.whole.bodies), dead: s.whole.dead}
+		kept := contents{bodies: maps.Clone(s.whole.bodies)}
 		kept.bodies[5] = strings.Replace(kept.bodies[5], "x", "y", 1)
 		s.judge(r, "changed", kept)
 	})
 	torture.Control(t, 1, func(r *torture.Round) {
-		kept := contents{bodies: maps.Clone(s.whole.bodies), dead: s.whole.dead}
+		kept := contents{bodies: maps.Clone(s.whole.bodies)}
 		delete(kept.bodies, uint64(len(kept.bodies)))
 		s.judge(r, "without the last one", kept)
 	})
@@ -381,7 +384,7 @@ func TestRigDamageCatchesAChangedMessage(t *testing.T) {
 	}
 }
 
-// fillSome puts a little of everything into a store, without a large broadcast.
+// fillSome stores some data of every kind, without a large broadcast.
 func (d *realDisk) fillSome() {
 	d.Helper()
 	for i := range 30 {
@@ -393,5 +396,5 @@ func (d *realDisk) fillSome() {
 	}
 	d.broadcast(7)
 	d.moveSome()
-	d.controlSome()
+	d.lettersSome()
 }

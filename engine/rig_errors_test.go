@@ -17,11 +17,11 @@ import (
 	"github.com/stayafrica/messaging/engine"
 )
 
-// disorder is how operations of a disk fail.
+// disorder is a way in which disk operations fail.
 type disorder struct {
 	name string
 	err  error
-	// spell is how many of them fail, from the kth on.
+	// spell is how many operations fail, from the kth on.
 	spell int64
 }
 
@@ -30,15 +30,14 @@ var errInputOutput = fmt.Errorf("injected: %w", syscall.EIO)
 var disorders = []disorder{
 	{"one fails", errInputOutput, 1},
 	{"all fail from then on", errInputOutput, 1 << 40},
-	{"one finds the disk full", fmt.Errorf("injected: %w", syscall.ENOSPC), 1},
+	{"one operation finds the disk full", fmt.Errorf("injected: %w", syscall.ENOSPC), 1},
 	{"the disk is full for a while", fmt.Errorf("injected: %w", syscall.ENOSPC), 8},
 }
 
-// TestRigDiskErrors lets every operation of the disk fail, one after the other:
-// while a store is made and used for the first time, and while one that was cut
-// off is recovered and used. The service answers with an error or ends, it does
-// not hang, and the next start finds all that was acknowledged. A round goes
-// through every operation with every disorder once.
+// TestRigDiskErrors makes every disk operation fail, one after the other: while a store is
+// created and first used, and while a store after a power cut is recovered and used. The
+// service returns an error or ends, it does not hang, and the next start finds everything
+// that was acknowledged. A round goes through every operation with every disorder once.
 func TestRigDiskErrors(t *testing.T) {
 	torture.Run(t, 1, func(r *torture.Round) { failEverywhere(r, breach{}, 1+slower/5) })
 }
@@ -47,7 +46,7 @@ func TestRigDiskErrorsCatchesCommitsWithoutSync(t *testing.T) {
 	torture.Control(t, 1, func(r *torture.Round) { failEverywhere(r, breach{noSync: true}, 7) })
 }
 
-// failEverywhere lets every stepth operation fail.
+// failEverywhere makes every stepth operation fail.
 func failEverywhere(r *torture.Round, how breach, step int) {
 	for _, d := range disorders {
 		for _, recovery := range []bool{false, true} {
@@ -66,18 +65,18 @@ func failEverywhere(r *torture.Round, how breach, step int) {
 	}
 }
 
-// failing is a disk of which some operations fail.
+// failing is a disk on which some operations fail.
 type failing struct {
 	disorder
 
 	from   int64
 	count  atomic.Int64
-	first  atomic.Pointer[errorfs.Op] // that failed; nil for none
-	ended  chan error                 // the service would have ended
+	first  atomic.Pointer[errorfs.Op] // the first operation that failed; nil for none
+	ended  chan error                 // receives when the service would have ended
 	once   sync.Once
 	life   *life
 	random *rand.Rand
-	disk   disk // what it left then
+	disk   disk // the state of the disk at that time
 }
 
 func (f *failing) at(op errorfs.Op) error {
@@ -92,7 +91,7 @@ func (f *failing) at(op errorfs.Op) error {
 	return f.err
 }
 
-// fatal is the end of the process: nothing that happens from here on counts.
+// fatal is the end of the process. Nothing that happens afterwards counts.
 func (f *failing) fatal(err error) {
 	f.once.Do(func() {
 		f.life.ledger.crash(func() { f.disk = f.life.disk.crash(f.random) })
@@ -101,11 +100,11 @@ func (f *failing) fatal(err error) {
 	select {} // it must not return
 }
 
-// patience is after what time the service hangs.
-const patience = 20 * time.Second
+// hangTimeout is the time after which the service counts as hanging.
+const hangTimeout = 20 * time.Second
 
-// failAt lets the kth operation fail in one small life. It says whether there
-// was one.
+// failAt makes the kth operation fail in one short life. hit reports whether there was a
+// kth operation.
 func failAt(r *torture.Round, how breach, d disorder, recovery bool, k int64) (hit bool) {
 	l := &life{
 		Round: r, Rand: rand.New(rand.NewPCG(r.Seed, 7)), // the same each time
@@ -129,9 +128,9 @@ func failAt(r *torture.Round, how breach, d disorder, recovery bool, k int64) (h
 		} else if f.first.Load() != nil {
 			l.Count("tolerated", 1)
 		}
-		// What the process wrote is still there, or the power goes too.
+		// Either what the process wrote is still there, or the power is cut, too.
 		l.ledger.crash(func() { f.disk = l.disk.crash(f.random) })
-	case <-time.After(patience):
+	case <-time.After(hangTimeout):
 		var stacks strings.Builder
 		_ = pprof.Lookup("goroutine").WriteTo(&stacks, 1)
 		r.Errorf("the service hangs:\n%s", stacks.String())
@@ -141,30 +140,29 @@ func failAt(r *torture.Round, how breach, d disorder, recovery bool, k int64) (h
 	again.judgeAfter(healthy)
 	first := f.first.Load()
 	if r.Failed() && first != nil {
-		r.Errorf("it was operation %d of %s that failed", first.Kind, first.Path)
+		r.Errorf("operation %d of %s failed", first.Kind, first.Path)
 	}
 	return first != nil
 }
 
-// quickMoves are those that take no time.
+// quickMoves are the moves that take no time.
 var quickMoves = []move{
 	{20, (*client).send},
 	{6, (*client).sendAll},
 	{5, (*client).broadcast},
-	{6, (*client).sendOnce},
+	{6, (*client).sendWithKey},
 	{8, (*client).take},
 	{8, (*client).lease},
 	{8, (*client).acknowledge},
-	{6, (*client).reject},
+	{6, (*client).nack},
 	{2, (*client).clear},
-	{4, (*client).look},
+	{4, (*client).query},
 	{4, (*client).redrive},
 	{6, (*client).drain},
 	{4, (*client).mark},
 }
 
-// workUntilCut makes a store and cuts its power, so that there is something to
-// recover.
+// workUntilCut creates a store and cuts its power, so that there is something to recover.
 func (l *life) workUntilCut(healthy func(op errorfs.Op) error) bool {
 	b, err := l.start(faults{at: healthy})
 	if err != nil {
@@ -176,17 +174,17 @@ func (l *life) workUntilCut(healthy func(op errorfs.Op) error) bool {
 	var left disk
 	l.ledger.crash(func() { left = l.disk.crash(l.Rand) })
 	l.evicted = 0
-	l.ledger.forgetSettled()
+	l.ledger.forgetTaken()
 	if err := b.close(); err != nil {
 		l.Errorf("a healthy disk: %v", err)
 		return false
 	}
-	l.disk, l.lent = left, nil
+	l.disk, l.receipts = left, nil
 	return true
 }
 
-// workAndClose opens, works and closes. Its error is that of the first of these
-// that failed.
+// workAndClose opens, works and closes. It returns the error of the first of these that
+// failed.
 func (l *life) workAndClose(f *failing) error {
 	b, err := l.start(faults{at: f.at, fatal: f.fatal})
 	if err != nil {
@@ -194,12 +192,12 @@ func (l *life) workAndClose(f *failing) error {
 	}
 	b.serve()
 	b.work(2, 15)
-	l.lent = nil
+	l.receipts = nil
 	return b.close()
 }
 
-// another is what goes on after a process has ended, of which goroutines may be
-// left here: their ledger stays frozen.
+// another returns the life that continues after a process has ended. Goroutines of the old
+// one may be left; their ledger stays frozen.
 func (l *life) another(left disk) *life {
 	again := *l
 	again.failing = false
@@ -207,15 +205,15 @@ func (l *life) another(left disk) *life {
 	return &again
 }
 
-// judgeAfter starts on a disk that works, and looks for what was acknowledged.
+// judgeAfter starts on a working disk, and looks for what was acknowledged.
 func (l *life) judgeAfter(healthy func(op errorfs.Op) error) {
-	at := l.ledger.thaw()
+	l.ledger.thaw()
 	b, err := l.start(faults{at: healthy})
 	if err != nil {
-		l.Errorf("it does not start any more: %v", err)
+		l.Errorf("it no longer starts: %v", err)
 		return
 	}
-	b.judge(at)
+	b.judge()
 	if err := b.close(); err != nil {
 		l.Errorf("close: %v", err)
 	}

@@ -8,37 +8,38 @@ import (
 	"github.com/stayafrica/messaging/storage"
 )
 
-// ledger is what the clients of a service know: what they asked for, what they
-// were answered, and so what must be there after a crash, what may be, and what
-// must not. Whoever asks for something that removes a message says so before,
-// and what came of it after.
+// ledger is what the clients of a service know: what they requested and what was
+// acknowledged. From it follows what must be there after a crash, what may be, and what
+// must not be. A call that removes a message is recorded before it begins and after it
+// ends.
 //
-// A crash freezes it: what clients do from then on has not happened.
+// A crash freezes the ledger: what clients do afterwards has not happened.
 type ledger struct {
-	mu       sync.Mutex
-	frozen   bool
-	frozenAt time.Time
-	clock    int // counts up when a message goes
+	mu     sync.Mutex
+	frozen bool
+	clock  int // increments when a message is removed
 
 	messages map[address]*sent
 	large    map[string]*largeSent // by text
 	keys     map[int]*keyed
-	// settled are the messages that were taken for good, in the order in which
-	// that was said. The first durable of them are known to be off the disk.
-	settled []*sent
+	// taken has the messages taken without a lease, in the order of Finish. The removal
+	// of the first durable of them is known to be on disk.
+	taken   []*sent
 	durable int
-	// clearing counts the clears of a user's queue that are under way.
+	// clearing counts the running clears of a user's queue.
 	clearing map[messaging.UserID]int
 
-	// The drain's: what it gave to the backend, how far it came, and the last
-	// position and watermark that it was told are durable.
+	// Owned by the drain: what it sent to the backend, its position, and the last position
+	// and watermark known to be durable.
 	persisted map[uint64]messaging.MessageID
 	position  messaging.Position
 	saved     messaging.Position
 	mark      storage.Watermark
+	// trimmed has the tombstones that the previous start found.
+	trimmed map[uint64]bool
 }
 
-// address finds a message: no text is sent twice to one user.
+// address identifies a message: no text is sent twice to one user.
 type address struct {
 	user messaging.UserID
 	text string
@@ -51,26 +52,27 @@ type sent struct {
 	sequence uint64 // 0 until it is known
 	expires  time.Time
 	group    *group // what it was sent with, or nil
-	// acknowledged says that its sender was answered, or that it was found in the
-	// log after a crash: it is there for good.
+	// acknowledged is set when the sender got a response, or when the message was found in
+	// the log after a crash. It is durable then.
 	acknowledged bool
-	// removing counts the calls under way that may remove it; unsure says that
-	// one may have done so, gone, by the ledger's clock, when one surely had.
+	// removing counts the running calls that may remove it. unsure is set when one may
+	// have removed it, and gone is when one certainly did, by the ledger's clock.
 	removing int
 	unsure   bool
 	gone     int
-	removals int // how many calls began that may remove it
-	redrives int // and how many that may bring it back
-	// deliveries is how often it was handed out under a lease at the least, and
-	// due until when it is due later.
+	removals int  // number of calls so far that may remove it
+	redrives int  // number of calls so far that may requeue it
+	trimmed  bool // the previous start found its record trimmed
+	// deliveries is the least number of leased deliveries, and due is until when it is
+	// delayed.
 	deliveries uint32
 	due        time.Time
 }
 
-// group is messages that were sent in one batch: all of them or none.
+// group is the messages of one batch: all of them are durable or none.
 type group struct {
 	size  int
-	found int // the judge's
+	found int // set by judge
 }
 
 // largeSent is a broadcast that is too large for one commit.
@@ -83,7 +85,7 @@ type largeSent struct {
 // keyed is what is sent with an idempotency key.
 type keyed struct {
 	answered bool
-	receipt  messaging.Receipt
+	receipt  messaging.SendResult
 }
 
 func newLedger() *ledger {
@@ -94,8 +96,8 @@ func newLedger() *ledger {
 	}
 }
 
-// note changes the ledger; false says that the power is off and that nothing
-// happens any more.
+// note changes the ledger. It returns false if the power is off and nothing happens any
+// more.
 func (l *ledger) note(change func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -106,53 +108,52 @@ func (l *ledger) note(change func()) bool {
 	return true
 }
 
-// crash freezes the ledger, and takes what the disk holds at that moment.
+// crash freezes the ledger, and calls take to copy the disk at that moment.
 func (l *ledger) crash(take func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.frozen, l.frozenAt = true, time.Now()
+	l.frozen = true
 	take()
 }
 
-// copied gives a ledger of the same messages, frozen as this one is.
+// copied returns a frozen ledger with the same messages.
 func (l *ledger) copied() *ledger {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return &ledger{
-		frozen: true, frozenAt: l.frozenAt, clock: l.clock, messages: l.messages, large: l.large, keys: l.keys, settled: l.settled,
-		durable: l.durable, clearing: l.clearing, persisted: l.persisted, position: l.position, saved: l.saved, mark: l.mark,
+		frozen: true, clock: l.clock, messages: l.messages, large: l.large, keys: l.keys, taken: l.taken,
+		durable: l.durable, clearing: l.clearing, persisted: l.persisted, position: l.position, saved: l.saved, mark: l.mark, trimmed: l.trimmed,
 	}
 }
 
-// forgetSettled forgets in which order messages were taken: what came after them
-// does not say any more, after a crash, that their leaving was durable.
-func (l *ledger) forgetSettled() {
+// forgetTaken forgets the order in which messages were taken. After a crash, a later
+// commit no longer proves that their removal was durable.
+func (l *ledger) forgetTaken() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.settled, l.durable = nil, 0
+	l.taken, l.durable = nil, 0
 	clear(l.clearing)
 }
 
-// thaw lets a new boot begin. It gives the time of the crash before.
-func (l *ledger) thaw() time.Time {
+// thaw unfreezes the ledger for a new boot.
+func (l *ledger) thaw() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.frozen = false
-	return l.frozenAt
 }
 
-// now reads the ledger's clock.
+// now returns the ledger's clock.
 func (l *ledger) now() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.clock
 }
 
-// begin notes messages that are about to be sent. It gives how many takes were
-// settled so far: they are durable when what is sent now is.
+// begin records messages that are about to be sent. takes is how many takes are finished
+// so far: their removals are durable when these messages are.
 func (l *ledger) begin(messages ...*sent) (takes int, ok bool) {
 	ok = l.note(func() {
-		takes = len(l.settled)
+		takes = len(l.taken)
 		for _, m := range messages {
 			if l.messages[m.address] != nil {
 				continue // a repetition
@@ -167,17 +168,27 @@ func (l *ledger) begin(messages ...*sent) (takes int, ok bool) {
 	return takes, ok
 }
 
-// committed notes that a call was answered that is durable with everything that
-// came before it began.
+// forgotten records messages of an earlier call. The state of those that the ledger no
+// longer has is unknown.
+func (l *ledger) forgotten(messages []*sent) {
+	for _, m := range messages {
+		if l.messages[m.address] == m {
+			m.unsure = true
+		}
+	}
+}
+
+// committed records that a call has returned. Its commit is durable, and so is everything
+// before its begin.
 func (l *ledger) committed(takes int) {
 	for ; l.durable < takes; l.durable++ {
-		if m := l.settled[l.durable]; m.redrives == 0 {
+		if m := l.taken[l.durable]; m.redrives == 0 {
 			l.went(m)
 		}
 	}
 }
 
-// went notes that a message is gone for good.
+// went records that a message is removed durably.
 func (l *ledger) went(m *sent) {
 	if m.gone == 0 {
 		l.clock++
@@ -185,16 +196,16 @@ func (l *ledger) went(m *sent) {
 	}
 }
 
-// had says whether a message had gone before a call began.
+// had reports whether a message was removed before a call began.
 func (m *sent) had(began int) bool { return m.gone != 0 && m.gone <= began }
 
-// answered notes that messages are durable, from a sequence on: one behind the
-// other, or, in a broadcast, all the same.
-func (l *ledger) answered(takes int, receipt messaging.Receipt, messages []*sent) {
+// answered records that messages are durable, with consecutive sequences or, in a
+// broadcast, the same one.
+func (l *ledger) answered(takes int, receipt messaging.SendResult, messages []*sent) {
 	l.note(func() {
 		l.committed(takes)
 		for i, m := range messages {
-			m = l.messages[m.address] // the first one of its twins
+			m = l.messages[m.address] // the first one with this address
 			m.acknowledged, m.sequence = true, receipt.Sequence
 			if receipt.Count > 1 {
 				m.sequence += uint64(i)
@@ -203,7 +214,7 @@ func (l *ledger) answered(takes int, receipt messaging.Receipt, messages []*sent
 	})
 }
 
-// of gives all messages of a user.
+// of returns all messages of a user.
 func (l *ledger) of(user messaging.UserID) (list []*sent) {
 	for _, m := range l.messages {
 		if m.user == user {
@@ -213,24 +224,24 @@ func (l *ledger) of(user messaging.UserID) (list []*sent) {
 	return list
 }
 
-// doubt notes that something begins that may remove a message, and whose
-// outcome the client does not get to know.
+// doubt records the begin of a call that may remove a message and whose outcome the client
+// does not learn.
 func (m *sent) doubt() {
 	m.unsure = true
 	m.removals++
 }
 
-// removal is a call under way that may remove messages.
+// removal is a running call that may remove messages.
 type removal struct {
 	messages []*sent
-	certain  []bool // it was there for sure, and nobody brings it back
+	certain  []bool // the message is certainly there, and no call requeues it
 	takes    int
 	began    int
 }
 
-// remove begins a removal. It must be ended, if the power stays on.
+// remove begins a removal. If the power stays on, the caller ends it.
 func (l *ledger) remove(messages []*sent) (r removal) {
-	r = removal{messages: messages, takes: len(l.settled), began: l.clock}
+	r = removal{messages: messages, takes: len(l.taken), began: l.clock}
 	for _, m := range messages {
 		m.removing++
 		m.removals++
@@ -239,8 +250,7 @@ func (l *ledger) remove(messages []*sent) (r removal) {
 	return r
 }
 
-// end ends a removal that is durable; done says of each message whether it is
-// gone.
+// end ends a durable removal; done reports of each message whether it is removed.
 func (l *ledger) end(r removal, done func(i int) bool) {
 	l.committed(r.takes)
 	for i, m := range r.messages {

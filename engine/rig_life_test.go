@@ -24,7 +24,7 @@ import (
 func bubbled(t *testing.T, round func(r *torture.Round)) func(r *torture.Round) { //nolint:thelper // it is the round that tests
 	return func(r *torture.Round) {
 		synctest.Test(t, func(*testing.T) {
-			// In a goroutine of its own, because FailNow ends one.
+			// It runs in its own goroutine, because FailNow ends the goroutine.
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
@@ -35,7 +35,7 @@ func bubbled(t *testing.T, round func(r *torture.Round)) func(r *torture.Round) 
 	}
 }
 
-// disk is all that outlives a crash.
+// disk is everything that survives a crash.
 type disk struct {
 	fs      *vfs.MemFS
 	control *storage.MemoryControl
@@ -43,7 +43,7 @@ type disk struct {
 
 func newDisk() disk { return disk{vfs.NewCrashableMem(), storage.NewMemoryControl()} }
 
-// crash gives what a crash at this moment leaves of the disk.
+// crash returns what a crash at this moment leaves of the disk.
 func (d disk) crash(random *rand.Rand) disk {
 	config := vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(101), RNG: rand.New(rand.NewPCG(random.Uint64(), 2))}
 	control := d.control.CrashClone(random.IntN(2) == 0)
@@ -54,22 +54,22 @@ func (d disk) crash(random *rand.Rand) disk {
 type life struct {
 	*torture.Round
 
-	Rand   *rand.Rand // the round's, or a child of it
+	Rand   *rand.Rand // the round's, or derived from it
 	disk   disk
 	ledger *ledger
 	config engine.Config
 	// memTable is the size of the memtables: small ones are written as tables.
 	memTable uint64
 	breach   breach
-	failing  bool // operations of the disk fail
+	failing  bool // disk operations fail
 	moves    []move
 	boots    int
-	evicted  uint64 // in the last boot: so many messages may be missing
-	budget   int    // of large broadcasts
-	lent     []lent // receipts of the last boot
+	evicted  uint64        // in the last boot: so many messages may be missing
+	budget   int           // of large broadcasts
+	receipts []heldReceipt // receipts of the last boot
 }
 
-// breach is how a service breaks the promise, on purpose.
+// breach is how a service breaks durability, on purpose.
 type breach struct {
 	noSync bool
 	early  time.Duration
@@ -84,12 +84,11 @@ type boot struct {
 	engine   *engine.Engine
 	stop     context.CancelFunc
 	services sync.WaitGroup
-	draining sync.Mutex
+	draining chan struct{} // a lock for moving the drain; a channel, so that a bubble counts its waiters as blocked
 }
 
-// faults is what happens to a boot: before each operation on the disk at is
-// called, whose error is the operation's; fatal is called when the service would
-// end by itself.
+// faults are the faults of a boot. at is called before each disk operation, and its error
+// becomes the operation's. fatal is called when the service would end by itself.
 type faults struct {
 	at    func(op errorfs.Op) error
 	fatal func(err error)
@@ -99,7 +98,7 @@ type faults struct {
 func (l *life) start(f faults) (*boot, error) {
 	l.boots++
 	l.disk.control.OnSync(func() error { return f.at(errorfs.Op{Kind: errorfs.OpFileSync, Path: "control.db"}) })
-	b := &boot{life: l}
+	b := &boot{life: l, draining: make(chan struct{}, 1)}
 	var err error
 	b.store, err = storage.Open(storage.Config{
 		Dir: "/data", FS: errorfs.Wrap(l.disk.fs, errorfs.InjectorFunc(f.at)), Control: l.disk.control.Open,
@@ -113,7 +112,7 @@ func (l *life) start(f faults) (*boot, error) {
 	}
 	config := l.config
 	config.Store, config.Log = b.store, b.log
-	config.Settled = func() messaging.Position {
+	config.DrainPosition = func() messaging.Position {
 		l.ledger.mu.Lock()
 		defer l.ledger.mu.Unlock()
 		return l.ledger.position
@@ -127,18 +126,17 @@ func (l *life) start(f faults) (*boot, error) {
 func (b *boot) serve() {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.stop = cancel
-	e := b.engine
-	for _, run := range []func(ctx context.Context) error{e.Leases, e.Schedule, e.Bury, e.Sweep, e.Fanout, e.Retention} {
+	for _, service := range b.engine.Services() {
 		b.services.Go(func() {
-			if err := run(ctx); err != nil {
+			if err := service.Run(ctx); err != nil {
 				b.complain("a service ended", err)
 			}
 		})
 	}
 }
 
-// complain reports an error of the service, unless it has ended, or its disk
-// fails and an error is an honest answer.
+// complain reports an error of the service, unless the service has ended, or its disk
+// fails and an error is the correct response.
 func (b *boot) complain(doing string, err error) {
 	if !b.failing {
 		b.ledger.note(func() { b.Errorf("%s: %v", doing, err) })
@@ -155,7 +153,7 @@ func (b *boot) close() error {
 	return errors.Join(b.log.Close(), b.store.Close())
 }
 
-// cut cuts the power after so many operations of the disk, or by hand.
+// cut cuts the power after so many disk operations, or when now is called.
 type cut struct {
 	life   *life
 	left   atomic.Int64

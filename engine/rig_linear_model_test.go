@@ -11,27 +11,26 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// place says where a message of the model stands.
-type place byte
+// itemState is the state of a message of the model.
+type itemState byte
 
 const (
-	ready  place = iota
-	handed       // an answer with it is being written
+	ready      itemState = iota
+	delivering           // a response with it is being written
 	leased
 	later
 )
 
-// item is a message in the model of a queue, which has them in the order in
-// which they were sent.
+// item is a message in the model of a queue, which is in the order of sends.
 type item struct {
 	text     string
 	priority messaging.Priority
-	place    place
+	state    itemState
 	receipt  string
 }
 
-// queueModel is a queue of strict priority, then first in first out, one user's
-// at a time.
+// queueModel is a queue of strict priority, then first in, first out. Each user's queue is
+// checked separately.
 var queueModel = porcupine.Model{
 	Partition: partitionByUser,
 	Init:      func() any { return []item(nil) },
@@ -53,7 +52,7 @@ func hashQueue(state any) uint64 {
 
 func asItems(state any) []item { items, _ := state.([]item); return items }
 
-// call is what a client asked for and what it was answered.
+// call is a call of a client with its result.
 type call struct {
 	user    messaging.UserID
 	kind    string
@@ -64,8 +63,8 @@ type call struct {
 	given   []string // receipts, by lease
 	outcome messaging.Outcome
 	count   int
-	// slack is by how many messages a count may be above the model's: those that
-	// are sent meanwhile and not durable count, and what leaves meanwhile may.
+	// slack is by how much a count may exceed the model's: concurrent sends that are not
+	// durable count, and concurrent removals may.
 	slack int
 }
 
@@ -95,13 +94,13 @@ func stepQueue(state, input, _ any) (bool, any) {
 	case "send":
 		return true, append(queue, c.sent...)
 	case "take", "lease", "peek":
-		return stepHandOut(queue, c)
-	case "settle":
-		return true, slices.DeleteFunc(queue, func(i item) bool { return i.place == handed && slices.Contains(c.texts, i.text) })
-	case "give back":
+		return stepDelivery(queue, c)
+	case "arrived":
+		return true, slices.DeleteFunc(queue, func(i item) bool { return i.state == delivering && slices.Contains(c.texts, i.text) })
+	case "undelivered":
 		for i := range queue {
-			if queue[i].place == handed && slices.Contains(c.texts, queue[i].text) {
-				queue[i].place = ready
+			if queue[i].state == delivering && slices.Contains(c.texts, queue[i].text) {
+				queue[i].state = ready
 			}
 		}
 		return true, queue
@@ -113,13 +112,12 @@ func stepQueue(state, input, _ any) (bool, any) {
 	return stepReceipt(queue, c)
 }
 
-// stepHandOut wants the first messages that are ready: all of them, up to the
-// limit.
-func stepHandOut(queue []item, c *call) (bool, any) {
+// stepDelivery expects the first ready messages, all of them up to the limit.
+func stepDelivery(queue []item, c *call) (bool, any) {
 	var first []int
 	for p := messaging.High; p <= messaging.Low; p++ {
 		for i := range queue {
-			if queue[i].place == ready && queue[i].priority == p && len(first) < c.limit {
+			if queue[i].state == ready && queue[i].priority == p && len(first) < c.limit {
 				first = append(first, i)
 			}
 		}
@@ -133,20 +131,20 @@ func stepHandOut(queue []item, c *call) (bool, any) {
 		}
 		switch c.kind {
 		case "take":
-			queue[i].place = handed
+			queue[i].state = delivering
 		case "lease":
-			queue[i].place, queue[i].receipt = leased, c.given[n]
+			queue[i].state, queue[i].receipt = leased, c.given[n]
 		}
 	}
 	return true, queue
 }
 
-// stepReceipt wants a receipt to be good exactly while its lease is in force.
+// stepReceipt expects a receipt to be valid exactly while its lease is in force.
 func stepReceipt(queue []item, c *call) (bool, any) {
-	at := slices.IndexFunc(queue, func(i item) bool { return i.place == leased && i.receipt == c.receipt })
+	at := slices.IndexFunc(queue, func(i item) bool { return i.state == leased && i.receipt == c.receipt })
 	if at < 0 {
-		stands := slices.ContainsFunc(queue, func(i item) bool { return i.text == c.texts[0] })
-		return stands && c.outcome == messaging.Expired || !stands && c.outcome == messaging.Unknown, queue
+		queued := slices.ContainsFunc(queue, func(i item) bool { return i.text == c.texts[0] })
+		return queued && c.outcome == messaging.Expired || !queued && c.outcome == messaging.Unknown, queue
 	}
 	switch c.kind {
 	case "ack":
@@ -154,14 +152,14 @@ func stepReceipt(queue []item, c *call) (bool, any) {
 	case "extend":
 		return c.outcome == messaging.Extended, queue
 	case "nack":
-		queue[at].place, queue[at].receipt = ready, ""
+		queue[at].state, queue[at].receipt = ready, ""
 	case "nack later":
-		queue[at].place, queue[at].receipt = later, ""
+		queue[at].state, queue[at].receipt = later, ""
 	}
 	return c.outcome == messaging.Nacked, queue
 }
 
-// describe writes a history down in the order in which its calls began.
+// describe prints a history in the order in which its calls began.
 func describe(history []porcupine.Operation) string {
 	sorted := slices.Clone(history)
 	slices.SortFunc(sorted, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })

@@ -19,9 +19,9 @@ import (
 	"github.com/stayafrica/messaging/engine/enginetest"
 )
 
-// TestRigLinearizable records what several clients do to two queues at a time,
-// and looks for an order in which a simple queue would have answered the same,
-// each call between its beginning and its end.
+// TestRigLinearizable records the calls of several clients to two queues, and looks for a
+// linearization: an order in which a simple queue would have returned the same, with each
+// call between its begin and its end.
 func TestRigLinearizable(t *testing.T) {
 	torture.Run(t, 200/slower, func(r *torture.Round) { linearizable(r, func(e enginetest.Engine) enginetest.Engine { return e }) })
 }
@@ -39,7 +39,7 @@ const (
 	linearCalls   = 12
 )
 
-// linearizable records one history and judges it.
+// linearizable records one history and checks it.
 func linearizable(r *torture.Round, wrap func(e enginetest.Engine) enginetest.Engine) {
 	h := &history{Round: r}
 	h.engine = wrap(newSlowBoot(r, slowLog(r.Rand.Uint64())).engine)
@@ -62,15 +62,15 @@ func linearizable(r *torture.Round, wrap func(e enginetest.Engine) enginetest.En
 	case porcupine.Illegal:
 		for _, part := range partitionByUser(h.operations) {
 			if !porcupine.CheckOperations(queueModel, part) {
-				r.Errorf("no queue answers like this:%s", describe(part))
+				r.Errorf("the history is not linearizable:%s", describe(part))
 				return
 			}
 		}
 	}
 }
 
-// newSlowBoot opens an engine on a file system whose write-ahead log takes a
-// while, so that calls overlap.
+// newSlowBoot opens an engine on a file system with a slow write-ahead log, so that calls
+// overlap.
 func newSlowBoot(r *torture.Round, delay func(op errorfs.Op) error) *boot {
 	l := &life{Round: r, Rand: r.Rand, disk: newDisk(), ledger: newLedger(), memTable: 1 << 20, config: engine.Config{}}
 	b, err := l.start(faults{at: delay})
@@ -99,8 +99,7 @@ func slowLog(seed uint64) func(op errorfs.Op) error {
 	}
 }
 
-// history is the calls of several clients, by a clock that counts up at each
-// beginning and end.
+// history is the calls of several clients. Its clock increments at each begin and end.
 type history struct {
 	*torture.Round
 
@@ -109,13 +108,13 @@ type history struct {
 	texts      atomic.Int64
 	mu         sync.Mutex
 	operations []porcupine.Operation
-	// leasing keeps clears apart from leases that are being made: of those a clear
-	// takes messages that nobody else gets and that are not handed out either,
-	// which no queue does in one step.
+	// leasing keeps clears apart from leases that are being granted. A concurrent clear
+	// removes messages that neither another reader gets nor this lease, which is not
+	// atomic in the model.
 	leasing sync.RWMutex
 }
 
-// recorder is a client that writes down what it does.
+// recorder is a client that records its calls.
 type recorder struct {
 	*history
 
@@ -129,8 +128,7 @@ type holding struct {
 	text, receipt string
 }
 
-// record notes one call. A call that does not concern one user alone is noted
-// for each.
+// record records one call. A call that concerns several users is recorded for each.
 func (c *recorder) record(do func() ([]*call, error)) {
 	began := c.clock.Add(1)
 	calls, err := do()
@@ -145,7 +143,7 @@ func (c *recorder) record(do func() ([]*call, error)) {
 	}
 }
 
-// giveSlack counts for each call that counts messages what else went on.
+// giveSlack sets the slack of each call that counts messages, from the concurrent calls.
 func (h *history) giveSlack() {
 	for _, op := range h.operations {
 		counting, _ := op.Input.(*call)
@@ -157,7 +155,7 @@ func (h *history) giveSlack() {
 			switch {
 			case counting.kind == "size" && c.kind == "send":
 				counting.slack += len(c.sent)
-			case counting.kind == "clear" && c.kind == "settle":
+			case counting.kind == "clear" && c.kind == "arrived":
 				counting.slack += len(c.texts)
 			}
 		}
@@ -209,7 +207,7 @@ func (c *recorder) send(user messaging.UserID, n int) {
 		drafts[i] = draft(c, string(user), m.text, m.priority)
 	}
 	c.record(func() ([]*call, error) {
-		_, err := c.engine.SendAll(drafts, messaging.Once{})
+		_, err := c.engine.SendAll(drafts, messaging.IdempotencyKey{})
 		return []*call{sent}, err
 	})
 }
@@ -223,27 +221,26 @@ func (c *recorder) broadcast() {
 	}
 	sent := []item{{text: text, priority: messaging.Normal}}
 	c.record(func() ([]*call, error) {
-		_, err := c.engine.Broadcast(b, messaging.Once{})
+		_, err := c.engine.Broadcast(b, messaging.IdempotencyKey{})
 		return []*call{{user: users[0], kind: "send", sent: sent}, {user: users[1], kind: "send", sent: sent}}, err
 	})
 }
 
-// take is two calls: messages are handed out, and then their answer has arrived
-// or not.
+// take is two calls: messages are delivered, and then the delivery has arrived or not.
 func (c *recorder) take(user messaging.UserID) {
-	var h messaging.Handout
+	var h messaging.Delivery
 	limit := 1 + c.random.IntN(3)
 	c.record(func() (_ []*call, err error) {
 		h, err = c.engine.Take(context.Background(), user, messaging.TakeOptions{Limit: limit})
 		return []*call{{user: user, kind: "take", limit: limit, texts: texts(c, h.Messages)}}, err
 	})
-	end := &call{user: user, kind: "settle", texts: texts(c, h.Messages)}
+	end := &call{user: user, kind: "arrived", texts: texts(c, h.Messages)}
 	arrived := c.random.IntN(4) > 0
 	if !arrived {
-		end.kind = "give back"
+		end.kind = "undelivered"
 	}
 	c.record(func() ([]*call, error) {
-		h.Settle(arrived)
+		h.Finish(arrived)
 		return []*call{end}, nil
 	})
 }
@@ -254,7 +251,7 @@ func (c *recorder) lease(user messaging.UserID) {
 	defer c.leasing.RUnlock()
 	c.record(func() ([]*call, error) {
 		h, err := c.engine.Take(context.Background(), user, messaging.TakeOptions{Limit: limit, Lease: time.Hour})
-		h.Settle(true)
+		h.Finish(true)
 		leased := &call{user: user, kind: "lease", limit: limit, texts: texts(c, h.Messages)}
 		for i := range h.Messages {
 			leased.given = append(leased.given, h.Messages[i].Receipt)
@@ -264,7 +261,7 @@ func (c *recorder) lease(user messaging.UserID) {
 	})
 }
 
-// receipt does something with a receipt, which may be an old one.
+// receipt makes a call with a receipt, which may be an old one.
 func (c *recorder) receipt(kind string) {
 	if len(c.held) == 0 {
 		return
@@ -278,9 +275,9 @@ func (c *recorder) receipt(kind string) {
 		case "ack":
 			outcomes, err = c.engine.Acknowledge(held.user, list)
 		case "nack":
-			outcomes, err = c.engine.Reject(held.user, list, 0)
+			outcomes, err = c.engine.Nack(held.user, list, 0)
 		case "nack later":
-			outcomes, err = c.engine.Reject(held.user, list, time.Hour)
+			outcomes, err = c.engine.Nack(held.user, list, time.Hour)
 		default:
 			outcomes, err = c.engine.Extend(held.user, list, time.Hour)
 		}

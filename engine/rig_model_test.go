@@ -9,8 +9,8 @@ import (
 	"github.com/stayafrica/messaging/engine/enginetest"
 )
 
-// TestRigModel compares the engine with the model over random moves: a round is
-// one sequence of them.
+// TestRigModel compares the engine with the model over random moves: a round is one
+// sequence of them.
 func TestRigModel(t *testing.T) {
 	setRapid(t, "rapid.checks", "1")
 	setRapid(t, "rapid.seed", "1")
@@ -35,7 +35,7 @@ func TestRigModelCatchesWrongQueues(t *testing.T) {
 
 func likeModel(r *torture.Round, open enginetest.Open) {
 	r.Helper()
-	seed := max(1, r.Seed) // 0 is one that rapid draws
+	seed := max(1, r.Seed) // 0 makes rapid draw a seed
 	if err := flag.Set("rapid.seed", strconv.FormatUint(seed, 10)); err != nil {
 		r.Fatal(err)
 	}

@@ -9,13 +9,13 @@ import (
 	"github.com/stayafrica/messaging/storage"
 )
 
-// take takes messages for good, or gives them back because they did not arrive.
+// take takes messages without a lease, and finishes the delivery as delivered or not.
 func (c *client) take() {
 	user := c.user()
 	c.takeWith(user, messaging.TakeOptions{Limit: 1 + c.random.IntN(4)})
 }
 
-// await takes messages for good, and waits for one where there is none.
+// await takes messages without a lease, and waits for one if there is none.
 func (c *client) await() {
 	c.takeWith(c.user(), messaging.TakeOptions{Limit: 1 + c.random.IntN(4), Wait: 2 * time.Second})
 }
@@ -33,13 +33,13 @@ func (c *client) takeWith(user messaging.UserID, o messaging.TakeOptions) {
 		found = c.find(user, began, h.Messages)
 		for _, m := range found {
 			if arrived {
-				m.doubt() // a crash right after may repeat it
+				m.doubt() // after a crash it may be delivered again
 			}
 		}
 	})
-	h.Settle(on && arrived)
+	h.Finish(on && arrived)
 	if arrived {
-		c.ledger.note(func() { c.ledger.settled = append(c.ledger.settled, found...) })
+		c.ledger.note(func() { c.ledger.taken = append(c.ledger.taken, found...) })
 	}
 }
 
@@ -61,19 +61,19 @@ func (c *client) lease() {
 				c.Errorf("message %q of %s was delivered %d times and then %d times", m.text, user, m.deliveries, deliveries)
 			}
 			if !arrived {
-				deliveries-- // it was no delivery
+				deliveries-- // it did not arrive, so it does not count
 			}
 			m.deliveries, m.due = deliveries, time.Time{}
 			if arrived {
-				c.held = append(c.held, lent{m, h.Messages[i].Receipt})
+				c.held = append(c.held, heldReceipt{m, h.Messages[i].Receipt})
 			}
 		}
 	})
-	h.Settle(arrived)
+	h.Finish(arrived)
 }
 
-// some gives a few of the receipts that the client has, all of one user.
-func (c *client) some() (user messaging.UserID, chosen []lent) {
+// some returns some of the client's receipts, all of one user.
+func (c *client) some() (user messaging.UserID, chosen []heldReceipt) {
 	if len(c.held) == 0 {
 		return "", nil
 	}
@@ -86,7 +86,7 @@ func (c *client) some() (user messaging.UserID, chosen []lent) {
 	return user, chosen
 }
 
-func unzip(chosen []lent) (messages []*sent, receipts []string) {
+func unzip(chosen []heldReceipt) (messages []*sent, receipts []string) {
 	for _, l := range chosen {
 		messages, receipts = append(messages, l.message), append(receipts, l.receipt)
 	}
@@ -111,7 +111,7 @@ func (c *client) acknowledge() {
 	c.ledger.note(func() {
 		for i, m := range messages {
 			if outcomes[i] == messaging.Acked && m.had(r.began) {
-				c.Errorf("message %q of %s had gone, and could be acknowledged", m.text, user)
+				c.Errorf("message %q of %s had been removed, and could be acknowledged", m.text, user)
 			}
 		}
 		if !slices.Contains(outcomes, messaging.Acked) {
@@ -121,8 +121,8 @@ func (c *client) acknowledge() {
 	})
 }
 
-// reject gives messages back, at once or later.
-func (c *client) reject() {
+// nack nacks messages, with or without a delay.
+func (c *client) nack() {
 	user, chosen := c.some()
 	if len(chosen) == 0 {
 		return
@@ -137,15 +137,15 @@ func (c *client) reject() {
 	}) {
 		return
 	}
-	outcomes, err := c.engine.Reject(user, receipts, delay)
+	outcomes, err := c.engine.Nack(user, receipts, delay)
 	if err != nil {
 		c.complain("reject", err)
 		return
 	}
 	c.ledger.note(func() {
 		for i, m := range messages {
-			spent := c.config.MaxDeliveries > 0 && m.deliveries >= c.config.MaxDeliveries // then it becomes a dead letter
-			if outcomes[i] == messaging.Nacked && delay > 0 && !spent && m.redrives == redrives[i] {
+			exhausted := c.config.MaxDeliveries > 0 && m.deliveries >= c.config.MaxDeliveries // then it becomes a dead letter
+			if outcomes[i] == messaging.Nacked && delay > 0 && !exhausted && m.redrives == redrives[i] {
 				m.due = began.Add(delay)
 			}
 		}
@@ -182,9 +182,9 @@ func (c *client) clear() {
 	})
 }
 
-// redrive puts a dead letter back into its queue, and lets go of it.
+// redrive requeues a dead letter.
 func (c *client) redrive() {
-	page, err := c.store.Control().ListDeadLetters(messaging.DeadLetterFilter{Limit: 5, Kind: messaging.Undeliverable})
+	page, err := c.engine.DeadLetters().ListDeadLetters(messaging.DeadLetterFilter{Limit: 5, Kind: messaging.Undeliverable})
 	if err != nil {
 		c.complain("list dead letters", err)
 		return
@@ -193,15 +193,15 @@ func (c *client) redrive() {
 		return
 	}
 	letter := &page.DeadLetters[c.random.IntN(len(page.DeadLetters))]
-	copies, err := c.store.Control().DeadCopies(letter, "", 10)
-	if err != nil || len(copies) == 0 {
+	recipients, err := c.engine.DeadLetters().DeadRecipients(letter, "", 10)
+	if err != nil || len(recipients) == 0 {
 		return
 	}
-	dead := copies[c.random.IntN(len(copies))]
+	dead := recipients[c.random.IntN(len(recipients))]
 	var m *sent
 	removals := 0
 	if !c.ledger.note(func() {
-		if m = c.find1(&dead.Message); m != nil {
+		if m = c.findOne(&dead.Message); m != nil {
 			m.redrives++
 			m.gone, m.unsure, m.deliveries, m.due = 0, true, 0, time.Time{}
 			if removals = m.removals; m.removing > 0 {
@@ -211,34 +211,31 @@ func (c *client) redrive() {
 	}) || m == nil {
 		return
 	}
-	refusal, err := c.engine.Requeue(&dead.Message, func() error {
-		return c.store.Control().SettleDead([]messaging.DeadCopy{dead})
-	})
+	results, err := c.engine.DeadLetters().RequeueDeadLetters([]messaging.DeadRecipient{dead}, messaging.Progress{})
 	if err != nil {
-		c.complain("requeue", err)
+		c.complain("redrive", err)
 		return
 	}
 	c.ledger.note(func() {
-		if refusal == "" && m.redrives == 1 && m.removals == removals {
+		if results[0] == (messaging.RequeueResult{}) && m.redrives == 1 && m.removals == removals {
 			m.unsure = false
 		}
 	})
 }
 
-// find1 finds a message of a dead letter.
-func (c *client) find1(m *messaging.Message) *sent {
+// findOne finds a message of a dead letter.
+func (c *client) findOne(m *messaging.Message) *sent {
 	found := c.ledger.messages[address{m.Receiver.User, texts(c, []messaging.Message{*m})[0]}]
 	if found == nil {
-		c.Errorf("there is a dead letter of message %d, which nobody sent", m.Position.Sequence)
+		c.Errorf("there is a dead letter of message %d, which was never sent", m.Position.Sequence)
 	}
 	return found
 }
 
-// drain gives a page of the log to the backend, and now and then makes the
-// position durable that it reached.
+// drain sends a page of the log to the backend, and sometimes makes its position durable.
 func (c *client) drain() {
-	c.draining.Lock()
-	defer c.draining.Unlock()
+	c.draining <- struct{}{}
+	defer func() { <-c.draining }()
 	var from messaging.Position
 	if !c.ledger.note(func() { from = c.ledger.position }) {
 		return
@@ -256,21 +253,28 @@ func (c *client) drain() {
 	}) || c.random.IntN(3) > 0 {
 		return
 	}
-	if err := c.store.Control().SavePosition(next); err != nil {
+	if err := c.engine.DeadLetters().SaveProgress(messaging.Progress{Position: &next}); err != nil {
 		c.complain("save the position", err)
 		return
 	}
 	c.ledger.note(func() { c.ledger.saved = next })
 }
 
-// mark makes durable how far the log is acknowledged.
+// mark makes the watermark of acknowledged messages durable.
 func (c *client) mark() {
-	c.draining.Lock()
-	defer c.draining.Unlock()
+	c.draining <- struct{}{}
+	defer func() { <-c.draining }()
 	mark := storage.Watermark{Sequence: c.log.Durable(), Generation: c.log.Generation()}
 	if err := c.store.Control().SaveWatermark(mark); err != nil {
 		c.complain("save the watermark", err)
 		return
 	}
 	c.ledger.note(func() { c.ledger.mark = mark })
+}
+
+// trimEarly makes one pass of early trim.
+func (c *client) trimEarly() {
+	if _, err := c.engine.TrimEarly(context.Background(), 1); err != nil {
+		c.complain("trim early", err)
+	}
 }

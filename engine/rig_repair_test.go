@@ -14,20 +14,21 @@ import (
 
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/bench/torture"
-	"github.com/stayafrica/messaging/storage"
+	"github.com/stayafrica/messaging/storage/fsck"
+	"github.com/stayafrica/messaging/storage/repair"
 )
 
-// spoiled is a store to be damaged in several places at once. It knows in which
-// files each message stands, so that it can tell what a repair must keep.
+// spoiled is a store to be corrupted in several places at once. It knows in which files
+// each message is, so that it knows what a repair must keep.
 type spoiled struct {
 	*damaged
 
 	in map[uint64][]string // the tables and logs that have a message
 }
 
-// newSpoiled makes the store of [newDamaged] with what is seldom there as well: a
-// trimmed front, a broadcast that is being entered into queues, receivers whose
-// broadcast was never committed, and more tables.
+// newSpoiled creates the store of [newDamaged] with rare states in addition: a trimmed
+// front, a broadcast during its fan-out, receivers of an uncommitted broadcast, and more
+// tables.
 func newSpoiled(tb testing.TB, stopped bool) *spoiled {
 	tb.Helper()
 	s := &damaged{dir: filepath.Join(tb.TempDir(), "data")}
@@ -42,7 +43,7 @@ func newSpoiled(tb testing.TB, stopped bool) *spoiled {
 		d.close()
 	}
 	d = mustOpenDisk(tb, s.dir)
-	d.broadcast(2*messaging.ReceiversPerChunk + 5) // nobody enters it
+	d.broadcast(2*messaging.ReceiversPerChunk + 5) // no fan-out runs
 	d.leaveSome()
 	for range 10 {
 		d.send("end", "", "")
@@ -66,8 +67,8 @@ func newSpoiled(tb testing.TB, stopped bool) *spoiled {
 	return sp
 }
 
-// leaveSome leaves what a crash leaves: receivers that are staged, and records
-// before the front of the log.
+// leaveSome creates the leftovers of a crash: staged receivers, and records before the
+// front of the log.
 func (d *realDisk) leaveSome() {
 	d.Helper()
 	b := d.store.NewBatch()
@@ -79,13 +80,13 @@ func (d *realDisk) leaveSome() {
 	b.Commit()
 }
 
-// isData says whether messages stand in a file.
+// isData reports whether a file can have messages.
 func isData(name string) bool {
 	return strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".log")
 }
 
-// locate finds out in which files each message stands: those are what a repair
-// finds where there is no other file.
+// locate finds the files of each message. A repair finds the message if only these files
+// are left.
 func (s *spoiled) locate(tb testing.TB) {
 	tb.Helper()
 	for name := range s.files {
@@ -101,7 +102,7 @@ func (s *spoiled) locate(tb testing.TB) {
 				}
 			}
 		}
-		if _, err := storage.Repair(checkConfig(dir)); err != nil {
+		if _, err := repair.Repair(checkConfig(dir)); err != nil {
 			tb.Fatal(err)
 		}
 		kept, err := readContents(dir)
@@ -114,10 +115,10 @@ func (s *spoiled) locate(tb testing.TB) {
 	}
 }
 
-// spoil damages some files at random, and names them.
+// spoil corrupts some files at random, and returns their names.
 func (s *spoiled) spoil(r *torture.Round, dir string) (names, what []string) {
 	all := slices.DeleteFunc(slices.Sorted(maps.Keys(s.files)), func(name string) bool {
-		return strings.HasPrefix(name, "aside-") // what an earlier repair put there may be the file of before
+		return strings.HasPrefix(name, "aside-") // a file that an earlier repair quarantined may be an original one
 	})
 	for range 1 + r.Rand.IntN(4) {
 		name := all[r.Rand.IntN(len(all))]
@@ -160,7 +161,7 @@ func (s *spoiled) spoil(r *torture.Round, dir string) (names, what []string) {
 	return names, what
 }
 
-// ruin gives the bytes of a file another content.
+// ruin returns the bytes of a file with other contents.
 func ruin(r *torture.Round, how string, b []byte, at int) []byte {
 	page := b[at:min(len(b), at+4096)]
 	switch how {
@@ -184,10 +185,9 @@ func ruin(r *torture.Round, how string, b []byte, at int) []byte {
 	return b
 }
 
-// TestRigRepair damages several files at once. A repair must end; after it the
-// store is whole, a service starts and can be sent to, all that is read is what was
-// written, every message is there that stands in a file that was not damaged, and
-// no file of before is gone.
+// TestRigRepair corrupts several files at once. A repair must end. After it the store is
+// consistent, a service starts and accepts sends, everything that is read is what was
+// written, every message in an intact file is there, and no original file is lost.
 func TestRigRepair(t *testing.T) {
 	stores := []*spoiled{newSpoiled(t, true), newSpoiled(t, false)}
 	torture.Run(t, 100, func(r *torture.Round) {
@@ -201,7 +201,7 @@ func TestRigRepair(t *testing.T) {
 		kept := s.repairs(r, dir, damagedFiles, fmt.Sprint(what))
 		r.Count("damages", len(what))
 		r.Count("lost", len(s.whole.bodies)-len(kept.bodies))
-		if r.Rand.IntN(3) == 0 { // and what was repaired once more
+		if r.Rand.IntN(3) == 0 { // and corrupt the repaired store again
 			again := &spoiled{&damaged{dir: dir, whole: kept}, nil}
 			again.read(r)
 			damagedFiles, more := again.spoil(r, dir)
@@ -210,8 +210,8 @@ func TestRigRepair(t *testing.T) {
 	})
 }
 
-// tryToServe starts a service, which is refused or not: it must not make matters
-// worse. Where it starts it may change every file.
+// tryToServe starts a service, which may be refused. It must not do further harm. If it
+// starts, it may change every file.
 func (s *spoiled) tryToServe(r *torture.Round, dir string) {
 	before := fileSums(r, dir)
 	served, _ := serveFor(r, dir, "damaged")
@@ -226,21 +226,21 @@ func (s *spoiled) tryToServe(r *torture.Round, dir string) {
 	}
 }
 
-// repairs repairs a store and looks at what is left of it.
+// repairs repairs a store and checks what is left of it.
 func (s *spoiled) repairs(r *torture.Round, dir string, files []string, what string) contents {
 	before := fileSums(r, dir)
-	done, err := storage.Repair(checkConfig(dir))
+	done, err := repair.Repair(checkConfig(dir))
 	if err != nil {
-		r.Fatalf("%s: the repair gives %v", what, err)
+		r.Fatalf("%s: the repair returns %v", what, err)
 	}
-	r.Count("repaired", min(1, len(done.Aside)))
+	r.Count("repaired", min(1, len(done.Quarantine)))
 	for _, p := range done.After.Problems {
 		r.Errorf("%s: after the repair: %s %s", what, p.Where, p.What)
 	}
-	wantAside(r, dir, done.Aside, before, what)
+	wantQuarantined(r, dir, done.Quarantine, before, what)
 	d, err := openDisk(r, dir)
 	if err != nil {
-		r.Fatalf("%s: a start after the repair gives %v", what, err)
+		r.Fatalf("%s: a start after the repair returns %v", what, err)
 	}
 	kept, err := d.read()
 	if err != nil {
@@ -252,10 +252,10 @@ func (s *spoiled) repairs(r *torture.Round, dir string, files []string, what str
 		r.Errorf("%s: the drain reads %d messages, then %v", what, len(page), err)
 	}
 	if sent := d.send("after", "", "").Sequence; sent <= slices.Max(append(slices.Collect(maps.Keys(kept.bodies)), 0)) {
-		r.Errorf("%s: the next message is %d, which was given out", what, sent)
+		r.Errorf("%s: the next sequence is %d, which was assigned before", what, sent)
 	}
 	d.close()
-	if report, err := storage.Verify(checkConfig(dir)); err != nil || report.Found > 0 {
+	if report, err := fsck.Verify(checkConfig(dir)); err != nil || report.Found > 0 {
 		r.Errorf("%s: a check after the service ran: %+v (%v)", what, report.Problems, err)
 	}
 	kept, err = readContents(dir)
@@ -265,8 +265,9 @@ func (s *spoiled) repairs(r *torture.Round, dir string, files []string, what str
 	return kept
 }
 
-// judgeRepaired wants nothing that was not there, and all that must have been kept.
-func (s *spoiled) judgeRepaired(tb testing.TB, files []string, kept contents, done storage.Repaired, what string) {
+// judgeRepaired expects nothing that was not there before, and everything that must have
+// been kept.
+func (s *spoiled) judgeRepaired(tb testing.TB, files []string, kept contents, done repair.Repaired, what string) {
 	tb.Helper()
 	for seq, body := range kept.bodies {
 		if was, ok := s.whole.bodies[seq]; !ok || was != body {
@@ -283,9 +284,9 @@ func (s *spoiled) judgeRepaired(tb testing.TB, files []string, kept contents, do
 				tb.Errorf("%s: message %d is lost, and %s has it (lost %v)", what, seq, name, done.Lost)
 			}
 		}
-		known := seq <= s.mark && !slices.Contains(files, "control.db") // by the watermark
-		if known && !slices.ContainsFunc(done.Lost, func(l storage.LostRange) bool { return l.From <= seq && seq <= l.To }) && done.Aside != "" {
-			tb.Errorf("%s: message %d is lost, and only %v are told", what, seq, done.Lost)
+		known := seq <= s.mark && !slices.Contains(files, "control.db") // from the watermark
+		if known && !slices.ContainsFunc(done.Lost, func(l repair.LostRange) bool { return l.From <= seq && seq <= l.To }) && done.Quarantine != "" {
+			tb.Errorf("%s: message %d is lost, and only %v are reported", what, seq, done.Lost)
 		}
 	}
 	for entry, was := range s.whole.entries {
@@ -294,30 +295,35 @@ func (s *spoiled) judgeRepaired(tb testing.TB, files []string, kept contents, do
 		}
 	}
 	if !dataLost && (!maps.Equal(kept.receivers, s.whole.receivers) || !maps.Equal(kept.keys, s.whole.keys)) {
-		tb.Errorf("%s: receivers or keys are not what they were", what)
+		tb.Errorf("%s: receivers or keys have changed", what)
 	}
-	if !slices.Contains(files, "control.db") && !maps.Equal(kept.letters, s.whole.letters) {
-		tb.Errorf("%s: there are %d dead letters, and were %d", what, len(kept.letters), len(s.whole.letters))
+	for id, letter := range kept.letters {
+		if was := s.whole.letters[id]; letter != was {
+			tb.Errorf("%s: dead letter %s is %s, and was %s", what, id, letter, was)
+		}
+	}
+	if !dataLost && len(kept.letters) != len(s.whole.letters) {
+		tb.Errorf("%s: there are %d dead letters, want %d", what, len(kept.letters), len(s.whole.letters))
 	}
 	if kept.position.Sequence > s.whole.position.Sequence {
-		tb.Errorf("%s: the drain is at %d, and had come to %d", what, kept.position.Sequence, s.whole.position.Sequence)
+		tb.Errorf("%s: the drain is at %d, and was at %d", what, kept.position.Sequence, s.whole.position.Sequence)
 	}
 }
 
-// wantAside wants every file of before to be where the repair says.
-func wantAside(r *torture.Round, dir, aside string, before map[string]string, what string) {
-	if aside == "" {
+// wantQuarantined expects every original file to be where the repair reports it.
+func wantQuarantined(r *torture.Round, dir, quarantine string, before map[string]string, what string) {
+	if quarantine == "" {
 		return
 	}
-	after := fileSums(r, filepath.Join(dir, aside))
+	after := fileSums(r, filepath.Join(dir, quarantine))
 	for name, sum := range before {
 		if name != "LOCK" && name != "reserve" && !strings.HasPrefix(name, "aside-") && after[name] != sum {
-			r.Errorf("%s: %s is not as it was in %s", what, name, aside)
+			r.Errorf("%s: %s has changed in %s", what, name, quarantine)
 		}
 	}
 }
 
-// fileSums gives the contents of all files below a directory but for the reserve.
+// fileSums returns the checksums of all files below a directory, except the ballast.
 func fileSums(tb testing.TB, dir string) map[string]string {
 	tb.Helper()
 	sums := make(map[string]string)
@@ -326,7 +332,7 @@ func fileSums(tb testing.TB, dir string) map[string]string {
 			return err
 		}
 		b, err := os.ReadFile(path)
-		name, _ := filepath.Rel(dir, path) // it is below
+		name, _ := filepath.Rel(dir, path) // path is below dir
 		sums[name] = string(b)
 		return err
 	})
@@ -336,9 +342,9 @@ func fileSums(tb testing.TB, dir string) map[string]string {
 	return sums
 }
 
-// TestRigRepairCatchesWhatIsLostWithoutNeed: a message that is missing though its
-// file is whole, and one that is not what it was, are found by who judges.
-func TestRigRepairCatchesWhatIsLostWithoutNeed(t *testing.T) {
+// TestRigRepairCatchesNeedlessLoss: judgeRepaired must find a message that is
+// missing although its file is intact, and a message that has changed.
+func TestRigRepairCatchesNeedlessLoss(t *testing.T) {
 	s := newSpoiled(t, true)
 	for name, change := range map[string]func(c *contents){
 		"a message is missing": func(c *contents) { delete(c.bodies, 40) },
@@ -354,7 +360,7 @@ func TestRigRepairCatchesWhatIsLostWithoutNeed(t *testing.T) {
 					return
 				}
 				change(&kept)
-				s.judgeRepaired(r, nil, kept, storage.Repaired{}, name)
+				s.judgeRepaired(r, nil, kept, repair.Repaired{}, name)
 			})
 		})
 	}
@@ -362,5 +368,5 @@ func TestRigRepairCatchesWhatIsLostWithoutNeed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.judgeRepaired(t, nil, kept, storage.Repaired{}, "untouched")
+	s.judgeRepaired(t, nil, kept, repair.Repaired{}, "untouched")
 }

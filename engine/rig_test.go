@@ -11,11 +11,12 @@ import (
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/engine"
 	"github.com/stayafrica/messaging/storage"
+	"github.com/stayafrica/messaging/storage/fsck"
 	"github.com/stayafrica/messaging/wal"
 )
 
-// rig is an engine on a file system in memory, which can be closed, crashed and
-// opened again.
+// rig is an engine on a file system in memory, which can be closed, crashed and opened
+// again.
 type rig struct {
 	tb      testing.TB
 	fs      *vfs.MemFS
@@ -52,7 +53,7 @@ func (r *rig) open() {
 	}
 }
 
-// close checks what must hold at every rest: counts equal entries.
+// close checks the invariants at rest: counts equal entries.
 func (r *rig) close() {
 	if r.store == nil {
 		return
@@ -60,6 +61,7 @@ func (r *rig) close() {
 	r.tb.Helper()
 	_ = r.log.Close()
 	r.checkCounts()
+	r.checkTrimmed()
 	if wrong := r.engine.Unreachable(); wrong != "" {
 		r.tb.Error(wrong)
 	}
@@ -75,23 +77,26 @@ func (r *rig) reopen() {
 	r.open()
 }
 
-// checkCounts compares every user's counts and heads with their entries, and
-// the total with all of them (invariant 9).
+// checkCounts compares every user's counts and heads with their entries, the total with
+// all of them, and all tables with each other (invariant 9).
 func (r *rig) checkCounts() {
 	r.tb.Helper()
-	seen := make(map[messaging.UserID]*storage.User)
+	for _, p := range fsck.Check(r.store.Reader, wal.Codec()).Problems {
+		r.tb.Errorf("%s: %s", p.Where, p.What)
+	}
+	seen := make(map[messaging.UserID]*storage.QueueState)
 	total := int64(0)
-	for _, shelf := range []storage.Shelf{storage.Queued, storage.Delayed} {
-		err := r.store.AllEntries(shelf, func(user messaging.UserID, p messaging.Priority, seq uint64) bool {
+	for _, index := range []storage.Index{storage.Queued, storage.Delayed} {
+		err := r.store.AllEntries(index, func(user messaging.UserID, p messaging.Priority, seq uint64) bool {
 			u := seen[user]
 			if u == nil {
-				u = &storage.User{}
+				u = &storage.QueueState{}
 				seen[user] = u
 			}
-			u.On(shelf).Counts[p]++
+			u.On(index).Counts[p]++
 			total++
-			if kept, err := r.store.User(user); err != nil || kept.On(shelf).Heads[p] > seq {
-				r.tb.Errorf("user %s, %s on shelf %c: head %d is above entry %d (%v)", user, p, shelf, kept.On(shelf).Heads[p], seq, err)
+			if kept, err := r.store.QueueState(user); err != nil || kept.On(index).Heads[p] > seq {
+				r.tb.Errorf("user %s, %s in index %c: head %d is above entry %d (%v)", user, p, index, kept.On(index).Heads[p], seq, err)
 			}
 			return true
 		})
@@ -100,7 +105,7 @@ func (r *rig) checkCounts() {
 		}
 	}
 	for user, want := range seen {
-		got, err := r.store.User(user)
+		got, err := r.store.QueueState(user)
 		if err != nil || got.Counts != want.Counts || got.Delayed.Counts != want.Delayed.Counts {
 			r.tb.Errorf("user %s: counts %v and %v, entries %v and %v (%v)", user, got.Counts, got.Delayed.Counts, want.Counts, want.Delayed.Counts, err)
 		}
@@ -119,36 +124,50 @@ func draft(tb testing.TB, user, text string, p messaging.Priority) messaging.Dra
 	return d
 }
 
-func (r *rig) send(user, text string, p messaging.Priority) messaging.Receipt {
+// checkTrimmed compares the count of trimmed messages from the drain's position on with a
+// new count.
+func (r *rig) checkTrimmed() {
 	r.tb.Helper()
-	receipt, err := r.engine.Send(draft(r.tb, user, text, p), messaging.Once{})
+	position, err := r.store.Position()
+	if err != nil {
+		r.tb.Fatal(err)
+	}
+	n, err := wal.CountTrimmed(r.store.Reader, r.log.FirstSequence(), position.Sequence, r.log.Durable()+1)
+	if err != nil || n != r.log.Trimmed() {
+		r.tb.Errorf("%d messages from %d on were trimmed (%v), and %d are counted", n, position.Sequence, err, r.log.Trimmed())
+	}
+}
+
+func (r *rig) send(user, text string, p messaging.Priority) messaging.SendResult {
+	r.tb.Helper()
+	receipt, err := r.engine.Send(draft(r.tb, user, text, p), messaging.IdempotencyKey{})
 	if err != nil {
 		r.tb.Fatalf("send: %v", err)
 	}
 	return receipt
 }
 
-func (r *rig) broadcast(text string, users ...string) messaging.Receipt {
+func (r *rig) broadcast(text string, users ...string) messaging.SendResult {
 	r.tb.Helper()
 	b, err := messaging.ParseBroadcast(fmt.Appendf(nil, `{"message":{"sender_id":1,"text":%q},"user_ids":["%s"]}`, text, strings.Join(users, `","`)))
 	if err != nil {
 		r.tb.Fatal(err)
 	}
-	receipt, err := r.engine.Broadcast(b, messaging.Once{})
+	receipt, err := r.engine.Broadcast(b, messaging.IdempotencyKey{})
 	if err != nil {
 		r.tb.Fatalf("broadcast: %v", err)
 	}
 	return receipt
 }
 
-// take takes and settles; it gives the texts.
+// take takes messages and finishes the delivery; it returns their texts.
 func (r *rig) take(user string, limit int) []string {
 	r.tb.Helper()
 	h, err := r.engine.Take(context.Background(), messaging.UserID(user), messaging.TakeOptions{Limit: limit})
 	if err != nil {
 		r.tb.Fatalf("take: %v", err)
 	}
-	h.Settle(true)
+	h.Finish(true)
 	return texts(r.tb, h.Messages)
 }
 

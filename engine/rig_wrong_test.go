@@ -9,14 +9,14 @@ import (
 	"github.com/stayafrica/messaging/engine/enginetest"
 )
 
-// wrongQueues are engines with a fault each, which the rigs must find.
+// wrongQueues are engines with one fault each, which the rigs must find.
 var wrongQueues = map[string]func(e enginetest.Engine) enginetest.Engine{
-	"hands out twice": func(e enginetest.Engine) enginetest.Engine { return &twice{Engine: e} },
-	"loses":           func(e enginetest.Engine) enginetest.Engine { return &losing{Engine: e} },
-	"reorders":        func(e enginetest.Engine) enginetest.Engine { return &reordering{Engine: e} },
+	"delivers twice": func(e enginetest.Engine) enginetest.Engine { return &twice{Engine: e} },
+	"loses":          func(e enginetest.Engine) enginetest.Engine { return &losing{Engine: e} },
+	"reorders":       func(e enginetest.Engine) enginetest.Engine { return &reordering{Engine: e} },
 }
 
-// twice hands out one message again, now and then.
+// twice sometimes delivers a message again.
 type twice struct {
 	enginetest.Engine
 
@@ -25,7 +25,7 @@ type twice struct {
 	n    int
 }
 
-func (w *twice) Take(ctx context.Context, user messaging.UserID, o messaging.TakeOptions) (messaging.Handout, error) {
+func (w *twice) Take(ctx context.Context, user messaging.UserID, o messaging.TakeOptions) (messaging.Delivery, error) {
 	h, err := w.Engine.Take(ctx, user, o)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -41,7 +41,7 @@ func (w *twice) Take(ctx context.Context, user messaging.UserID, o messaging.Tak
 	return h, err
 }
 
-// losing forgets a message of every fifth call that sends some.
+// losing loses a message of every fifth call that sends.
 type losing struct {
 	enginetest.Engine
 
@@ -53,11 +53,11 @@ func (w *losing) lost(user messaging.UserID) error {
 		return nil
 	}
 	h, err := w.Take(context.Background(), user, messaging.TakeOptions{Limit: 1})
-	h.Settle(true)
+	h.Finish(true)
 	return err
 }
 
-func (w *losing) Send(d messaging.Draft, o messaging.Once) (messaging.Receipt, error) {
+func (w *losing) Send(d messaging.Draft, o messaging.IdempotencyKey) (messaging.SendResult, error) {
 	receipt, err := w.Engine.Send(d, o)
 	if err == nil {
 		err = w.lost(d.Receiver)
@@ -65,7 +65,7 @@ func (w *losing) Send(d messaging.Draft, o messaging.Once) (messaging.Receipt, e
 	return receipt, err
 }
 
-func (w *losing) SendAll(drafts []messaging.Draft, o messaging.Once) (messaging.Receipt, error) {
+func (w *losing) SendAll(drafts []messaging.Draft, o messaging.IdempotencyKey) (messaging.SendResult, error) {
 	receipt, err := w.Engine.SendAll(drafts, o)
 	if err == nil {
 		err = w.lost(drafts[0].Receiver)
@@ -73,10 +73,10 @@ func (w *losing) SendAll(drafts []messaging.Draft, o messaging.Once) (messaging.
 	return receipt, err
 }
 
-// reordering hands out two messages in the wrong order.
+// reordering delivers two messages in the wrong order.
 type reordering struct{ enginetest.Engine }
 
-func (w *reordering) Take(ctx context.Context, user messaging.UserID, o messaging.TakeOptions) (messaging.Handout, error) {
+func (w *reordering) Take(ctx context.Context, user messaging.UserID, o messaging.TakeOptions) (messaging.Delivery, error) {
 	h, err := w.Engine.Take(ctx, user, o)
 	if len(h.Messages) > 1 {
 		h.Messages[0], h.Messages[1] = h.Messages[1], h.Messages[0]

@@ -13,32 +13,33 @@ import (
 )
 
 const (
-	// timerPage is how many events are worked off in one commit.
+	// timerPage is how many timers one commit fires.
 	timerPage = 1024
-	// heldExpiry is when an entry that somebody has is looked at again, which has
-	// expired meanwhile.
-	heldExpiry = time.Minute
-	// clockLook is how often the clock is looked at while an event is awaited: it
-	// may have been set.
-	clockLook = time.Second
+	// openEvents of each kind, and openTime, bound the timers fired before a start is
+	// ready.
+	openEvents = 10_000
+	openTime   = time.Second
+	// clockInterval is how often the clock is read while waiting for a timer, because it may
+	// have been set.
+	clockInterval = time.Second
 )
 
-// events are what happens to entries at their time, in the order in which they
-// are worked off: what is due and expires at once is not handed out.
+// events are the kinds of timers, in the order in which they fire: a message that is due
+// and expires at the same time is not delivered.
 var events = [2]storage.Event{storage.Expiry, storage.Due}
 
-// timers remembers up to where the events of each kind were worked off, because
-// what is behind still has to be walked over on disk, and when the next one is.
+// timers remembers, for each kind, up to where timers have fired, and when the next one
+// fires. Without it, a read would have to skip the tombstones of fired timers on disk.
 type timers struct {
-	mu   sync.Mutex
-	from [2]int64 // no event is before it
-	next [2]int64 // none is before it either; math.MaxInt64 when there is none
-	news chan struct{}
+	mu      sync.Mutex
+	from    [2]int64 // no timer is before it
+	next    [2]int64 // no timer is before it; math.MaxInt64 if there is none
+	changed chan struct{}
 }
 
-func newTimers() *timers { return &timers{news: make(chan struct{}, 1)} }
+func newTimers() *timers { return &timers{changed: make(chan struct{}, 1)} }
 
-// note takes in the earliest events of a commit.
+// note adds the earliest timers of a commit.
 func (t *timers) note(earliest [2]int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -47,14 +48,14 @@ func (t *timers) note(earliest [2]int64) {
 		if at < t.next[kind] {
 			t.next[kind] = at
 			select {
-			case t.news <- struct{}{}:
+			case t.changed <- struct{}{}:
 			default:
 			}
 		}
 	}
 }
 
-// putTimer adds an event to a commit.
+// putTimer adds a timer to a commit.
 func (e *Engine) putTimer(tx *wal.Tx, what storage.Event, t storage.Timer, p messaging.Priority) {
 	tx.PutTimer(what, t, p)
 	for kind := range events {
@@ -64,8 +65,8 @@ func (e *Engine) putTimer(tx *wal.Tx, what storage.Event, t storage.Timer, p mes
 	}
 }
 
-// Schedule lets messages enter their queues when they are due and removes those
-// that expire, until the context ends.
+// Schedule enqueues messages that become due and removes messages that expire, until the
+// context ends.
 func (e *Engine) Schedule(ctx context.Context) error {
 	for {
 		now := e.now()
@@ -77,58 +78,85 @@ func (e *Engine) Schedule(ctx context.Context) error {
 			}
 			next = min(next, at)
 		}
-		wait := clockLook
+		wait := clockInterval
 		if next != math.MaxInt64 {
 			wait = min(wait, max(0, time.UnixMilli(next).Sub(e.now())))
 		}
-		if !sleepUntil(ctx, time.Now().Add(wait), e.timers.news) {
+		if !sleepUntil(ctx, time.Now().Add(wait), e.timers.changed) {
 			return nil
 		}
 	}
 }
 
-// runEvents works off all events of one kind up to now, and says when the next
-// one is.
+// runEvents fires all timers of one kind up to now, and returns the time of the next one.
 func (e *Engine) runEvents(ctx context.Context, kind int, now int64) (int64, error) {
 	for ctx.Err() == nil {
 		from, next, ok := e.timers.begin(kind, now)
 		if !ok {
 			return next, nil
 		}
-		reached, following, err := e.runPage(kind, from, now)
-		if err != nil {
-			e.timers.done(kind, from, next) // to be tried again
+		if whole, err := e.walkEvents(kind, from, now, func(int) bool { return ctx.Err() == nil }); err != nil || !whole {
+			e.timers.done(kind, from, next) // retried later
 			if messaging.CodeOf(err) == messaging.CodeShuttingDown {
 				return math.MaxInt64, nil
 			}
+			return math.MaxInt64, err
+		}
+		following, err := e.nextEvent(kind, now+1)
+		if err != nil {
+			e.timers.done(kind, from, next)
 			return 0, err
 		}
-		e.timers.done(kind, reached, following)
+		e.timers.done(kind, now+1, following)
 	}
 	return math.MaxInt64, nil
 }
 
-// runPage works off a page of events. It says up to where there is no other,
-// and when the next one is at the earliest.
-func (e *Engine) runPage(kind int, from, now int64) (reached, following int64, err error) {
-	found, reached, err := e.dueEvents(kind, from, now)
-	if err != nil {
-		return 0, 0, err
-	}
-	if len(found) > 0 {
-		if err := e.commitEvents(kind, found, now); err != nil {
-			return 0, 0, err
+// walkEvents fires the timers of one kind in [from, now], one page per commit, while more
+// returns true; whole reports whether it reached the end. The timer of a claimed entry
+// stays, so each page begins after the last timer of the one before.
+func (e *Engine) walkEvents(kind int, from, now int64, more func(events int) bool) (whole bool, err error) {
+	var last *storage.Timer
+	for events := 0; more(events); {
+		found, err := e.dueEvents(kind, from, now, last)
+		if err != nil {
+			return false, err
+		}
+		later := false
+		if len(found) > 0 {
+			if later, err = e.commitEvents(kind, found, now); err != nil {
+				return false, err
+			}
+		}
+		events += len(found)
+		switch {
+		case later: // the same page again
+		case len(found) < timerPage:
+			return true, nil
+		default:
+			last = &found[len(found)-1].timer
 		}
 	}
-	if len(found) == timerPage {
-		return reached, reached, nil
-	}
-	following, err = e.nextEvent(kind, reached)
-	return reached, following, err
+	return false, nil
 }
 
-// begin gives from where to read, or says that nothing is due yet. What is
-// noted from here on lowers it again.
+// catchUp fires the timers that came due while the service was stopped, before a start is
+// ready. A message that expired under a lease must not count in a full queue, where it
+// would evict others. [Engine.Schedule] continues with the rest.
+func (e *Engine) catchUp() error {
+	began, now := time.Now(), e.now().UnixMilli()
+	for kind := range events {
+		if _, err := e.walkEvents(kind, 0, now, func(events int) bool {
+			return events < openEvents && time.Since(began) < openTime
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// begin returns where to begin to read; ok is false if no timer is due. It resets the
+// bounds, and timers added from then on lower them again.
 func (t *timers) begin(kind int, now int64) (from, next int64, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -140,8 +168,8 @@ func (t *timers) begin(kind int, now int64) (from, next int64, ok bool) {
 	return from, next, true
 }
 
-// done says how far the events were worked off, unless something earlier was
-// noted meanwhile.
+// done records how far timers have fired. An earlier timer added since keeps its lower
+// bound.
 func (t *timers) done(kind int, reached, next int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -149,25 +177,28 @@ func (t *timers) done(kind int, reached, next int64) {
 	t.next[kind] = min(t.next[kind], next)
 }
 
-// event is one that has come, with its queue, pinned.
+// event is a timer that is due, with its queue, pinned, and the index and the entry in the
+// snapshot that was read for the commit.
 type event struct {
 	timer    storage.Timer
 	priority messaging.Priority
 	queue    *queue
+	index    storage.Index // 0: there is no entry
+	entry    storage.Entry
 }
 
-// dueEvents reads a page of events that have come. reached is the time up to
-// which there is no other.
-func (e *Engine) dueEvents(kind int, from, now int64) (found []event, reached int64, err error) {
-	reached = now
-	err = e.store.Timers(events[kind], from, now, func(t storage.Timer, p messaging.Priority) bool {
+// dueEvents reads a page of due timers: those after last, or from a time on.
+func (e *Engine) dueEvents(kind int, from, now int64, last *storage.Timer) (found []event, err error) {
+	each := func(t storage.Timer, p messaging.Priority) bool {
 		found = append(found, event{timer: t, priority: p})
-		if len(found) == timerPage {
-			reached = t.At
-		}
 		return len(found) < timerPage
-	})
-	return found, reached, err
+	}
+	if last != nil {
+		err = e.store.TimersAfter(events[kind], *last, now, each)
+	} else {
+		err = e.store.Timers(events[kind], from, now, each)
+	}
+	return found, err
 }
 
 func (e *Engine) nextEvent(kind int, from int64) (int64, error) {
@@ -178,8 +209,9 @@ func (e *Engine) nextEvent(kind int, from int64) (int64, error) {
 	return at, nil
 }
 
-// commitEvents works off a page of events in one commit.
-func (e *Engine) commitEvents(kind int, found []event, now int64) (err error) {
+// commitEvents fires a page of timers in one commit; later reports that some are left for
+// another commit.
+func (e *Engine) commitEvents(kind int, found []event, now int64) (later bool, err error) {
 	pinned := 0
 	defer func() {
 		for i := range found[:pinned] {
@@ -188,66 +220,118 @@ func (e *Engine) commitEvents(kind int, found []event, now int64) (err error) {
 	}()
 	for i := range found {
 		if found[i].queue, err = e.queues.pin(found[i].timer.User); err != nil {
-			return err
+			return false, err
 		}
 		pinned++
 	}
-	c := &eventChange{engine: e, what: events[kind], events: found, now: now}
-	if err := e.log.Insist(c); err != nil {
-		return err
+	c := &eventChange{engine: e, what: events[kind], events: found, now: now, reads: eventReads}
+	if err := c.read(); err != nil {
+		return false, err
 	}
-	return c.err
+	if err := e.log.CommitUnbounded(c); err != nil {
+		return false, err
+	}
+	return c.later, c.err
 }
 
-// eventChange is entries becoming due, or expiring.
+// eventReads is how many entries the commit of a page reads itself, of queues that have
+// changed since the page was read. The other timers are retried.
+const eventReads = 64
+
+// eventChange makes entries due, or removes expired ones.
 type eventChange struct {
 	engine *Engine
 	what   storage.Event
 	events []event
 	now    int64
+	commit uint64 // of the snapshot that was read
+	reads  int    // how many more entries the commit may read
+	later  bool   // some timers are left for another commit
 	err    error
 }
 
-// Records implements [wal.Change]: there are none.
+// read reads the entries of the timers before the commit. The queues are pinned.
+func (c *eventChange) read() error {
+	snapshot := c.engine.log.Snapshot()
+	defer snapshot.Release()
+	c.commit = snapshot.Commit
+	for i := range c.events {
+		ev := &c.events[i]
+		for _, index := range []storage.Index{storage.Queued, storage.Delayed} {
+			entry, ok, err := snapshot.Entry(index, ev.queue.user, ev.priority, ev.timer.Sequence)
+			if err != nil {
+				return err
+			}
+			if ok {
+				ev.index, ev.entry = index, entry
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// lookupLocked returns the index and the entry of a timer. What read found is still valid
+// if no commit of the queue was published since: unpublished changes are in memory.
+func (c *eventChange) lookupLocked(tx *wal.Tx, ev *event) (index storage.Index, entry storage.Entry, ok, known bool) {
+	q, seq := ev.queue, ev.timer.Sequence
+	if q.published > c.commit {
+		if c.reads--; c.reads < 0 {
+			return 0, entry, false, false
+		}
+		var err error
+		if index, entry, ok, err = q.lookupLocked(c.engine.store.Reader, tx.Commit-1, ev.priority, seq); err != nil {
+			c.err = err
+			return 0, entry, false, false
+		}
+		return index, entry, ok, true
+	}
+	if index, entry, ok, known = q.stagedLocked(c.commit, seq); !known {
+		index, entry, ok = ev.index, ev.entry, ev.index != 0
+	}
+	return index, entry, ok, true
+}
+
+// Records implements [wal.Change]. It returns none.
 func (c *eventChange) Records() []wal.Record { return nil }
 
-// Stage implements [wal.Change]. An event whose entry is not there any more, or
-// has another time by now, only goes; one whose entry cannot be read stays.
+// Stage implements [wal.Change]. If the entry was removed, or has another time by now,
+// only the timer is removed. If the entry cannot be read, the timer stays.
 func (c *eventChange) Stage(tx *wal.Tx) {
-	for _, ev := range c.events {
+	for i := range c.events {
+		ev := &c.events[i]
 		ev.queue.mu.Lock()
-		if err := c.engine.happenLocked(tx, ev, c.what, c.now); err != nil {
-			c.err = err
-		}
+		c.fireLocked(tx, ev)
 		ev.queue.mu.Unlock()
 	}
 }
 
-// Published implements [wal.Change].
-func (c *eventChange) Published() {}
+// OnDurable implements [wal.Change].
+func (c *eventChange) OnDurable() {}
 
-func (e *Engine) happenLocked(tx *wal.Tx, ev event, what storage.Event, now int64) error {
-	q, p, seq := ev.queue, ev.priority, ev.timer.Sequence
-	shelf, entry, ok, err := e.whereLocked(q, p, seq)
-	if err != nil {
-		return err
+func (c *eventChange) fireLocked(tx *wal.Tx, ev *event) {
+	e, q, p, seq := c.engine, ev.queue, ev.priority, ev.timer.Sequence
+	index, entry, ok, known := c.lookupLocked(tx, ev)
+	if !known {
+		c.later = true
+		return
 	}
-	tx.DeleteTimer(what, ev.timer)
-	expired := entry.Expires != 0 && entry.Expires <= now
+	expired := entry.Expires != 0 && entry.Expires <= c.now
+	if held := q.claimed[seq]; held != nil && c.what == storage.Expiry && expired && entry.Expires == ev.timer.At {
+		// The entry is claimed. It is removed with its timer when the claim ends. If the
+		// service restarts before that, the timer fires again.
+		held.expired = true
+		return
+	}
+	tx.DeleteTimer(c.what, ev.timer)
 	switch {
 	case !ok:
-	case what == storage.Expiry && expired && q.out[seq] != nil:
-		// Somebody has it, and it goes when they give it back; where the service
-		// is started anew before, this finds it.
-		later := storage.Timer{At: now + heldExpiry.Milliseconds(), Sequence: seq, User: q.user}
-		e.putTimer(tx, storage.Expiry, later, p)
-	case expired && (what == storage.Expiry || (shelf == storage.Delayed && entry.Due == ev.timer.At)):
-		e.removeLocked(tx, q, shelf, p, seq, entry)
+	case expired && (c.what == storage.Expiry || (index == storage.Delayed && entry.Due == ev.timer.At)):
+		e.removeLocked(tx, q, index, p, seq, entry)
 		e.counters.expired.Add(1)
-	case what == storage.Due && shelf == storage.Delayed && entry.Due == ev.timer.At:
+	case c.what == storage.Due && index == storage.Delayed && entry.Due == ev.timer.At:
 		ready := entry
 		ready.Due = 0
-		e.moveLocked(tx, q, shelf, p, seq, entry, ready)
+		e.moveLocked(tx, q, index, p, seq, entry, ready)
 	}
-	return nil
 }

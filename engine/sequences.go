@@ -2,8 +2,8 @@ package engine
 
 import "slices"
 
-// sequences is a set of sequences in ascending order. It is a slice: most have
-// a handful of members, which come and go at its ends.
+// sequences is a set of sequences in ascending order. It is a slice, because most sets
+// have few members, added and removed at the ends.
 type sequences []uint64
 
 func (s *sequences) add(seq uint64) {
@@ -20,7 +20,7 @@ func (s *sequences) remove(seq uint64) {
 	at, found := slices.BinarySearch(*s, seq)
 	switch {
 	case !found:
-	case at == 0: // the usual one: nothing has to move
+	case at == 0: // the common case: no member moves
 		*s = (*s)[1:]
 	default:
 		*s = slices.Delete(*s, at, at+1)
@@ -30,7 +30,15 @@ func (s *sequences) remove(seq uint64) {
 	}
 }
 
-// orMin gives the lowest member, or otherwise where that is lower.
+// cutFrom removes the members at or above a sequence.
+func (s *sequences) cutFrom(seq uint64) {
+	at, _ := slices.BinarySearch(*s, seq)
+	if *s = (*s)[:at]; at == 0 {
+		*s = nil
+	}
+}
+
+// orMin returns the lower of the lowest member and otherwise.
 func (s *sequences) orMin(otherwise uint64) uint64 {
 	if len(*s) == 0 {
 		return otherwise

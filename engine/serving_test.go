@@ -5,11 +5,13 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"testing"
 	"testing/synctest"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/engine"
 	"github.com/stayafrica/messaging/engine/enginetest"
 )
 
@@ -24,10 +26,9 @@ type serving struct {
 func (s *serving) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
-	e := s.engine
-	for _, run := range []func(ctx context.Context) error{e.Leases, e.Schedule, e.Bury, e.Sweep, e.Fanout, e.Retention, e.WatchDisk, e.Relieve} {
+	for _, service := range s.engine.Services() {
 		s.services.Go(func() {
-			if err := run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			if err := service.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
 				s.tb.Errorf("a service ended: %v", err)
 			}
 		})
@@ -41,7 +42,7 @@ func (s *serving) Engine() enginetest.Engine { return s.engine }
 func (s *serving) Restart(crash bool) {
 	fs, control := s.fs, s.control
 	if crash {
-		// What was answered is durable by now, and nothing else has to be.
+		// Acknowledged data is durable by now, and no other data needs to be.
 		control = s.control.Clone()
 		fs = s.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 0, RNG: rand.New(rand.NewPCG(1, 1))})
 	}
@@ -56,19 +57,36 @@ func (s *serving) halt() {
 	s.engine.StopWaiting()
 	s.stop()
 	s.services.Wait()
-	_ = s.log.Close() // what was settled is committed by now
+	_ = s.log.Close() // finished deliveries are committed by now
 	if pins, leases := s.engine.Pinned(), s.engine.Stats().Leases; pins != leases {
-		s.tb.Errorf("%d holds on queues are left, and %d leases", pins, leases)
+		s.tb.Errorf("%d pins of queues are left, and %d leases", pins, leases)
 	}
 }
 
-// Undeliverable implements [enginetest.Rig].
+// DeadLetters implements [enginetest.Rig].
+func (s *serving) DeadLetters() enginetest.DeadLetters { return s.engine.DeadLetters() }
+
+// Undeliverable returns the undeliverable dead letters.
 func (s *serving) Undeliverable() []messaging.DeadLetter {
-	page, err := s.store.Control().ListDeadLetters(messaging.DeadLetterFilter{Limit: 1000, Kind: messaging.Undeliverable})
+	page, err := s.engine.DeadLetters().ListDeadLetters(messaging.DeadLetterFilter{Limit: 1000, Kind: messaging.Undeliverable})
 	if err != nil {
 		s.tb.Fatal(err)
 	}
 	return page.DeadLetters
+}
+
+// redrive requeues a dead letter.
+func redrive(tb testing.TB, e *engine.Engine, letter *messaging.DeadLetter) []messaging.RequeueResult {
+	tb.Helper()
+	recipients, err := e.DeadLetters().DeadRecipients(letter, "", 1000)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	results, err := e.DeadLetters().RequeueDeadLetters(recipients, messaging.Progress{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return results
 }
 
 // Close implements [enginetest.Rig].
@@ -83,7 +101,7 @@ func (s *serving) sendWith(text, fields string) {
 	if err != nil {
 		s.tb.Fatal(err)
 	}
-	if _, err := s.engine.Send(d, messaging.Once{}); err != nil {
+	if _, err := s.engine.Send(d, messaging.IdempotencyKey{}); err != nil {
 		s.tb.Fatal(err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/stayafrica/messaging/engine"
 )
 
-func TestTakeGivesHigherPrioritiesFirstAndEachInOrder(t *testing.T) { // invariant 3
+func TestTakeReturnsHigherPrioritiesFirstAndEachInOrder(t *testing.T) { // invariant 3
 	r := newRig(t, engine.Config{})
 	for i, p := range []messaging.Priority{messaging.Low, messaging.Normal, messaging.High, messaging.Normal, messaging.High, messaging.Low} {
 		r.send("u", strconv.Itoa(i), p)
@@ -21,7 +21,7 @@ func TestTakeGivesHigherPrioritiesFirstAndEachInOrder(t *testing.T) { // invaria
 	wantTexts(t, r.take("u", 10))
 }
 
-func TestUnsettledHandoutStandsWhereItStood(t *testing.T) { // invariant 4
+func TestUndeliveredMessagesKeepTheirOrder(t *testing.T) { // invariant 4
 	r := newRig(t, engine.Config{})
 	for i := range 4 {
 		r.send("u", strconv.Itoa(i), messaging.Normal)
@@ -30,12 +30,12 @@ func TestUnsettledHandoutStandsWhereItStood(t *testing.T) { // invariant 4
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantTexts(t, r.take("u", 1), "2") // nobody else gets 0 and 1 meanwhile
-	first.Settle(false)
+	wantTexts(t, r.take("u", 1), "2") // no other reader gets 0 and 1 in between
+	first.Finish(false)
 	wantTexts(t, r.take("u", 10), "0", "1", "3")
 }
 
-func TestCrashDuringHandoutLeavesItQueued(t *testing.T) {
+func TestCrashDuringDeliveryLeavesMessagesQueued(t *testing.T) {
 	r := newRig(t, engine.Config{})
 	r.send("u", "0", messaging.Normal)
 	h, err := r.engine.Take(context.Background(), "u", messaging.TakeOptions{Limit: 1})
@@ -65,7 +65,7 @@ func TestConcurrentTakersGetEachMessageOnce(t *testing.T) {
 					return
 				}
 				if len(h.Messages) == 0 {
-					h.Settle(true)
+					h.Finish(true)
 					return
 				}
 				delivered := n%3 != 0
@@ -76,7 +76,7 @@ func TestConcurrentTakersGetEachMessageOnce(t *testing.T) {
 					}
 					mu.Unlock()
 				}
-				h.Settle(delivered)
+				h.Finish(delivered)
 			}
 		})
 	}
@@ -85,11 +85,11 @@ func TestConcurrentTakersGetEachMessageOnce(t *testing.T) {
 		got[text]++
 	}
 	if len(got) != n {
-		t.Errorf("%d of %d messages were handed out", len(got), n)
+		t.Errorf("%d of %d messages were delivered", len(got), n)
 	}
 	for text, times := range got {
 		if times != 1 {
-			t.Errorf("message %s was handed out %d times", text, times)
+			t.Errorf("message %s was delivered %d times", text, times)
 		}
 	}
 }

@@ -11,9 +11,10 @@ import (
 
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/storage"
+	"github.com/stayafrica/messaging/storage/fsck"
 )
 
-// fingerprint is of everything in a directory.
+// fingerprint returns the checksums of everything in a directory.
 func fingerprint(t *testing.T, dir string) map[string][sha256.Size]byte {
 	t.Helper()
 	sums := make(map[string][sha256.Size]byte)
@@ -40,9 +41,9 @@ func wholeStore(t *testing.T) string {
 	return dir
 }
 
-func wantClean(t *testing.T, dir string) storage.Report {
+func wantClean(t *testing.T, dir string) fsck.Report {
 	t.Helper()
-	report, err := storage.Verify(checkConfig(dir))
+	report, err := fsck.Verify(checkConfig(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,11 +53,12 @@ func wantClean(t *testing.T, dir string) storage.Report {
 	return report
 }
 
-func TestVerifyFindsAWholeStoreWholeAndChangesNothing(t *testing.T) {
+func TestVerifyOfAnIntactStoreChangesNothing(t *testing.T) {
 	dir := wholeStore(t)
 	before := fingerprint(t, dir)
 	report := wantClean(t, dir)
-	if report.Records != 74 || report.Broadcasts != 2 || report.DeadLetters != 2 || report.Last != 74 || report.Entries == 0 || report.Users < messaging.ReceiversPerChunk {
+	if report.Records != 74 || report.Broadcasts != 2 || report.DeadLetters != 2 || report.Last != 74 ||
+		report.Entries == 0 || report.Users < messaging.ReceiversPerChunk {
 		t.Errorf("%+v", report)
 	}
 	after := fingerprint(t, dir)
@@ -66,33 +68,34 @@ func TestVerifyFindsAWholeStoreWholeAndChangesNothing(t *testing.T) {
 		}
 	}
 	if len(after) != len(before) {
-		t.Errorf("there were %d files, and are %d", len(before), len(after))
+		t.Errorf("there were %d files before and %d after", len(before), len(after))
 	}
-	if tables, online, err := storage.VerifyTables(dir, nil); err != nil || online.Found > 0 || tables == 0 {
+	if tables, online, err := fsck.VerifyTables(dir, nil); err != nil || online.Found > 0 || tables == 0 {
 		t.Errorf("%d tables: %+v (%v)", tables, online, err)
 	}
 	mustOpenDisk(t, dir).close()
 }
 
-func TestVerifyLeavesAStoreThatIsInUse(t *testing.T) {
+func TestVerifyRefusesAStoreInUse(t *testing.T) {
 	dir := t.TempDir()
 	d := mustOpenDisk(t, dir)
 	defer d.close()
-	if _, err := storage.Verify(checkConfig(dir)); !errors.Is(err, storage.ErrLocked) {
+	if _, err := fsck.Verify(checkConfig(dir)); !errors.Is(err, storage.ErrLocked) {
 		t.Errorf("%v", err)
 	}
-	if _, err := storage.Verify(checkConfig(t.TempDir())); err == nil || !strings.Contains(err.Error(), "no store") {
+	if _, err := fsck.Verify(checkConfig(t.TempDir())); err == nil || !strings.Contains(err.Error(), "no store") {
 		t.Errorf("an empty directory: %v", err)
 	}
 }
 
-// TestVerifyFindsWhatTablesDoNotAgreeOn: each is whole by its checksums, and yet
-// not what was written.
-func TestVerifyFindsWhatTablesDoNotAgreeOn(t *testing.T) {
+// TestVerifyFindsContradictionsBetweenTables: each table is intact by its checksums, but the
+// tables contradict each other.
+func TestVerifyFindsContradictionsBetweenTables(t *testing.T) {
 	for name, spoil := range map[string]func(b *storage.Batch){
-		"queue of user u2":                     func(b *storage.Batch) { b.PutUser("u2", &storage.User{}) },
+		"queue of user u2":                     func(b *storage.Batch) { b.PutQueueState("u2", &storage.QueueState{}) },
 		"entry of user u3 for message 4000":    func(b *storage.Batch) { b.PutEntry(storage.Queued, "u3", messaging.Low, 4000, storage.Entry{}) },
 		"note of a time of user u9":            func(b *storage.Batch) { b.PutTimer(storage.Due, storage.Timer{At: 5, Sequence: 5, User: "u9"}, 0) },
+		"clear of user u9":                     func(b *storage.Batch) { b.PutClear(storage.Clear{User: "u9", UpTo: 4000}) },
 		"fan-out of 4000":                      func(b *storage.Batch) { b.PutFanout(storage.Fanout{Sequence: 4000}) },
 		"receivers of broadcast 09000000-0000": func(b *storage.Batch) { b.PutReceivers(messaging.MessageID{9}, 0, []byte{3, 'u'}) },
 		"record 5":                             func(b *storage.Batch) { b.PutRecord(5, 3, func(dst []byte) { copy(dst, "xyz") }) },
@@ -106,7 +109,7 @@ func TestVerifyFindsWhatTablesDoNotAgreeOn(t *testing.T) {
 			b.Commit()
 			b.Close()
 			d.close()
-			report, err := storage.Verify(checkConfig(dir))
+			report, err := fsck.Verify(checkConfig(dir))
 			if err != nil {
 				t.Fatal(err)
 			}

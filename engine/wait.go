@@ -8,18 +8,17 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// waiter is a reader that waits for a message. One at a time is awake: it looks
-// and then wakes the next if there may be more, so that one message wakes one
-// waiter, however many there are.
+// waiter is a reader that waits for a message. At most one waiter is awake: it scans and
+// then wakes the next if there may be more. So one message wakes one waiter, however many
+// there are.
 type waiter struct {
-	ready chan struct{}
-	place *list.Element // in the line; nil while it is not in it
+	ready   chan struct{}
+	element *list.Element // in waiters; nil while it is not there
 }
 
-// lookOrWait looks for messages and, where there are none, waits for one as
-// long as asked.
-func (e *Engine) lookOrWait(ctx context.Context, q *queue, o messaging.TakeOptions) ([]handed, error) {
-	found, seen, err := e.look(q, o.Limit, o.Bytes, true)
+// scanOrWait scans for messages and, if there are none, waits for one for at most o.Wait.
+func (e *Engine) scanOrWait(ctx context.Context, q *queue, o messaging.TakeOptions) ([]claimedMessage, error) {
+	found, seen, err := e.scan(q, o.Limit, o.Bytes, true)
 	if err != nil || len(found) > 0 || o.Wait <= 0 {
 		return found, err
 	}
@@ -41,76 +40,76 @@ func (e *Engine) lookOrWait(ctx context.Context, q *queue, o messaging.TakeOptio
 				return nil, nil
 			}
 		}
-		found, seen, err = e.look(q, o.Limit, o.Bytes, true)
-		q.looked(w, seen, len(found) > 0)
+		found, seen, err = e.scan(q, o.Limit, o.Bytes, true)
+		q.scanned(w, seen, len(found) > 0)
 		if err != nil || len(found) > 0 {
 			return found, err
 		}
 	}
 }
 
-// join puts a waiter into the line: at its end, or in front when it has stood
-// there before. false says that something came in since it looked.
+// join adds a waiter to waiters: at the end, or at the front if it was there before. It
+// returns false if something arrived since its scan.
 func (q *queue) join(w *waiter, seen uint64, first bool) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.news != seen {
+	if q.version != seen {
 		return false
 	}
 	if first {
-		w.place = q.line.PushBack(w)
+		w.element = q.waiters.PushBack(w)
 	} else {
-		w.place = q.line.PushFront(w)
+		w.element = q.waiters.PushFront(w)
 	}
 	return true
 }
 
-// newsLocked tells the line that something came in.
-func (q *queue) newsLocked() {
-	q.news++
+// bumpVersionLocked records an arrival and wakes a waiter.
+func (q *queue) bumpVersionLocked() {
+	q.version++
 	q.wakeLocked()
 }
 
 // wakeLocked wakes the first waiter, unless one is awake already.
 func (q *queue) wakeLocked() {
-	front := q.line.Front()
-	if q.awake != nil || front == nil {
+	front := q.waiters.Front()
+	if q.woken != nil || front == nil {
 		return
 	}
-	w, _ := q.line.Remove(front).(*waiter)
-	w.place = nil
-	q.awake = w
+	w, _ := q.waiters.Remove(front).(*waiter)
+	w.element = nil
+	q.woken = w
 	w.ready <- struct{}{}
 }
 
-// looked is called by a waiter that has looked: it is no longer the one that is
-// awake, and the next is woken if there may be something for it.
-func (q *queue) looked(w *waiter, seen uint64, found bool) {
+// scanned is called by a waiter after its scan. The waiter is no longer the woken one, and
+// the next is woken if there may be a message for it.
+func (q *queue) scanned(w *waiter, seen uint64, found bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.awake == w {
-		q.awake = nil
+	if q.woken == w {
+		q.woken = nil
 	}
-	if q.news != seen || (found && q.anyLocked()) {
+	if q.version != seen || (found && q.anyLocked()) {
 		q.wakeLocked()
 	}
 }
 
-// leave is called by a waiter that goes. If it was woken and has not looked,
-// the next one is woken in its place.
+// leave removes a waiter that stops waiting. If it was woken and has not scanned, the next
+// one is woken instead.
 func (q *queue) leave(w *waiter) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if w.place != nil {
-		q.line.Remove(w.place)
-		w.place = nil
+	if w.element != nil {
+		q.waiters.Remove(w.element)
+		w.element = nil
 	}
-	if q.awake == w {
-		q.awake = nil
+	if q.woken == w {
+		q.woken = nil
 		q.wakeLocked()
 	}
 }
 
-// StopWaiting ends the wait of all readers, now and from now on: they get an
-// empty answer.
+// StopWaiting ends the waits of all readers, now and from now on. They get an empty
+// response.
 func (e *Engine) StopWaiting() { e.stopWaiting() }

@@ -10,49 +10,49 @@ func TestWakeUpOfAWaiterThatHasLeftPassesToTheNext(t *testing.T) {
 	q := &queue{}
 	first, second := newWaiter(), newWaiter()
 	if !q.join(first, 0, true) || !q.join(second, 0, true) {
-		t.Fatal("they could not join")
+		t.Fatal("join returned false")
 	}
 	q.mu.Lock()
-	q.newsLocked()
+	q.bumpVersionLocked()
 	q.mu.Unlock()
 	if !isAwake(first) || isAwake(second) {
 		t.Fatalf("awake: first %t, second %t; want the first alone", isAwake(first), isAwake(second))
 	}
-	q.leave(first) // its client has gone, and it will not look
+	q.leave(first) // its client has disconnected, and it will not scan
 	if !isAwake(second) {
 		t.Fatal("the wake-up was lost")
 	}
 }
 
-func TestWaiterDoesNotWaitForWhatCameSinceItLooked(t *testing.T) {
+func TestWaiterDoesNotWaitAfterANewerArrival(t *testing.T) {
 	q := &queue{}
-	seen := q.news
+	seen := q.version
 	q.mu.Lock()
-	q.newsLocked()
+	q.bumpVersionLocked()
 	q.mu.Unlock()
-	if w := newWaiter(); q.join(w, seen, true) || q.line.Len() != 0 {
-		t.Fatal("it stands in line though something came in")
+	if w := newWaiter(); q.join(w, seen, true) || q.waiters.Len() != 0 {
+		t.Fatal("it waits although a message arrived")
 	}
 }
 
-func TestWaiterThatFoundNothingStandsInFrontAgain(t *testing.T) {
+func TestWaiterThatFoundNothingIsFirstAgain(t *testing.T) {
 	q := &queue{}
 	first, second := newWaiter(), newWaiter()
 	q.join(first, 0, true)
 	q.join(second, 0, true)
 	q.mu.Lock()
-	q.newsLocked()
+	q.bumpVersionLocked()
 	q.mu.Unlock()
 	<-first.ready
-	q.looked(first, q.news, false) // someone who did not wait was faster
+	q.scanned(first, q.version, false) // another reader took the message first
 	if isAwake(second) {
-		t.Fatal("the next one was woken for nothing")
+		t.Fatal("the next waiter was woken without a message")
 	}
-	q.join(first, q.news, false)
+	q.join(first, q.version, false)
 	q.mu.Lock()
-	q.newsLocked()
+	q.bumpVersionLocked()
 	q.mu.Unlock()
 	if !isAwake(first) || isAwake(second) {
-		t.Fatal("it lost its place")
+		t.Fatal("it is not the first waiter")
 	}
 }

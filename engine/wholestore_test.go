@@ -10,6 +10,7 @@ import (
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/engine"
 	"github.com/stayafrica/messaging/storage"
+	"github.com/stayafrica/messaging/storage/fsck"
 	"github.com/stayafrica/messaging/wal"
 )
 
@@ -49,7 +50,7 @@ func mustOpenDisk(tb testing.TB, dir string) *realDisk {
 	return d
 }
 
-// close stops as the service does: the watermark is saved before.
+// close stops the engine as the service does: it saves the watermark first.
 func (d *realDisk) close() {
 	d.Helper()
 	err := d.log.Close()
@@ -66,33 +67,33 @@ func (d *realDisk) saveWatermark() {
 	}
 }
 
-func (d *realDisk) send(user, fields string, key string) messaging.Receipt {
+func (d *realDisk) send(user, fields string, idempotencyKey string) messaging.SendResult {
 	d.Helper()
 	m, err := messaging.ParseDraft(fmt.Appendf(nil, `{"conversation_id":1,"sender_id":2,"receiver_id":%q,"text":"x"%s}`, user, fields))
 	if err != nil {
 		d.Fatal(err)
 	}
-	once := messaging.Once{}
-	if key != "" {
-		once = messaging.NewOnce("tester", "send", key, [32]byte{1})
+	key := messaging.IdempotencyKey{}
+	if idempotencyKey != "" {
+		key = messaging.NewIdempotencyKey("tester", "send", idempotencyKey, [32]byte{1})
 	}
-	receipt, err := d.engine.Send(m, once)
+	receipt, err := d.engine.Send(m, key)
 	if err != nil {
 		d.Fatal(err)
 	}
 	return receipt
 }
 
-func (d *realDisk) broadcast(users int) messaging.Receipt {
+func (d *realDisk) broadcast(users int) messaging.SendResult {
 	d.Helper()
-	receipt, err := d.engine.Broadcast(largeBroadcast(d, users), messaging.Once{})
+	receipt, err := d.engine.Broadcast(largeBroadcast(d, users), messaging.IdempotencyKey{})
 	if err != nil {
 		d.Fatal(err)
 	}
 	return receipt
 }
 
-// fillWhole puts a bit of everything into a store that there is.
+// fillWhole adds data of every kind to a store.
 func (d *realDisk) fillWhole() {
 	d.Helper()
 	for i := range 60 {
@@ -115,50 +116,61 @@ func (d *realDisk) fillWhole() {
 		d.Fatal(err)
 	}
 	d.moveSome()
-	d.controlSome()
+	d.lettersSome()
 }
 
-// moveSome takes, acknowledges, gives back and evicts some.
+// moveSome takes, acknowledges, nacks and evicts some messages, and begins a clear that
+// stays unfinished.
 func (d *realDisk) moveSome() {
 	d.Helper()
 	h, err := d.engine.Take(context.Background(), "u0", messaging.TakeOptions{Limit: 4})
 	if err != nil {
 		d.Fatal(err)
 	}
-	h.Settle(true)
+	h.Finish(true)
 	leased, err := d.engine.Take(context.Background(), "u1", messaging.TakeOptions{Limit: 6, Lease: time.Hour})
 	if err != nil {
 		d.Fatal(err)
 	}
-	leased.Settle(true)
+	leased.Finish(true)
 	receipts := make([]string, len(leased.Messages))
 	for i := range leased.Messages {
 		receipts[i] = leased.Messages[i].Receipt
 	}
 	_, err = d.engine.Acknowledge("u1", receipts[:2])
-	_, rejectErr := d.engine.Reject("u1", receipts[2:4], time.Hour)
-	if err = errors.Join(err, rejectErr); err != nil {
+	_, rejectErr := d.engine.Nack("u1", receipts[2:4], time.Hour)
+	_, clearErr := d.engine.Clear("u3")
+	if err = errors.Join(err, rejectErr, clearErr); err != nil {
 		d.Fatal(err)
 	}
 }
 
-// controlSome writes dead letters of both kinds, a position and a job.
-func (d *realDisk) controlSome() {
+// lettersSome writes dead letters of both kinds, a position and a job.
+func (d *realDisk) lettersSome() {
 	d.Helper()
 	page, _, err := d.log.Read(messaging.Position{Sequence: 1}, 3, 1<<20)
 	if err != nil {
 		d.Fatal(err)
 	}
 	letters := []messaging.DeadLetter{
-		{ID: messaging.DeadLetterID(messaging.Refused, page[0].ID), Kind: messaging.Refused, Reason: "no such row", Attempts: 3, FailedAt: time.Unix(1000, 0), Message: page[0]},
-		{ID: messaging.DeadLetterID(messaging.Undeliverable, page[1].ID), Kind: messaging.Undeliverable, Reason: "nobody acknowledged it", FailedAt: time.Unix(2000, 0), Message: page[1]},
+		{
+			ID: messaging.DeadLetterID(messaging.Refused, page[1].ID), Kind: messaging.Refused, Reason: "no such row", Attempts: 3,
+			FailedAt: time.Unix(1000, 0), Message: page[1],
+		},
+		{
+			ID: messaging.DeadLetterID(messaging.Undeliverable, page[0].ID), Kind: messaging.Undeliverable, Reason: "nobody acknowledged it",
+			FailedAt: time.Unix(2000, 0), Message: page[0],
+		},
 	}
-	c := d.store.Control()
-	if err := errors.Join(c.AddDeadLetters(letters), c.SavePosition(messaging.Position{Sequence: 10}), c.SaveJob("job", []byte(`{"ID":"job","Kind":"replay","State":"done","Done":3,"Total":3}`))); err != nil {
+	store := d.engine.DeadLetters()
+	if err := errors.Join(
+		store.AddDeadLetters(letters, messaging.Progress{Position: &messaging.Position{Sequence: 10}}),
+		store.SaveProgress(messaging.Progress{Job: "job", Record: []byte(`{"ID":"job","Kind":"replay","State":"done","Done":3,"Total":3}`), Ended: true}),
+	); err != nil {
 		d.Fatal(err)
 	}
 }
 
-func checkConfig(dir string) storage.CheckConfig {
-	return storage.CheckConfig{Dir: dir, Codec: wal.Codec()}
+func checkConfig(dir string) fsck.Config {
+	return fsck.Config{Dir: dir, Codec: wal.Codec()}
 }

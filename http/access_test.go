@@ -4,11 +4,14 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/stayafrica/messaging/auth"
 	rest "github.com/stayafrica/messaging/http"
 )
 
 func TestTokens(t *testing.T) {
-	s := serve2(t, rest.Config{Tokens: []rest.Token{{"a", "old"}, {"b", "new"}}, MetricsToken: "scrape", AllowedHosts: []string{"messages.example"}})
+	s := serveWithoutEngine(t, rest.Config{
+		Tokens: []auth.Token{{Name: "a", Secret: "old"}, {Name: "b", Secret: "new"}}, MetricsToken: "scrape", AllowedHosts: []string{"messages.example"},
+	})
 	host := map[string]string{"Host": "messages.example:8765"}
 	for _, c := range []struct {
 		path, authorization string
@@ -35,7 +38,8 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%s with %q: %d %s, want %d", c.path, c.authorization, got.status, got.text, c.status)
 		}
 	}
-	if got := s.raw("GET", "/api/stats", "", map[string]string{"Host": "other.example", "Authorization": "Bearer old"}); got.status != http.StatusMisdirectedRequest {
+	other := map[string]string{"Host": "other.example", "Authorization": "Bearer old"}
+	if got := s.raw("GET", "/api/stats", "", other); got.status != http.StatusMisdirectedRequest {
 		t.Errorf("another name: %d, want 421", got.status)
 	}
 }

@@ -11,13 +11,15 @@ import (
 	"sync"
 
 	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/limits"
 )
 
-// maxMany bounds the body of a call that sends to many, in bytes.
-const maxMany = 64 << 20
+// maxBulkBody is the largest body of a batch or a broadcast, in bytes.
+const maxBulkBody = 64 << 20
 
-// buffers are used again for bodies and answers. A large one is left to the
-// garbage collector, or one large request would be remembered for ever.
+// buffers are reused for the bodies of requests and responses. A buffer larger than
+// maxPooled is left to the garbage collector, so one large request does not keep its
+// memory.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 const maxPooled = 64 << 10
@@ -34,9 +36,9 @@ func freeBuffer(b *[]byte) {
 	}
 }
 
-// body reads the body of a request whose content is JSON, and calls use with
-// it. The bytes are valid during the call. weight says how much memory working
-// on a byte takes.
+// body reads the JSON body of a request and calls use with it. The bytes are valid
+// during the call. weight is the memory that one byte of the body takes while the
+// request is in progress.
 func (s *Server) body(r *http.Request, limit, weight int64, use func(body []byte) error) error {
 	if _, err := checkContent(r.Header, mediaJSON); err != nil {
 		return err
@@ -44,13 +46,13 @@ func (s *Server) body(r *http.Request, limit, weight int64, use func(body []byte
 	if r.ContentLength > limit {
 		return tooLarge(limit)
 	}
-	unwatch(r) // no call with a body waits for anything but the disk
-	held := s.inflight.hold()
-	defer held.release()
+	stopCloseNotify(r) // a call with a body waits only for the disk
+	reservation := s.inflight.Hold()
+	defer reservation.Release()
 	buffer := newBuffer()
 	defer freeBuffer(buffer)
 	var err error
-	if *buffer, err = readBody(r, (*buffer)[:0], limit, weight, held); err != nil {
+	if *buffer, err = readBody(r, (*buffer)[:0], limit, weight, reservation); err != nil {
 		return err
 	}
 	return use(*buffer)
@@ -60,27 +62,28 @@ func tooLarge(limit int64) error {
 	return messaging.Errorf(messaging.CodeTooLarge, "the body is larger than %d bytes", limit)
 }
 
-// firstRoom is how much of a body is taken on trust; every step after that
-// doubles what has arrived. It is so small that a slow send on every connection
-// does not use up what may be in flight.
-const firstRoom = 4 << 10
+// initialRead is the memory for a body before any of it has arrived. Each later step
+// doubles the size. It is small, so that a slow send on every connection does not use
+// up the memory for requests.
+const initialRead = 4 << 10
 
-// readBody reads a body into dst. What it takes, in memory and of the budget,
-// follows what arrived: a client may declare much and send little.
-func readBody(r *http.Request, dst []byte, limit, weight int64, held *held) ([]byte, error) {
+// readBody reads a body into dst. The memory and the reservation grow with the bytes
+// that arrive, not with the declared length: a client may declare a large body and
+// send little.
+func readBody(r *http.Request, dst []byte, limit, weight int64, reservation *limits.Reservation) ([]byte, error) {
 	end := r.ContentLength
 	if end < 0 {
-		end = limit + 1 // a chunked body that gets there is too large
+		end = limit + 1 // a chunked body of this size is too large
 	}
-	for room := int64(0); room < end; {
-		added := min(max(room, firstRoom), end-room)
-		if err := held.grow(added * weight); err != nil {
+	for size := int64(0); size < end; {
+		added := min(max(size, initialRead), end-size)
+		if err := reservation.Grow(added * weight); err != nil {
 			return dst, err
 		}
-		room += added
+		size += added
 		var whole bool
 		var err error
-		if dst, whole, err = fill(r.Body, grown(dst, room), room); whole || err != nil {
+		if dst, whole, err = fill(r.Body, grown(dst, size), size); whole || err != nil {
 			return dst, bodyError(err)
 		}
 	}
@@ -90,19 +93,19 @@ func readBody(r *http.Request, dst []byte, limit, weight int64, held *held) ([]b
 	return dst, nil
 }
 
-// grown gives dst the capacity for room bytes, and no more than that where it
-// has to be made.
-func grown(dst []byte, room int64) []byte {
-	if int64(cap(dst)) >= room {
+// grown returns dst with a capacity of at least size bytes. A new slice has exactly
+// that capacity.
+func grown(dst []byte, size int64) []byte {
+	if int64(cap(dst)) >= size {
 		return dst
 	}
-	return append(make([]byte, 0, room), dst...)
+	return append(make([]byte, 0, size), dst...)
 }
 
-// fill reads until dst has room bytes; whole says that the body ended before.
-func fill(body io.Reader, dst []byte, room int64) (filled []byte, whole bool, err error) {
-	for int64(len(dst)) < room {
-		n, err := body.Read(dst[len(dst):room])
+// fill reads until dst has size bytes. whole is true if the body ended before that.
+func fill(body io.Reader, dst []byte, size int64) (filled []byte, whole bool, err error) {
+	for int64(len(dst)) < size {
+		n, err := body.Read(dst[len(dst):size])
 		dst = dst[:len(dst)+n]
 		if errors.Is(err, io.EOF) {
 			return dst, true, nil
@@ -114,8 +117,8 @@ func fill(body io.Reader, dst []byte, room int64) (filled []byte, whole bool, er
 	return dst, false, nil
 }
 
-// bodyError says what a body that did not arrive means. Mostly nobody is left
-// to read it.
+// bodyError returns the error for a failed read of a body. Usually the client has gone
+// and does not read the response.
 func bodyError(err error) error {
 	switch {
 	case err == nil:
@@ -132,12 +135,13 @@ const (
 	mediaLines = "application/x-ndjson"
 )
 
-// checkContent refuses what is not of the media types that a call takes, is
-// compressed or not in UTF-8, or says two things. It says which type it is.
+// checkContent returns the media type of a body. It refuses a media type that is not in
+// taken, a compressed body, a charset other than UTF-8, and repeated Content-Type
+// headers.
 func checkContent(h http.Header, taken ...string) (media string, err error) {
 	for _, encoding := range h["Content-Encoding"] {
 		if encoding != "" && !strings.EqualFold(encoding, "identity") {
-			return "", messaging.Errorf(messaging.CodeUnsupportedMediaType, "compressed bodies are not taken")
+			return "", messaging.Errorf(messaging.CodeUnsupportedMediaType, "compressed bodies are not accepted")
 		}
 	}
 	if kinds := h["Content-Type"]; len(kinds) == 1 {
@@ -148,7 +152,8 @@ func checkContent(h http.Header, taken ...string) (media string, err error) {
 	return "", messaging.Errorf(messaging.CodeUnsupportedMediaType, "the body must be sent as Content-Type: %s, in UTF-8", strings.Join(taken, " or "))
 }
 
-// mediaOf gives a media type in UTF-8 without its parameters, or nothing.
+// mediaOf returns a media type without its parameters, or "" if it is invalid or its
+// charset is not UTF-8.
 func mediaOf(kind string) string {
 	if kind == mediaJSON {
 		return kind

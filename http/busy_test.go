@@ -9,17 +9,18 @@ import (
 	rest "github.com/stayafrica/messaging/http"
 )
 
-// busyQueue has too much to do.
+// busyQueue refuses sends as overloaded.
 type busyQueue struct{ rest.Queue }
 
 func (busyQueue) Busy() error {
-	err := messaging.Errorf(messaging.CodeOverloaded, "too much waits")
+	err := messaging.Errorf(messaging.CodeOverloaded, "too many requests are waiting")
 	err.RetryAfter = time.Second
 	return err
 }
 
-// TestBusyServiceRefusesBeforeItReadsABody: refusing what has to be read and
-// parsed first would cost as much as taking it.
+// TestBusyServiceRefusesBeforeItReadsABody checks that an overloaded service refuses a
+// send before it reads the body: to refuse it after that would cost as much as to
+// accept it.
 func TestBusyServiceRefusesBeforeItReadsABody(t *testing.T) {
 	s := serve(t, rest.Config{LoopbackOnly: true, RequestTimeout: 20 * time.Second})
 	busy := s.backend
@@ -27,7 +28,8 @@ func TestBusyServiceRefusesBeforeItReadsABody(t *testing.T) {
 	s.server.Open(busy)
 	for _, call := range []string{"send", "batch", "broadcast"} {
 		began := time.Now()
-		got := s.talk("POST /api/messages/" + call + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n")
+		got := s.talk("POST /api/messages/" + call + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" +
+			"Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n")
 		if !strings.HasPrefix(got, "HTTP/1.1 503 ") || !strings.Contains(got, "\r\nRetry-After: 1\r\n") || !strings.Contains(got, `"code":"overloaded"`) {
 			t.Errorf("%s: %q", call, got)
 		}

@@ -7,28 +7,29 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
-// conn is a connection of the server. It saves two things that net/http does for
-// every request and that cost more than many a request itself: moving deadlines
-// (see [deadline]), and watching for the client to leave.
+// conn is a connection of the server. It avoids two costs of net/http per request, which
+// can exceed the cost of the request itself: setting deadlines (see [deadline]), and
+// watching for the client to close the connection.
 //
-// net/http watches by a read of one byte, in a goroutine of its own, from the end
-// of a request's body to that of its answer. What stores something cannot be
-// called back, so nobody asks whether its client is still there: from
-// [conn.unwatch] to the end of the answer such a read is answered with nothing,
-// at once. Reads, takes and long polls are watched as ever.
+// net/http watches with a read of one byte in a separate goroutine, from the end of a
+// request's body to the end of its response. A call that stores messages cannot be
+// cancelled, so it does not need the watch: from [stopCloseNotify] to the end of the
+// response, such a read returns 0 bytes at once. Calls without a body, such as takes and
+// long polls, are watched.
 type conn struct {
 	net.Conn
 	reads, writes deadline
-	// unwatched says that the request that is being answered does not ask whether
-	// its client leaves.
-	unwatched atomic.Bool
-	// reserved says that it came over the limit of places. It is set before the
-	// first request.
-	reserved bool
-	// prev and next are the places': the ring of idle connections that it is in.
+	// closeNotifyStopped is true while the current request does not need to know
+	// whether its client closes the connection.
+	closeNotifyStopped atomic.Bool
+	// overLimit is true if the connection was accepted over the limit. It is set
+	// before the first request.
+	overLimit bool
+	// prev and next link the ring of idle connections. connLimiter.mu guards them.
 	prev, next *conn
 }
 
@@ -38,29 +39,29 @@ func newConn(accepted net.Conn) *conn {
 	return c
 }
 
-// connKey is under what requests find their connection.
+// connKey is the context key of a request's connection.
 type connKey struct{}
 
-// connOf gives a request's connection; nil where it is not one of ours.
+// connOf returns the connection of a request, or nil if it is not a [conn].
 func connOf(r *http.Request) *conn {
 	c, _ := r.Context().Value(connKey{}).(*conn)
 	return c
 }
 
-// unwatch is called before the body of a request is read that does not ask
-// whether its client leaves. A body in chunks stays watched: its framing is read
-// in steps that may be of one byte.
-func unwatch(r *http.Request) {
+// stopCloseNotify stops the watch of the connection until the end of the response. The
+// caller calls it before it reads the body. It does nothing for a chunked body, because
+// net/http may read the framing of chunks in steps of one byte.
+func stopCloseNotify(r *http.Request) {
 	if c := connOf(r); c != nil && r.ContentLength > 0 {
-		c.unwatched.Store(true)
+		c.closeNotifyStopped.Store(true)
 	}
 }
 
-// Read implements [net.Conn]. No other read than the one that watches has room
-// for one byte while a body of known length is read, and what follows it: the
-// server's buffer is as large as it can be then.
+// Read implements [net.Conn]. After stopCloseNotify, only the read that watches has a
+// buffer of one byte: for a body of known length and the bytes after it, the server
+// reads with a larger buffer.
 func (c *conn) Read(p []byte) (int, error) {
-	if len(p) == 1 && c.unwatched.Load() {
+	if len(p) == 1 && c.closeNotifyStopped.Load() {
 		return 0, nil
 	}
 	for {
@@ -91,8 +92,8 @@ func (c *conn) SetWriteDeadline(t time.Time) error { return c.writes.to(t) }
 // SetDeadline implements [net.Conn].
 func (c *conn) SetDeadline(t time.Time) error { return errors.Join(c.reads.to(t), c.writes.to(t)) }
 
-// CloseWrite tells the client that nothing more comes; net/http does so before
-// it closes a connection whose request it has not read to its end.
+// CloseWrite closes the sending side of the connection. net/http calls it before it
+// closes a connection with an unread rest of a request.
 func (c *conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -100,8 +101,32 @@ func (c *conn) CloseWrite() error {
 	return nil
 }
 
-// link puts the connection at the end of a ring; unlink takes it out of the one
-// that it is in. Both are for who has the ring's lock.
+// ended reports whether the client has closed its sending side. Such a client may have
+// left, or it may wait for the response to its last request; the two cannot be told
+// apart. ended peeks at the socket without reading, so a concurrent read is not
+// disturbed.
+func (c *conn) ended() bool {
+	raw, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	control, err := raw.SyscallConn()
+	if err != nil {
+		return true // the connection is closed
+	}
+	n := -1
+	err = control.Control(func(fd uintptr) {
+		var one [1]byte
+		var peekErr error
+		if n, _, peekErr = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT); peekErr != nil {
+			n = -1 // no bytes have arrived, or a write will return the error
+		}
+	})
+	return err != nil || n == 0
+}
+
+// link adds the connection at the end of a ring; unlink removes it from its ring, if
+// any. The caller must hold the ring's lock.
 func (c *conn) link(ring *conn) {
 	c.unlink()
 	c.prev, c.next = ring.prev, ring
@@ -116,19 +141,19 @@ func (c *conn) unlink() {
 	c.prev, c.next = nil, nil
 }
 
-// deadline is one of a connection's, which is moved seldom. net/http sets it
-// several times a request, nearly always to a later time than before, and each
-// time a timer of the runtime has to move. Here it moves only to come nearer.
-// When one strikes that was to be moved since, who reads or writes moves it then
-// and goes on.
+// deadline is the read or write deadline of a connection. It reduces the number of calls
+// to the runtime's timers: net/http sets a deadline several times per request, nearly
+// always to a later time. deadline sets the connection's deadline only if the new time
+// is earlier. If the connection's deadline passes and the due time is later, the reader
+// or writer sets the connection's deadline again and continues.
 //
-// Invariant: what the connection has is never later than what is due.
+// Invariant: the connection's deadline (armed) is never later than due.
 type deadline struct {
 	set func(t time.Time) error
 
 	mu    sync.Mutex
 	due   time.Time // zero for none
-	armed time.Time // what the connection has
+	armed time.Time // the deadline that is set on the connection
 }
 
 // to sets the deadline.
@@ -145,8 +170,9 @@ func (d *deadline) to(t time.Time) error {
 	return d.armLocked()
 }
 
-// over says, after the connection's deadline has struck, whether it was due. If
-// not, the connection has the one that is.
+// over reports whether the deadline is due. It is called after the connection's deadline
+// has passed. If the deadline is not due, over sets the connection's deadline to the due
+// time.
 func (d *deadline) over() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// counted counts how often its read deadline is set.
+// counted counts the calls of SetReadDeadline.
 type counted struct {
 	net.Conn
 	set int
@@ -48,17 +48,17 @@ func TestDeadlineMovesSeldom(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		// It strikes two minutes after it was set last, and is moved each time it
-		// comes up before.
+		// The deadline is two minutes after the last call. The connection's deadline
+		// is set again each time it passes before that.
 		if below.set > 20 {
-			t.Errorf("it was moved %d times in 1,000 requests and 100 seconds", below.set)
+			t.Errorf("the deadline was set %d times in 1,000 requests and 100 seconds", below.set)
 		}
 	})
 }
 
 func TestDeadlineStrikesWhenItIsDue(t *testing.T) {
 	for name, one := range map[string]struct {
-		set  []time.Duration // one after the other, from the beginning; 0 for none
+		set  []time.Duration // deadlines in order, relative to the start; 0 for none
 		want time.Duration
 	}{
 		"set once":              {[]time.Duration{3 * time.Second}, 3 * time.Second},
@@ -97,8 +97,9 @@ func TestDeadlineStrikesWhenItIsDue(t *testing.T) {
 	}
 }
 
-// TestDeadlineThatComesNearerEndsARead is what a server does to end the read
-// that watches a connection, and what [http.Server.Shutdown] relies on.
+// TestDeadlineThatComesNearerEndsARead checks that an earlier deadline ends a read in
+// progress. A server ends the read that watches a connection this way, and
+// [http.Server.Shutdown] relies on it.
 func TestDeadlineThatComesNearerEndsARead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := idleConn(t)
@@ -120,20 +121,20 @@ func TestDeadlineThatComesNearerEndsARead(t *testing.T) {
 	})
 }
 
-// TestClientIsWatchedUnlessItSends shows that the end of a client reaches a
-// handler that waits, and that a request with a body is not disturbed by it.
+// TestClientIsWatchedUnlessItSends checks that a waiting handler learns that its client
+// closed the connection, and that stopCloseNotify does not disturb requests with a body.
 func TestClientIsWatchedUnlessItSends(t *testing.T) {
-	places := newPlaces(10)
+	limiter := newConnLimiter(10)
 	left, sent := make(chan error, 1), make(chan string, 2)
 	server := &http.Server{
-		ConnState: places.state, ConnContext: places.context,
+		ConnState: limiter.state, ConnContext: limiter.context,
 		Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodGet {
 				<-r.Context().Done()
 				left <- r.Context().Err()
 				return
 			}
-			unwatch(r)
+			stopCloseNotify(r)
 			body, _ := io.ReadAll(r.Body)
 			sent <- string(body)
 		}),
@@ -142,7 +143,7 @@ func TestClientIsWatchedUnlessItSends(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = server.Serve(places.listener(l)) }()
+	go func() { _ = server.Serve(limiter.listener(l)) }()
 	defer server.Close()
 
 	client, err := net.Dial("tcp", l.Addr().String())
@@ -150,13 +151,13 @@ func TestClientIsWatchedUnlessItSends(t *testing.T) {
 		t.Fatal(err)
 	}
 	post := "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
-	// Two requests at once: what is behind a body that is not watched is the next.
+	// Pipelined requests: the next one follows a body that is not watched.
 	if _, err := io.WriteString(client, post+"first"+post+"again"+"GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"first", "again"} {
 		if got := <-sent; got != want {
-			t.Errorf("it got %q, want %q", got, want)
+			t.Errorf("the handler got %q, want %q", got, want)
 		}
 	}
 	if err := client.Close(); err != nil {
@@ -165,22 +166,22 @@ func TestClientIsWatchedUnlessItSends(t *testing.T) {
 	select {
 	case <-left:
 	case <-time.After(10 * time.Second):
-		t.Error("a handler that waits is not told that its client has left")
+		t.Error("the context of a waiting handler did not end after its client left")
 	}
 }
 
 func TestChunksStayWatched(t *testing.T) {
 	c := idleConn(t)
 	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("x"))
-	r = r.WithContext(newPlaces(1).context(t.Context(), c))
+	r = r.WithContext(newConnLimiter(1).context(t.Context(), c))
 	r.ContentLength = -1
-	unwatch(r)
-	if c.unwatched.Load() {
+	stopCloseNotify(r)
+	if c.closeNotifyStopped.Load() {
 		t.Error("a body in chunks is not watched")
 	}
 	r.ContentLength = 1
-	unwatch(r)
-	if !c.unwatched.Load() {
+	stopCloseNotify(r)
+	if !c.closeNotifyStopped.Load() {
 		t.Error("a body of known length is watched")
 	}
 }

@@ -18,14 +18,14 @@ import (
 func TestConnectionsOverTheLimitWaitAndHealthIsAnswered(t *testing.T) {
 	s := serve(t, rest.Config{LoopbackOnly: true, MaxConnections: 4, RequestTimeout: 20 * time.Second})
 	client.CloseIdleConnections()
-	var held []net.Conn
-	for range 4 { // requests that are not finished are no idle connections
+	var unfinished []net.Conn
+	for range 4 { // a connection with an unfinished request is not idle
 		conn, err := net.Dial("tcp", s.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, _ = io.WriteString(conn, "POST /api/messages/send HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
-		held = append(held, conn)
+		unfinished = append(unfinished, conn)
 	}
 	time.Sleep(100 * time.Millisecond)
 	if got := s.talk("GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"); !strings.Contains(got, "200 OK") {
@@ -34,11 +34,11 @@ func TestConnectionsOverTheLimitWaitAndHealthIsAnswered(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if got := s.talk("GET /api/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"); !strings.Contains(got, "200 OK") {
-			t.Errorf("a request that waited for a place: %q", got)
+			t.Errorf("a request that waited for a slot: %q", got)
 		}
 	})
 	time.Sleep(100 * time.Millisecond)
-	for _, conn := range held {
+	for _, conn := range unfinished {
 		_ = conn.Close()
 	}
 	wg.Wait()
@@ -49,7 +49,7 @@ func TestLongestIdleConnectionsAreClosedNearTheLimit(t *testing.T) {
 	client.CloseIdleConnections()
 	var conns []*bufio.Reader
 	var raw []net.Conn
-	for range 12 { // each asks once and stays
+	for range 12 { // each sends one request and stays open
 		conn, err := net.Dial("tcp", s.addr)
 		if err != nil {
 			t.Fatal(err)
@@ -66,8 +66,8 @@ func TestLongestIdleConnectionsAreClosedNearTheLimit(t *testing.T) {
 		_ = response.Body.Close()
 		conns, raw = append(conns, r), append(raw, conn)
 	}
-	// The server may see the first few become idle in another order than they
-	// were answered in; the last ones stay.
+	// The server may see the first few connections become idle in another order than
+	// that of their responses. The last ones stay open.
 	closed := 0
 	for i, r := range conns {
 		_ = raw[i].SetReadDeadline(time.Now().Add(200 * time.Millisecond))
@@ -80,6 +80,6 @@ func TestLongestIdleConnectionsAreClosedNearTheLimit(t *testing.T) {
 		}
 	}
 	if closed < 4 {
-		t.Errorf("%d of 12 connections were closed, with places for 8", closed)
+		t.Errorf("%d of 12 connections were closed, with a limit of 8", closed)
 	}
 }

@@ -1,8 +1,8 @@
 package http
 
 import (
+	"bytes"
 	"net/http"
-	"strconv"
 
 	"github.com/julienschmidt/httprouter"
 
@@ -15,45 +15,54 @@ const (
 	maxPage     = 1000
 )
 
-func (s *Server) listDeadLetters(r *http.Request, _ httprouter.Params) (reply, error) {
+func (s *Server) listDeadLetters(r *http.Request, _ httprouter.Params) (response, error) {
 	filter, err := parseFilter(r)
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	b, err := s.open()
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	page, err := b.DeadLetters.ListDeadLetters(filter)
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	size := 0
 	for i := range page.DeadLetters {
 		size += len(page.DeadLetters[i].Message.Body) + len(page.DeadLetters[i].Reason) + messaging.JSONOverhead
 	}
-	held := s.inflight.hold() // a slow reader holds the memory of its answer
-	if err := held.growAnswer(int64(size)); err != nil {
-		return reply{}, err
+	reservation := s.inflight.Hold() // a slow reader holds the memory of its response
+	if err := reservation.GrowResponse(int64(size)); err != nil {
+		return response{}, err
 	}
-	body := append([]byte(nil), `{"status":"success","dead_letters":[`...)
-	for i := range page.DeadLetters {
-		if i > 0 {
-			body = append(body, ',')
+	resp, err := deadLettersResponse(&page)
+	if err != nil {
+		reservation.Release()
+		return response{}, err
+	}
+	resp.reservation = reservation
+	return resp, nil
+}
+
+func deadLettersResponse(page *messaging.DeadLetterPage) (resp response, err error) {
+	content := deadLettersPage{success: succeeded(), Count: len(page.DeadLetters), Total: page.Total}
+	if page.Next != "" {
+		content.Next = &page.Next
+	}
+	letters := make([][]byte, len(page.DeadLetters))
+	for i := range letters {
+		if letters[i], err = deadLetterJSON(&page.DeadLetters[i]); err != nil {
+			return response{}, err
 		}
-		body = page.DeadLetters[i].AppendJSON(body)
 	}
-	body = append(body, `],"count":`...)
-	body = strconv.AppendInt(body, int64(len(page.DeadLetters)), 10)
-	body = append(body, `,"total":`...)
-	body = strconv.AppendInt(body, int64(page.Total), 10)
-	body = append(body, `,"next":`...)
-	if page.Next == "" {
-		body = append(body, "null"...)
-	} else {
-		body = appendString(body, page.Next)
+	if resp, err = jsonResponse(content); err != nil {
+		return response{}, err
 	}
-	return reply{body: append(body, '}'), held: held}, nil
+	resp.body = withMember(resp.body, "dead_letters", func(dst []byte) []byte {
+		return append(append(append(dst, '['), bytes.Join(letters, []byte{','})...), ']')
+	})
+	return resp, nil
 }
 
 func parseFilter(r *http.Request) (f messaging.DeadLetterFilter, err error) {
@@ -66,7 +75,7 @@ func parseFilter(r *http.Request) (f messaging.DeadLetterFilter, err error) {
 	}
 	f.After, f.Reason, f.Kind = q.text("after"), q.text("reason"), messaging.DeadLetterKind(q.text("kind"))
 	if f.After != "" && !messaging.ValidDeadLetterID(f.After) {
-		return f, messaging.FieldErrorf(messaging.CodeInvalidField, "after", "after must be what an earlier page gave as next")
+		return f, messaging.FieldErrorf(messaging.CodeInvalidField, "after", "after must be the next of an earlier page")
 	}
 	if f.Kind != "" && f.Kind != messaging.Refused && f.Kind != messaging.Undeliverable {
 		return f, messaging.FieldErrorf(messaging.CodeInvalidField, "kind", `kind must be "refused" or "undeliverable"`)
@@ -74,42 +83,48 @@ func parseFilter(r *http.Request) (f messaging.DeadLetterFilter, err error) {
 	return f, nil
 }
 
-func (s *Server) showDeadLetter(_ *http.Request, params httprouter.Params) (reply, error) {
+func (s *Server) showDeadLetter(_ *http.Request, params httprouter.Params) (response, error) {
 	id := params.ByName("id")
 	if !messaging.ValidDeadLetterID(id) {
-		return reply{}, messaging.FieldErrorf(messaging.CodeInvalidField, "id", "the id of a dead letter is <kind>-<message id>")
+		return response{}, messaging.FieldErrorf(messaging.CodeInvalidField, "id", "the id of a dead letter is <kind>-<message id>")
 	}
 	b, err := s.open()
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	letter, ok, err := b.DeadLetters.FindDeadLetter(id)
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	if !ok {
-		return reply{}, messaging.Errorf(messaging.CodeNotFound, "there is no such dead letter")
+		return response{}, messaging.Errorf(messaging.CodeNotFound, "there is no such dead letter")
 	}
-	body := append([]byte(nil), `{"status":"success","dead_letter":`...)
-	return reply{body: append(letter.AppendJSON(body), '}')}, nil
+	text, err := deadLetterJSON(&letter)
+	if err != nil {
+		return response{}, err
+	}
+	resp, err := jsonResponse(succeeded())
+	if err == nil {
+		resp.body = withMember(resp.body, "dead_letter", func(dst []byte) []byte { return append(dst, text...) })
+	}
+	return resp, err
 }
 
-func (s *Server) dropDeadLetter(_ *http.Request, params httprouter.Params) (reply, error) {
+func (s *Server) dropDeadLetter(_ *http.Request, params httprouter.Params) (response, error) {
 	id := params.ByName("id")
 	if !messaging.ValidDeadLetterID(id) {
-		return reply{}, messaging.FieldErrorf(messaging.CodeInvalidField, "id", "the id of a dead letter is <kind>-<message id>")
+		return response{}, messaging.FieldErrorf(messaging.CodeInvalidField, "id", "the id of a dead letter is <kind>-<message id>")
 	}
 	b, err := s.open()
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	ok, err := b.DeadLetters.DropDeadLetter(id)
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	if !ok {
-		return reply{}, messaging.Errorf(messaging.CodeNotFound, "there is no such dead letter")
+		return response{}, messaging.Errorf(messaging.CodeNotFound, "there is no such dead letter")
 	}
-	body := append([]byte(nil), `{"status":"success","deleted":`...)
-	return reply{body: append(appendString(body, id), '}')}, nil
+	return jsonResponse(deletedResponse{succeeded(), id})
 }

@@ -15,22 +15,22 @@ import (
 	rest "github.com/stayafrica/messaging/http"
 )
 
-// handing is a queue that hands one message out and notes what became of it.
-type handing struct {
+// deliveryQueue is a queue that delivers one message and records the calls of Finish.
+type deliveryQueue struct {
 	rest.Queue
-	settled []bool
+	outcomes []bool
 }
 
-func (q *handing) Take(context.Context, messaging.UserID, messaging.TakeOptions) (messaging.Handout, error) {
+func (q *deliveryQueue) Take(context.Context, messaging.UserID, messaging.TakeOptions) (messaging.Delivery, error) {
 	message := messaging.Message{Body: []byte(`{"text":"x"}`)}
-	return messaging.Handout{
+	return messaging.Delivery{
 		Messages: []messaging.Message{message},
-		Settle:   func(delivered bool) { q.settled = append(q.settled, delivered) },
+		Finish:   func(delivered bool) { q.outcomes = append(q.outcomes, delivered) },
 	}, nil
 }
 
-// connection stands for a client's connection: onFlush is what happens when the
-// answer reaches the kernel.
+// connection is a fake client connection. onFlush runs when the response reaches the
+// kernel.
 type connection struct {
 	*httptest.ResponseRecorder
 	onFlush func() error
@@ -53,7 +53,7 @@ func TestMessageLeavesTheQueueWhenItsAnswerLeftWhileTheRequestWasAlive(t *testin
 		{name: "the connection broke", flush: errors.New("broken pipe")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			queue := &handing{}
+			queue := &deliveryQueue{}
 			server := rest.New(rest.Config{})
 			server.Open(rest.Backend{Queue: queue})
 			ctx, cancel := context.WithCancel(t.Context())
@@ -68,14 +68,14 @@ func TestMessageLeavesTheQueueWhenItsAnswerLeftWhileTheRequestWasAlive(t *testin
 				return c.flush
 			}}
 			server.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/messages/queue/789", http.NoBody).WithContext(ctx))
-			if len(queue.settled) != 1 || queue.settled[0] != c.delivered {
-				t.Errorf("settled %v, want once as %t", queue.settled, c.delivered)
+			if len(queue.outcomes) != 1 || queue.outcomes[0] != c.delivered {
+				t.Errorf("Finish was called with %v, want once with %t", queue.outcomes, c.delivered)
 			}
 		})
 	}
 }
 
-func TestHandoutToAReaderThatLeftStaysQueued(t *testing.T) {
+func TestDeliveryToAReaderThatLeftStaysQueued(t *testing.T) {
 	s := serve(t, rest.Config{LoopbackOnly: true, RequestTimeout: 2 * time.Second})
 	large := `{"conversation_id":1,"sender_id":2,"receiver_id":789,"text":"` + strings.Repeat("x", 60<<10) + `"}`
 	const n = 120
@@ -91,9 +91,9 @@ func TestHandoutToAReaderThatLeftStaysQueued(t *testing.T) {
 	_ = conn.(*net.TCPConn).SetReadBuffer(4096)
 	_, _ = io.WriteString(conn, "GET /api/messages/queue/789?max_count=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	time.Sleep(100 * time.Millisecond)
-	_, _ = s.do("GET", "/api/messages/queue/789?max_count=1", "") // others are served meanwhile
+	_, _ = s.do("GET", "/api/messages/queue/789?max_count=1", "") // another reader takes a message meanwhile
 	_ = conn.(*net.TCPConn).SetLinger(0)
-	_ = conn.Close() // with most of the answer not read
+	_ = conn.Close() // most of the response is unread
 	time.Sleep(100 * time.Millisecond)
 	got := 0
 	eventually(t, func() bool {

@@ -1,9 +1,10 @@
-// Package http is the REST interface: it decodes, authenticates, calls and
-// encodes, and decides nothing else. It declares the [Queue] that it serves.
+// Package http is the REST interface. It decodes requests, authenticates them, calls the
+// backend and encodes the results, and has no other logic. It declares the interfaces of
+// the backend, such as [Queue].
 //
-// A request passes through the same steps in the same order: the connection's
-// place, the path, the host, the token, the body, the handler, the answer. A
-// handler returns a reply or an error; one function writes either. The listener
-// opens before there is anything to serve: until [Server.Open] every call but
-// health is answered as not ready.
+// Every request passes the same steps in the same order: the path, the limit of
+// connections, the host, the token, the handler, which reads the body, and the response.
+// A handler returns a response or an error, and [Server.write] writes either. The
+// listener opens before the backend is available: until [Server.Open], every call that
+// needs the backend returns not_ready.
 package http

@@ -13,7 +13,7 @@ import (
 
 var errPanic = errors.New("panic")
 
-// statuses says which HTTP status a code becomes. It is the one place that does.
+// statuses maps every code to its HTTP status.
 var statuses = map[messaging.Code]int{
 	messaging.CodeInvalidJSON:          http.StatusBadRequest,
 	messaging.CodeTooDeep:              http.StatusBadRequest,
@@ -39,9 +39,9 @@ var statuses = map[messaging.Code]int{
 	messaging.CodeInternal:             http.StatusInternalServerError,
 }
 
-// failure turns an error into its reply. Only internal errors are logged: the
-// others are the caller's, and there may be many.
-func (s *Server) failure(w http.ResponseWriter, r *http.Request, err error) reply {
+// failure returns the response of an error. It logs internal errors only: the others
+// are the caller's, and there may be many.
+func (s *Server) failure(w http.ResponseWriter, r *http.Request, err error) response {
 	e, ok := errors.AsType[*messaging.Error](err)
 	if !ok {
 		e = messaging.Internal(err)
@@ -57,10 +57,10 @@ func (s *Server) failure(w http.ResponseWriter, r *http.Request, err error) repl
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		header.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
 	case http.StatusRequestEntityTooLarge, http.StatusRequestTimeout:
-		// What follows on this connection is the rest of a body nobody wants.
+		// The rest of the body is still on the connection.
 		header.Set("Connection", "close")
 	}
-	return reply{status: status, body: appendError(nil, e)}
+	return response{status: status, body: appendError(nil, e)}
 }
 
 func appendError(dst []byte, e *messaging.Error) []byte {
@@ -81,7 +81,7 @@ func appendError(dst []byte, e *messaging.Error) []byte {
 	return append(dst, '}')
 }
 
-// appendString appends a JSON string of the service's own words.
+// appendString appends a JSON string; it is empty if s is not valid UTF-8.
 func appendString(dst []byte, s string) []byte {
 	quoted, err := jsontext.AppendQuote(dst, s)
 	if err != nil {

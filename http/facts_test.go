@@ -13,13 +13,13 @@ import (
 	rest "github.com/stayafrica/messaging/http"
 )
 
-// TestFact8RouterMatchesDecodedPaths shows what the router does by itself, and
-// that none of it reaches a client: an encoded slash gets to another call, NUL
-// to the parameter, and paths that are nearly right redirect.
+// TestFact8RouterMatchesDecodedPaths checks that clients are protected from three
+// behaviours of the router: an encoded slash selects another call, NUL reaches a
+// parameter, and similar paths redirect.
 func TestFact8RouterMatchesDecodedPaths(t *testing.T) {
 	router := httprouter.New()
 	if !router.RedirectTrailingSlash || !router.RedirectFixedPath {
-		t.Error("the router no longer redirects by itself")
+		t.Error("the router no longer redirects by default")
 	}
 	s := serve(t, rest.Config{LoopbackOnly: true})
 	s.do("POST", "/api/messages/send", strings.Replace(message, "789", "5", 1))
@@ -41,7 +41,7 @@ func TestFact8RouterMatchesDecodedPaths(t *testing.T) {
 		"/api/messages/queue/5/size":      200,
 		"/api/messages/queue/5?peek=true": 200,
 	} {
-		// Raw, since a client of Go tidies paths up.
+		// Raw, because Go's client cleans paths.
 		got := s.talk("GET " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 		if !strings.HasPrefix(got, "HTTP/1.1 "+strconv.Itoa(want)+" ") || strings.Contains(got, "\r\nLocation:") {
 			t.Errorf("%s: %.200q, want %d", path, got, want)
@@ -49,7 +49,7 @@ func TestFact8RouterMatchesDecodedPaths(t *testing.T) {
 	}
 }
 
-// TestFact9LaxJSONIsRefused goes through what encoding/json lets pass.
+// TestFact9LaxJSONIsRefused checks that JSON is refused that encoding/json accepts.
 func TestFact9LaxJSONIsRefused(t *testing.T) {
 	s := serve(t, rest.Config{LoopbackOnly: true})
 	for name, c := range map[string]struct{ body, code string }{
@@ -77,8 +77,8 @@ func TestFact9LaxJSONIsRefused(t *testing.T) {
 	}
 }
 
-// TestFact12MetricsAreForPrometheus: histograms have the buckets that Prometheus
-// reads, each server has a set of its own, and nobody's name is a label.
+// TestFact12MetricsAreForPrometheus checks that histograms have Prometheus buckets, that
+// each server has its own set, and that no label contains a user id.
 func TestFact12MetricsAreForPrometheus(t *testing.T) {
 	one, two := metrics.NewSet(), metrics.NewSet()
 	s, other := serve(t, rest.Config{LoopbackOnly: true, Metrics: one}), serve(t, rest.Config{LoopbackOnly: true, Metrics: two})
@@ -87,12 +87,12 @@ func TestFact12MetricsAreForPrometheus(t *testing.T) {
 	s.raw("GET", "/api/nothing/somebody-in-particular", "", nil)
 	text := s.raw("GET", "/metrics", "", nil).text
 	if !regexp.MustCompile(`messaging_http_request_seconds_bucket\{[^}]*le="\+Inf"\} [1-9]`).MatchString(text) {
-		t.Error("no buckets as Prometheus reads them")
+		t.Error("there are no Prometheus buckets")
 	}
 	if strings.Contains(text, "vmrange") || strings.Contains(text, "somebody") {
-		t.Errorf("ranges of another kind, or a name, in\n%s", text)
+		t.Errorf("vmrange buckets, or a user id, in\n%s", text)
 	}
 	if text := other.raw("GET", "/metrics", "", nil).text; strings.Contains(text, `route="/api/messages/send"`) {
-		t.Error("one server shows what another did")
+		t.Error("a server has the metrics of another one")
 	}
 }

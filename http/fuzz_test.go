@@ -14,60 +14,60 @@ import (
 	rest "github.com/stayafrica/messaging/http"
 )
 
-// agreeable takes everything and has nothing.
-type agreeable struct{}
+// acceptAll is a backend that accepts every call and stores nothing.
+type acceptAll struct{}
 
-func (agreeable) Busy() error { return nil }
+func (acceptAll) Busy() error { return nil }
 
-func (agreeable) Send(messaging.Draft, messaging.Once) (messaging.Receipt, error) {
-	return messaging.Receipt{Count: 1}, nil
+func (acceptAll) Send(messaging.Draft, messaging.IdempotencyKey) (messaging.SendResult, error) {
+	return messaging.SendResult{Count: 1}, nil
 }
 
-func (agreeable) SendAll(drafts []messaging.Draft, _ messaging.Once) (messaging.Receipt, error) {
-	return messaging.Receipt{Count: len(drafts)}, nil
+func (acceptAll) SendAll(drafts []messaging.Draft, _ messaging.IdempotencyKey) (messaging.SendResult, error) {
+	return messaging.SendResult{Count: len(drafts)}, nil
 }
 
-func (agreeable) Broadcast(messaging.Broadcast, messaging.Once) (messaging.Receipt, error) {
-	return messaging.Receipt{}, nil
+func (acceptAll) Broadcast(messaging.Broadcast, messaging.IdempotencyKey) (messaging.SendResult, error) {
+	return messaging.SendResult{}, nil
 }
 
-func (agreeable) Take(context.Context, messaging.UserID, messaging.TakeOptions) (messaging.Handout, error) {
-	return messaging.Handout{Settle: func(bool) {}}, nil
+func (acceptAll) Take(context.Context, messaging.UserID, messaging.TakeOptions) (messaging.Delivery, error) {
+	return messaging.Delivery{Finish: func(bool) {}}, nil
 }
 
-func (agreeable) Peek(messaging.UserID, int) ([]messaging.Message, error) { return nil, nil }
-func (agreeable) Size(messaging.UserID) (c messaging.Counts, err error)   { return c, nil }
-func (agreeable) Clear(messaging.UserID) (uint64, error)                  { return 0, nil }
-func (agreeable) ListJobs() ([]messaging.Job, error)                      { return nil, nil }
-func (agreeable) FindJob(string) (j messaging.Job, ok bool, err error)    { return j, false, nil }
-func (agreeable) CancelJob(string) (j messaging.Job, ok bool, err error)  { return j, false, nil }
-func (agreeable) Redrive(messaging.RedriveRequest) (messaging.Job, error) {
+func (acceptAll) Peek(messaging.UserID, int) ([]messaging.Message, error) { return nil, nil }
+func (acceptAll) Size(messaging.UserID) (c messaging.Counts, err error)   { return c, nil }
+func (acceptAll) Clear(messaging.UserID) (uint64, error)                  { return 0, nil }
+func (acceptAll) ListJobs() ([]messaging.Job, error)                      { return nil, nil }
+func (acceptAll) FindJob(string) (j messaging.Job, ok bool, err error)    { return j, false, nil }
+func (acceptAll) CancelJob(string) (j messaging.Job, ok bool, err error)  { return j, false, nil }
+func (acceptAll) Redrive(messaging.RedriveRequest) (messaging.Job, error) {
 	return messaging.Job{}, nil
 }
 
-func (agreeable) Replay(messaging.ReplayRequest) (messaging.Job, error) { return messaging.Job{}, nil }
-func (agreeable) DropDeadLetter(string) (bool, error)                   { return false, nil }
-func (agreeable) FindDeadLetter(string) (messaging.DeadLetter, bool, error) {
+func (acceptAll) Replay(messaging.ReplayRequest) (messaging.Job, error) { return messaging.Job{}, nil }
+func (acceptAll) DropDeadLetter(string) (bool, error)                   { return false, nil }
+func (acceptAll) FindDeadLetter(string) (messaging.DeadLetter, bool, error) {
 	return messaging.DeadLetter{}, false, nil
 }
 
-func (agreeable) Acknowledge(_ messaging.UserID, r []string) ([]messaging.Outcome, error) {
+func (acceptAll) Acknowledge(_ messaging.UserID, r []string) ([]messaging.Outcome, error) {
 	return make([]messaging.Outcome, len(r)), nil
 }
 
-func (agreeable) Reject(_ messaging.UserID, r []string, _ time.Duration) ([]messaging.Outcome, error) {
+func (acceptAll) Nack(_ messaging.UserID, r []string, _ time.Duration) ([]messaging.Outcome, error) {
 	return make([]messaging.Outcome, len(r)), nil
 }
 
-func (agreeable) Extend(_ messaging.UserID, r []string, _ time.Duration) ([]messaging.Outcome, error) {
+func (acceptAll) Extend(_ messaging.UserID, r []string, _ time.Duration) ([]messaging.Outcome, error) {
 	return make([]messaging.Outcome, len(r)), nil
 }
 
-func (agreeable) ListDeadLetters(messaging.DeadLetterFilter) (messaging.DeadLetterPage, error) {
+func (acceptAll) ListDeadLetters(messaging.DeadLetterFilter) (messaging.DeadLetterPage, error) {
 	return messaging.DeadLetterPage{}, nil
 }
 
-// FuzzRequests: no request yields a redirect, a panic or an internal error.
+// FuzzRequests checks that no request causes a redirect, a panic or an internal error.
 func FuzzRequests(f *testing.F) {
 	for _, c := range hostileCases(f) {
 		if len(c.send) < 4<<10 {
@@ -76,7 +76,7 @@ func FuzzRequests(f *testing.F) {
 	}
 	server := rest.New(rest.Config{LoopbackOnly: true, RequestTimeout: time.Second})
 	server.Open(rest.Backend{
-		Queue: agreeable{}, DeadLetters: agreeable{}, Jobs: agreeable{},
+		Queue: acceptAll{}, DeadLetters: acceptAll{}, Jobs: acceptAll{},
 		DiskOK: func() bool { return true }, Stats: func() messaging.Stats { return messaging.Stats{} },
 	})
 	f.Fuzz(func(t *testing.T, text string) {

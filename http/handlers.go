@@ -5,103 +5,58 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/metrics"
-	"strconv"
 
 	"github.com/julienschmidt/httprouter"
 )
 
-func (s *Server) health(*http.Request, httprouter.Params) (reply, error) {
-	body := append([]byte(nil), `{"status":"ok","service":"messaging_service","timestamp":`...)
-	body = strconv.AppendInt(body, s.config.Now().Unix(), 10)
-	return reply{body: append(body, '}')}, nil
+func (s *Server) health(*http.Request, httprouter.Params) (response, error) {
+	return jsonResponse(healthResponse{"ok", "messaging_service", s.config.Now().Unix()})
 }
 
-// ready is green when requests would be served: recovered, a disk that takes
-// writes, and not stopping.
-func (s *Server) ready(*http.Request, httprouter.Params) (reply, error) {
+// ready returns 200 if requests can be served: the store is recovered, the disk accepts
+// writes, and the service is not stopping.
+func (s *Server) ready(*http.Request, httprouter.Params) (response, error) {
 	b := s.backend.Load()
 	recovered, draining := b != nil, s.draining.Load()
 	disk := recovered && b.DiskOK()
 	ready := recovered && disk && !draining
-	rep := reply{status: http.StatusOK}
-	word := "success"
+	content := readyResponse{Status: "success", Ready: ready, Recovered: recovered, Disk: disk, Draining: draining}
+	status := http.StatusOK
 	if !ready {
-		rep.status, word = http.StatusServiceUnavailable, "error"
+		content.Status, status = "error", http.StatusServiceUnavailable
 	}
-	rep.body = append(rep.body, `{"status":"`+word+`"`...)
-	for _, f := range []struct {
-		name string
-		is   bool
-	}{{"ready", ready}, {"recovered", recovered}, {"disk", disk}, {"draining", draining}} {
-		rep.body = append(rep.body, `,"`+f.name+`":`...)
-		rep.body = strconv.AppendBool(rep.body, f.is)
-	}
-	rep.body = append(rep.body, '}')
-	return rep, nil
+	resp, err := jsonResponse(content)
+	resp.status = status
+	return resp, err
 }
 
-func (s *Server) metrics(*http.Request, httprouter.Params) (reply, error) {
+func (s *Server) metrics(*http.Request, httprouter.Params) (response, error) {
 	var text bytes.Buffer
 	s.writeMetrics(&text)
-	return reply{contentType: "text/plain; version=0.0.4; charset=utf-8", body: text.Bytes()}, nil
+	return response{contentType: "text/plain; version=0.0.4; charset=utf-8", body: text.Bytes()}, nil
 }
 
-func (s *Server) stats(*http.Request, httprouter.Params) (reply, error) {
+func (s *Server) stats(*http.Request, httprouter.Params) (response, error) {
 	b, err := s.open()
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	st := b.Stats()
-	counters := []byte(nil)
-	for i, c := range []struct {
-		name  string
-		value uint64
-	}{
-		{"messages_processed", st.Accepted},
-		{"messages_persisted", st.Persisted},
-		{"persistence_failures", st.Refused},
-		{"persistence_errors", st.Unreached},
-		{"messages_taken", st.Taken},
-		{"messages_leased", st.Leased},
-		{"messages_acknowledged", st.Acknowledged},
-		{"messages_redelivered", st.Redelivered},
-		{"messages_evicted", st.Evicted},
-		{"messages_expired", st.Expired},
-		{"messages_cleared", st.Cleared},
-		{"duplicates", st.Duplicates},
-	} {
-		if i > 0 {
-			counters = append(counters, ',')
-		}
-		counters = append(counters, `"`+c.name+`":`...)
-		counters = strconv.AppendUint(counters, c.value, 10)
+	counts := counters{
+		Processed: st.Accepted, Persisted: st.Persisted, Failures: st.Refused, Errors: st.Unreached,
+		Taken: st.Taken, Leased: st.Leased, Acknowledged: st.Acknowledged, Redelivered: st.Redelivered,
+		Evicted: st.Evicted, Expired: st.Expired, Cleared: st.Cleared, Duplicates: st.Duplicates,
 	}
-	body := append([]byte(nil), `{"status":"success",`...)
-	body = append(body, counters...)
-	body = append(body, `,"queue_messages":`...)
-	body = strconv.AppendInt(body, st.Queued, 10)
-	body = append(body, `,"leases":`...)
-	body = strconv.AppendInt(body, int64(st.Leases), 10)
-	body = append(body, `,"waiting_readers":`...)
-	body = strconv.AppendInt(body, int64(st.Waiting), 10)
-	body = append(body, `,"fanouts":`...)
-	body = strconv.AppendInt(body, int64(st.Fanouts), 10)
-	body = append(body, `,"drain_lag_messages":`...)
-	body = strconv.AppendUint(body, st.LagMessages, 10)
-	body = append(body, `,"drain_lag_seconds":`...)
-	body = strconv.AppendFloat(body, st.LagTime.Seconds(), 'f', 3, 64)
-	body = append(body, `,"uptime_seconds":`...)
-	body = strconv.AppendInt(body, int64(s.config.Now().Sub(s.started).Seconds()), 10)
-	body = append(body, `,"memory":{"total":`...)
-	body = strconv.AppendUint(body, memoryTotal(), 10)
-	body = append(body, `},"process_count":`...)
-	body = strconv.AppendInt(body, int64(runtime.NumGoroutine()), 10)
-	body = append(body, `,"counters":{`...)
-	body = append(body, counters...)
-	return reply{body: append(body, "}}"...)}, nil
+	return jsonResponse(statsResponse{
+		success: succeeded(), counters: counts, Counters: counts,
+		Queued: st.Queued, Leases: st.Leases, WaitingReaders: st.Waiting, Fanouts: st.Fanouts,
+		Drain: string(st.Drain), LagMessages: st.LagMessages, LagSeconds: milliseconds(st.LagTime),
+		Uptime: int64(s.config.Now().Sub(s.started).Seconds()), Memory: memoryStats{memoryTotal()}, Goroutines: runtime.NumGoroutine(),
+	})
 }
 
-// memoryTotal is all memory that the runtime has mapped and not given back.
+// memoryTotal returns the bytes of memory that the runtime has mapped and not returned
+// to the operating system.
 func memoryTotal() uint64 {
 	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(samples)

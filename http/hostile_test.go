@@ -44,7 +44,7 @@ func TestAbortInTheMiddleOfABodyStoresNothing(t *testing.T) {
 	}
 	eventually(t, func() bool { return s.inflight() == 0 })
 	if s.log.Durable() != 0 {
-		t.Errorf("%d messages were stored of bodies that did not arrive whole", s.log.Durable())
+		t.Errorf("%d messages of incomplete bodies were stored", s.log.Durable())
 	}
 }
 
@@ -68,7 +68,7 @@ func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
 	for i := range n {
 		response, err := http.ReadResponse(r, nil)
 		if err != nil {
-			t.Fatalf("answer %d: %v", i, err)
+			t.Fatalf("response %d: %v", i, err)
 		}
 		var said struct {
 			User string `json:"user_id"`
@@ -77,7 +77,7 @@ func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
 		_, _ = io.Copy(io.Discard, response.Body)
 		_ = response.Body.Close()
 		if err != nil || said.User != "u"+strconv.Itoa(i) {
-			t.Fatalf("answer %d is that of %q (%v)", i, said.User, err)
+			t.Fatalf("response %d is for %q (%v)", i, said.User, err)
 		}
 	}
 }
@@ -105,7 +105,7 @@ func TestHostileConnections(t *testing.T) {
 			}
 		})
 	}
-	if got := s.log.Durable(); got != 1 { // the chunked one was whole
+	if got := s.log.Durable(); got != 1 { // the chunked one was complete
 		t.Errorf("%d messages were stored, want 1", got)
 	}
 }

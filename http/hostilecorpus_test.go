@@ -16,17 +16,17 @@ var (
 	manyKeys    = regexp.MustCompile(`<<(\d+) keys>>`)
 )
 
-// hostileCase is one pair of files of testdata/hostile: what goes over the wire,
-// and what is wanted of the answer.
+// hostileCase is one pair of files of testdata/hostile: the bytes to send, and the
+// expected response.
 type hostileCase struct {
 	name, send string
-	short      bool // it is one whole request
+	short      bool // the case is one complete request in short form
 	status     int
 	wants      []hostileWant
 }
 
-// hostileWant is one line about an answer: it has a text, never has it, or the
-// queue of the receiver has it then.
+// hostileWant is one line about a response: "has" and "never" test for a text in it,
+// "kept" for a text in the receiver's queue after it.
 type hostileWant struct{ kind, text string }
 
 // hostileCases reads the corpus.
@@ -77,7 +77,7 @@ func casesOf(tb testing.TB, text string) (cases []hostileCase) {
 	return cases
 }
 
-// unescaped reads Go's escapes.
+// unescaped decodes Go's escapes in a line.
 func unescaped(tb testing.TB, line string) string {
 	tb.Helper()
 	raw, err := strconv.Unquote(`"` + strings.ReplaceAll(line, `"`, `\"`) + `"`)
@@ -87,11 +87,11 @@ func unescaped(tb testing.TB, line string) string {
 	return raw
 }
 
-// expanded writes out what a case repeats.
+// expanded expands the repetitions in a case.
 func expanded(text string) string {
 	text = repeated.ReplaceAllStringFunc(text, func(match string) string {
 		parts := repeated.FindStringSubmatch(match)
-		n, _ := strconv.Atoi(parts[1]) // it is digits
+		n, _ := strconv.Atoi(parts[1]) // the pattern has digits only
 		return strings.Repeat(parts[2], n)
 	})
 	return manyKeys.ReplaceAllStringFunc(text, func(match string) string {
@@ -104,7 +104,7 @@ func expanded(text string) string {
 	})
 }
 
-// onTheWire turns the lines of a case into what is sent.
+// onTheWire returns the bytes to send for the lines of a case.
 func onTheWire(tb testing.TB, text string) string {
 	tb.Helper()
 	var b strings.Builder
@@ -114,8 +114,8 @@ func onTheWire(tb testing.TB, text string) string {
 	return b.String()
 }
 
-// inShort turns a request in short into what is sent: it gets the headers that
-// every request has, unless it brings its own.
+// inShort returns the bytes to send for a request in short form. It adds the headers
+// that every request needs, unless the request has them.
 func inShort(tb testing.TB, text string) string {
 	tb.Helper()
 	head, body, hasBody := strings.Cut(strings.TrimSuffix(text, "\n"), "\n\n")

@@ -20,14 +20,13 @@ import (
 	rest "github.com/stayafrica/messaging/http"
 )
 
-// plainStatuses are those that net/http answers itself, in plain text.
+// plainStatuses are the statuses that net/http writes itself, in plain text.
 var plainStatuses = []int{400, 431, 501, 505}
 
-// TestRigHostile sends the whole corpus: each case gets its status and a JSON
-// error with a code, none is stored or comes back, and memory stays bounded.
-// Rows of the corpus that take time or many connections are in
-// hostile_test.go, slow_test.go and connections_test.go; what Django may answer
-// is in the tests of package persist.
+// TestRigHostile sends the whole corpus. Each refused case must get its status and a JSON
+// error with a code, must not be stored or echoed, and memory must stay bounded. Cases
+// that take time or many connections are in hostile_test.go, slow_test.go and
+// connections_test.go. Responses of Django are in the tests of package persist.
 func TestRigHostile(t *testing.T) {
 	cases := hostileCases(t)
 	torture.Run(t, 1, func(r *torture.Round) {
@@ -38,28 +37,28 @@ func TestRigHostile(t *testing.T) {
 		}
 		eventually(t, func() bool { return s.inflight() == 0 })
 		if grown := heapInUse() - before; grown > 32<<20 {
-			r.Errorf("the corpus has left %d bytes in memory", grown)
+			r.Errorf("the heap grew by %d bytes", grown)
 		}
 		r.Count("cases", len(cases))
 	})
 }
 
-// TestRigHostileCatchesAHandlerThatStores stores what it refuses.
+// TestRigHostileCatchesAHandlerThatStores uses a server that stores refused messages.
 func TestRigHostileCatchesAHandlerThatStores(t *testing.T) {
 	catches(t, func(s *served, _ string, _ *httptest.ResponseRecorder) {
 		draft, err := messaging.ParseDraft([]byte(message))
 		if err == nil {
-			_, _ = s.engine.Send(draft, messaging.Once{})
+			_, _ = s.engine.Send(draft, messaging.IdempotencyKey{})
 		}
 	})
 }
 
-// TestRigHostileCatchesAHandlerThatEchoes answers with what it got.
+// TestRigHostileCatchesAHandlerThatEchoes uses a server that echoes refused bodies.
 func TestRigHostileCatchesAHandlerThatEchoes(t *testing.T) {
 	catches(t, func(_ *served, body string, answer *httptest.ResponseRecorder) { answer.Body.WriteString(body) })
 }
 
-// TestRigHostileCatchesAHandlerThatKeeps holds on to the memory of what it got.
+// TestRigHostileCatchesAHandlerThatKeeps uses a server that leaks refused bodies.
 func TestRigHostileCatchesAHandlerThatKeeps(t *testing.T) {
 	catches(t, func(_ *served, body string, _ *httptest.ResponseRecorder) {
 		for range 40 {
@@ -71,14 +70,15 @@ func TestRigHostileCatchesAHandlerThatKeeps(t *testing.T) {
 
 var kept [][]byte
 
-// catches sends the corpus to a server that does harm whenever it refuses.
+// catches sends the corpus to a server that runs harm for each refused request. The
+// checks must fail.
 func catches(t *testing.T, harm func(s *served, body string, answer *httptest.ResponseRecorder)) {
 	t.Helper()
 	cases := slices.DeleteFunc(hostileCases(t), func(c hostileCase) bool { return !c.short || !strings.HasPrefix(c.send, "POST") })
 	torture.Control(t, 1, func(r *torture.Round) {
 		s := serve(t, rest.Config{LoopbackOnly: true})
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
-			body, _ := io.ReadAll(io.LimitReader(request.Body, 4<<20)) // what is cut short is refused as well
+			body, _ := io.ReadAll(io.LimitReader(request.Body, 4<<20)) // a truncated body is refused as well
 			request.Body = io.NopCloser(bytes.NewReader(body))
 			answer := httptest.NewRecorder()
 			s.server.ServeHTTP(answer, request)
@@ -96,7 +96,7 @@ func catches(t *testing.T, harm func(s *served, body string, answer *httptest.Re
 	})
 }
 
-// hostile is a case being checked; it reports under the case's name.
+// hostile checks one case. Its errors begin with the name of the case.
 type hostile struct {
 	testing.TB
 
@@ -115,15 +115,15 @@ func (h *hostile) check(c *hostileCase) {
 	stored, allocated := h.served.log.Durable(), allocatedBytes()
 	status, answer := h.exchange(c.send)
 	if status != c.status {
-		h.wrong("answered %d %.300q, want %d", status, answer, c.status)
+		h.wrong("got %d %.300q, want %d", status, answer, c.status)
 	}
 	if limit := uint64(16<<20 + 24*len(c.send)); allocatedBytes()-allocated > limit {
-		h.wrong("%d bytes took %d of memory", len(c.send), allocatedBytes()-allocated)
+		h.wrong("%d bytes allocated %d bytes", len(c.send), allocatedBytes()-allocated)
 	}
 	if status >= 400 {
 		h.refused(status, answer)
 		if h.served.log.Durable() != stored {
-			h.wrong("it was refused, and something was stored")
+			h.wrong("the refused request was stored")
 		}
 	}
 	h.wanted(c, answer)
@@ -132,7 +132,7 @@ func (h *hostile) check(c *hostileCase) {
 	}
 }
 
-// refused checks what holds for each refusal.
+// refused checks the form of a refusal.
 func (h *hostile) refused(status int, answer string) {
 	h.Helper()
 	head, body, _ := strings.Cut(answer, "\r\n\r\n")
@@ -146,11 +146,11 @@ func (h *hostile) refused(status int, answer string) {
 	}
 	for _, never := range []string{"canary", "goroutine ", ".go:"} {
 		if strings.Contains(answer, never) {
-			h.wrong("the answer has %q: %.300q", never, answer)
+			h.wrong("the response has %q: %.300q", never, answer)
 		}
 	}
 	if status >= 500 && status != http.StatusNotImplemented && status != http.StatusHTTPVersionNotSupported {
-		h.wrong("what a client sends yields %d", status)
+		h.wrong("a client's request caused %d", status)
 	}
 }
 
@@ -160,20 +160,20 @@ func (h *hostile) wanted(c *hostileCase, answer string) {
 		switch want.kind {
 		case "has", "never":
 			if strings.Contains(answer, want.text) != (want.kind == "has") {
-				h.wrong("answered %.300q, which should be %s %s", answer, want.kind, want.text)
+				h.wrong("got %.300q, want: %s %s", answer, want.kind, want.text)
 			}
 		case "kept":
 			if queue := h.served.raw("GET", "/api/messages/queue/789?peek=true", "", nil).text; !strings.Contains(queue, want.text) {
-				h.wrong("the queue has not %.100q: %.300q", want.text, queue)
+				h.wrong("the queue does not have %.100q: %.300q", want.text, queue)
 			}
 		default:
-			h.Fatalf("%s: nobody knows %q", h.name, want.kind)
+			h.Fatalf("%s: unknown kind %q", h.name, want.kind)
 		}
 	}
 }
 
-// exchange writes bytes to a connection while it reads the answer: it may come
-// before the end.
+// exchange writes bytes to a connection and reads the response at the same time, because
+// the response may arrive before all bytes are written.
 func (h *hostile) exchange(text string) (status int, answer string) {
 	h.Helper()
 	conn, err := net.Dial("tcp", h.addr)
@@ -183,9 +183,9 @@ func (h *hostile) exchange(text string) (status int, answer string) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(15 * time.Second))
 	go func() { _, _ = io.WriteString(conn, text) }()
-	all, _ := io.ReadAll(bufio.NewReader(conn)) // a reset comes behind the answer
+	all, _ := io.ReadAll(bufio.NewReader(conn)) // a reset may follow the response
 	if _, err := fmt.Sscanf(string(all), "HTTP/1.%d %d", new(int), &status); err != nil {
-		h.wrong("no answer: %.100q", all)
+		h.wrong("no response: %.100q", all)
 	}
 	return status, string(all)
 }
@@ -203,13 +203,13 @@ func allocatedBytes() uint64 {
 	return m.TotalAlloc
 }
 
-// idleQueue is a queue that nothing gets to.
+// idleQueue is a queue that must not be called.
 type idleQueue struct{ rest.Queue }
 
 func (idleQueue) Busy() error { return nil }
 
-// BenchmarkRefusals refuses the corpus, a case at a time, without the network;
-// slowest-ms is the case that takes longest.
+// BenchmarkRefusals refuses the cases of the corpus without the network. slowest-ms is the
+// duration of the slowest case.
 func BenchmarkRefusals(b *testing.B) {
 	server := rest.New(rest.Config{LoopbackOnly: true})
 	server.Open(rest.Backend{Queue: idleQueue{}})

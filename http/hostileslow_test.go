@@ -12,8 +12,8 @@ import (
 	rest "github.com/stayafrica/messaging/http"
 )
 
-// TestClientsWithoutAnEndAreCutOff: what never ends ends at the deadline, and
-// others are served meanwhile.
+// TestClientsWithoutAnEndAreCutOff checks that endless requests end at the deadline, and
+// that other clients are served meanwhile.
 func TestClientsWithoutAnEndAreCutOff(t *testing.T) {
 	const deadline = time.Second
 	s := serve(t, rest.Config{LoopbackOnly: true, RequestTimeout: deadline})
@@ -22,7 +22,7 @@ func TestClientsWithoutAnEndAreCutOff(t *testing.T) {
 	cases := []struct {
 		name, begins string
 		goesOn       func(n int) string
-		want         string // how the answer begins; nothing where net/http just ends
+		want         string // prefix of the response; empty where net/http only closes the connection
 	}{
 		{"chunks", head + "Transfer-Encoding: chunked\r\n\r\n", endless("1\r\n \r\n"), "HTTP/1.1 408 "},
 		{"a body", head + "Content-Length: 100000\r\n\r\n", endless(" "), "HTTP/1.1 408 "},
@@ -48,19 +48,19 @@ func TestClientsWithoutAnEndAreCutOff(t *testing.T) {
 	wg.Go(func() {
 		for range 20 {
 			if status, answer := s.do("GET", "/api/messages/queue/1", ""); status != 200 {
-				t.Errorf("beside them: %d %v", status, answer)
+				t.Errorf("another client: %d %v", status, answer)
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
 	})
 	wg.Wait()
 	if s.log.Durable() != 0 || s.inflight() != 0 {
-		t.Errorf("%d messages and %d bytes are left of what never ended", s.log.Durable(), s.inflight())
+		t.Errorf("%d messages and %d bytes are left of the endless requests", s.log.Durable(), s.inflight())
 	}
 }
 
-// trickle sends a beginning and goes on a little every few milliseconds, until
-// the connection ends; it gives what came back.
+// trickle sends begins, and then a part from goesOn every 20 ms until the connection ends.
+// It returns the response.
 func (s *served) trickle(begins string, goesOn func(n int) string) string {
 	conn, err := net.Dial("tcp", s.addr)
 	if err != nil {
@@ -76,15 +76,18 @@ func (s *served) trickle(begins string, goesOn func(n int) string) string {
 			_, err = io.WriteString(conn, goesOn(n))
 		}
 	}()
-	answer, _ := io.ReadAll(conn) // it may end with a reset
+	answer, _ := io.ReadAll(conn) // the connection may end with a reset
 	return string(answer)
 }
 
-// TestConnectionsThatComeAndGoLeaveNothing: opened and left, opened and reset,
+// TestConnectionsThatComeAndGoLeaveNothing opens connections and closes or resets them,
 // with and without part of a request.
 func TestConnectionsThatComeAndGoLeaveNothing(t *testing.T) {
 	s := serve(t, rest.Config{LoopbackOnly: true, MaxConnections: 64})
-	for _, begins := range []string{"", "G", "GET /api/stats HTTP/1.1\r\n", "GET /api/stats HTTP/1.1\r\nHost: localhost\r\n\r\n", beginSend + "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 90000\r\n\r\n{"} {
+	for _, begins := range []string{
+		"", "G", "GET /api/stats HTTP/1.1\r\n", "GET /api/stats HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		beginSend + "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 90000\r\n\r\n{",
+	} {
 		for _, linger := range []int{-1, 0} { // an end, and a reset
 			for range 50 {
 				conn, err := net.Dial("tcp", s.addr)
@@ -105,8 +108,9 @@ func TestConnectionsThatComeAndGoLeaveNothing(t *testing.T) {
 	}
 }
 
-// TestOneKeyTwiceAtTheSameTimeStoresOnce: concurrent twins get the same answer.
-func TestOneKeyTwiceAtTheSameTimeStoresOnce(t *testing.T) {
+// TestConcurrentCallsWithOneKeyStoreOnce checks that concurrent calls with one idempotency
+// key store once and get the same id.
+func TestConcurrentCallsWithOneKeyStoreOnce(t *testing.T) {
 	s := serve(t, rest.Config{LoopbackOnly: true})
 	ids := make(chan string, 16)
 	var wg sync.WaitGroup
@@ -129,7 +133,7 @@ func TestOneKeyTwiceAtTheSameTimeStoresOnce(t *testing.T) {
 	first := <-ids
 	for id := range ids {
 		if id != first || id == "" {
-			t.Errorf("%q and %q are answered for one key", first, id)
+			t.Errorf("one key has the ids %q and %q", first, id)
 		}
 	}
 	if s.log.Durable() != 1 {

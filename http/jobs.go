@@ -2,19 +2,18 @@ package http
 
 import (
 	"net/http"
-	"strconv"
 
 	"github.com/julienschmidt/httprouter"
 
 	"github.com/stayafrica/messaging"
 )
 
-// maxRequest bounds the body of a call that starts a job.
+// maxRequest is the largest body of a call that starts a job, in bytes.
 const maxRequest = messaging.MaxBody
 
-func (s *Server) redrive(r *http.Request, _ httprouter.Params) (reply, error) {
+func (s *Server) redrive(r *http.Request, _ httprouter.Params) (response, error) {
 	return s.startJob(r, func(jobs Jobs, body []byte) (messaging.Job, error) {
-		request, err := messaging.ParseRedrive(body)
+		request, err := parseRedrive(body)
 		if err != nil {
 			return messaging.Job{}, err
 		}
@@ -22,9 +21,9 @@ func (s *Server) redrive(r *http.Request, _ httprouter.Params) (reply, error) {
 	})
 }
 
-func (s *Server) replay(r *http.Request, _ httprouter.Params) (reply, error) {
+func (s *Server) replay(r *http.Request, _ httprouter.Params) (response, error) {
 	return s.startJob(r, func(jobs Jobs, body []byte) (messaging.Job, error) {
-		request, err := messaging.ParseReplay(body)
+		request, err := parseReplay(body)
 		if err != nil {
 			return messaging.Job{}, err
 		}
@@ -32,67 +31,61 @@ func (s *Server) replay(r *http.Request, _ httprouter.Params) (reply, error) {
 	})
 }
 
-func (s *Server) startJob(r *http.Request, start func(jobs Jobs, body []byte) (messaging.Job, error)) (rep reply, err error) {
+func (s *Server) startJob(r *http.Request, start func(jobs Jobs, body []byte) (messaging.Job, error)) (resp response, err error) {
 	b, err := s.open()
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	err = s.body(r, maxRequest, 1, func(body []byte) error {
 		job, err := start(b.Jobs, body)
 		if err != nil {
 			return err
 		}
-		rep = jobReply(&job)
-		return nil
+		resp, err = jobJSON(&job)
+		return err
 	})
-	return rep, err
+	return resp, err
 }
 
-func jobReply(job *messaging.Job) reply {
-	body := append([]byte(nil), `{"status":"success","job":`...)
-	return reply{body: append(job.AppendJSON(body), '}')}
+func jobJSON(job *messaging.Job) (response, error) {
+	return jsonResponse(jobResponse{succeeded(), viewOfJob(job)})
 }
 
-func (s *Server) listJobs(*http.Request, httprouter.Params) (reply, error) {
+func (s *Server) listJobs(*http.Request, httprouter.Params) (response, error) {
 	b, err := s.open()
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	jobs, err := b.Jobs.ListJobs()
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
-	body := append([]byte(nil), `{"status":"success","jobs":[`...)
+	views := make([]jobView, len(jobs))
 	for i := range jobs {
-		if i > 0 {
-			body = append(body, ',')
-		}
-		body = jobs[i].AppendJSON(body)
+		views[i] = viewOfJob(&jobs[i])
 	}
-	body = append(body, `],"count":`...)
-	body = strconv.AppendInt(body, int64(len(jobs)), 10)
-	return reply{body: append(body, '}')}, nil
+	return jsonResponse(jobsResponse{succeeded(), views, len(views)})
 }
 
-func (s *Server) showJob(_ *http.Request, params httprouter.Params) (reply, error) {
+func (s *Server) showJob(_ *http.Request, params httprouter.Params) (response, error) {
 	return s.oneJob(params, Jobs.FindJob)
 }
 
-func (s *Server) cancelJob(_ *http.Request, params httprouter.Params) (reply, error) {
+func (s *Server) cancelJob(_ *http.Request, params httprouter.Params) (response, error) {
 	return s.oneJob(params, Jobs.CancelJob)
 }
 
-func (s *Server) oneJob(params httprouter.Params, do func(jobs Jobs, id string) (messaging.Job, bool, error)) (reply, error) {
+func (s *Server) oneJob(params httprouter.Params, do func(jobs Jobs, id string) (messaging.Job, bool, error)) (response, error) {
 	b, err := s.open()
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	job, ok, err := do(b.Jobs, params.ByName("id"))
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	if !ok {
-		return reply{}, messaging.Errorf(messaging.CodeNotFound, "there is no such job")
+		return response{}, messaging.Errorf(messaging.CodeNotFound, "there is no such job")
 	}
-	return jobReply(&job), nil
+	return jobJSON(&job)
 }

@@ -6,8 +6,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain fails where a goroutine outlives the tests: whoever starts one joins it.
-// The idle connections of clients are the tests' own.
+// TestMain fails if a goroutine of the package outlives the tests. It ignores the idle
+// connections of the tests' clients.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 }

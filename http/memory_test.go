@@ -13,9 +13,9 @@ import (
 	rest "github.com/stayafrica/messaging/http"
 )
 
-// TestUnfinishedBatchesAndSlowReadersAreAccountedFor lets clients hold memory by
-// what they do not finish: it counts, and past MAX_INFLIGHT_BYTES others are told
-// to come back. (How answers and bodies share it is TestAnswersLeaveRoom.)
+// TestUnfinishedBatchesAndSlowReadersAreAccountedFor checks that unfinished requests and
+// responses count towards MAX_INFLIGHT_BYTES, and that other requests are refused as
+// overloaded over it.
 func TestUnfinishedBatchesAndSlowReadersAreAccountedFor(t *testing.T) {
 	const limit = 1 << 20
 	t.Run("an unfinished message of a batch", func(t *testing.T) {
@@ -27,7 +27,7 @@ func TestUnfinishedBatchesAndSlowReadersAreAccountedFor(t *testing.T) {
 		s.waitInflight(900_000)
 		s.wantOverloadedSoon()
 	})
-	t.Run("an answer that nobody reads", func(t *testing.T) {
+	t.Run("a response that is not read", func(t *testing.T) {
 		s := serve(t, rest.Config{LoopbackOnly: true})
 		body := fmt.Sprintf(`{"conversation_id":1,"sender_id":2,"receiver_id":1,"text":"x","y":"%s"}`, strings.Repeat("y", 900_000))
 		for range 8 {
@@ -42,7 +42,7 @@ func TestUnfinishedBatchesAndSlowReadersAreAccountedFor(t *testing.T) {
 		if _, err := io.ReadFull(conn, begins); err != nil || string(begins) != "HTTP/1.1 200" {
 			t.Fatalf("%q %v", begins, err)
 		}
-		s.waitInflight(5_000_000) // six of the eight: an answer takes an eighth of what is left
+		s.waitInflight(5_000_000) // six of the eight: a response takes an eighth of the memory that is left
 	})
 }
 
@@ -58,7 +58,7 @@ func (s *served) dial() net.Conn {
 	return conn
 }
 
-// waitInflight waits until so many bytes are being worked on.
+// waitInflight waits until at least least bytes are reserved.
 func (s *served) waitInflight(least float64) {
 	s.t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
@@ -68,10 +68,10 @@ func (s *served) waitInflight(least float64) {
 			return
 		}
 	}
-	s.t.Error("what has arrived is not accounted for")
+	s.t.Error("the bytes that have arrived are not reserved")
 }
 
-// wantOverloadedSoon waits until a send finds no memory left.
+// wantOverloadedSoon waits until a send is refused as overloaded.
 func (s *served) wantOverloadedSoon() {
 	s.t.Helper()
 	body := fmt.Sprintf(`{"conversation_id":1,"sender_id":2,"receiver_id":2,"text":"x","y":"%s"}`, strings.Repeat("y", 400_000))
@@ -80,7 +80,7 @@ func (s *served) wantOverloadedSoon() {
 			return
 		}
 	}
-	s.t.Error("the memory is not accounted for")
+	s.t.Error("no send is refused as overloaded")
 }
 
 func TestBatchThatHasNotBegunHoldsLittle(t *testing.T) {
@@ -106,7 +106,7 @@ func TestBatchThatHasNotBegunHoldsLittle(t *testing.T) {
 			each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / n
 			t.Logf("%d bytes each", each)
 			if each > 40_000 {
-				t.Errorf("a batch of which one byte has arrived holds %d bytes, none of which counts", each)
+				t.Errorf("a batch of which one byte has arrived uses %d bytes, which are not reserved", each)
 			}
 		})
 	}

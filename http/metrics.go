@@ -1,7 +1,9 @@
 package http
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -10,8 +12,8 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 )
 
-// requestMetrics times requests by route, method and status. Routes are those
-// of the table, so the number of series is bounded.
+// requestMetrics measures requests by route, method and status. Its routes are those of
+// the table, so the number of series is bounded.
 type requestMetrics struct {
 	set      *metrics.Set
 	inFlight atomic.Int64
@@ -20,7 +22,7 @@ type requestMetrics struct {
 // durations are the buckets of request times, in seconds.
 var durations = []float64{0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60}
 
-// route gives the function that notes one request of a route.
+// route returns a function that records one request of a route.
 func (m *requestMetrics) route(method, path string) func(status int, took time.Duration) {
 	var byStatus sync.Map // int → *metrics.PrometheusHistogram
 	return func(status int, took time.Duration) {
@@ -32,5 +34,18 @@ func (m *requestMetrics) route(method, path string) func(status int, took time.D
 		if histogram, ok := h.(*metrics.PrometheusHistogram); ok {
 			histogram.Update(took.Seconds())
 		}
+	}
+}
+
+// writeWithHelp completes the lines that say what a metric is: the library leaves
+// their texts empty.
+func writeWithHelp(w io.Writer, text []byte, help func(name string) string) {
+	for line := range bytes.Lines(text) {
+		if name, ok := bytes.CutPrefix(line, []byte("# HELP ")); ok {
+			name := string(bytes.TrimSpace(name))
+			fmt.Fprintf(w, "# HELP %s %s\n", name, help(name)) // into a buffer
+			continue
+		}
+		_, _ = w.Write(line)
 	}
 }

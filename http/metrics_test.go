@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	rest "github.com/stayafrica/messaging/http"
 )
 
@@ -17,6 +19,17 @@ func TestMetricsAreReadable(t *testing.T) {
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+}
+
+func TestMetricsHaveTheHelpThatTheServerIsGiven(t *testing.T) {
+	metrics.ExposeMetadata(true) // for all sets
+	s := serve(t, rest.Config{LoopbackOnly: true, MetricHelp: func(name string) string { return "Help of " + name + "." }})
+	text := s.raw("GET", "/metrics", "", nil).text
+	for _, name := range []string{"messaging_inflight_bytes", "process_resident_memory_bytes"} {
+		if !strings.Contains(text, "# HELP "+name+" Help of "+name+".\n# TYPE "+name+" gauge\n"+name+" ") {
+			t.Errorf("no help of %s in\n%s", name, text)
 		}
 	}
 }

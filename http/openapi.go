@@ -7,12 +7,12 @@ import (
 	"github.com/julienschmidt/httprouter"
 )
 
-// openAPI is the description of the interface (OpenAPI 3.1). A test holds real
-// answers of every route against it.
+// openAPIDocument is the description of the interface (OpenAPI 3.1). Tests compare the
+// responses of every route with it.
 //
 //go:embed openapi.json
 var openAPIDocument []byte
 
-func (s *Server) openAPI(*http.Request, httprouter.Params) (reply, error) {
-	return reply{body: openAPIDocument}, nil
+func (s *Server) openAPI(*http.Request, httprouter.Params) (response, error) {
+	return response{body: openAPIDocument}, nil
 }

@@ -5,11 +5,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stayafrica/messaging"
 	rest "github.com/stayafrica/messaging/http"
 	"github.com/stayafrica/messaging/persist"
 )
 
-// bound is a request on one side of a bound or the other.
+// bound is a request at a bound. good is true on the side that is allowed.
 type bound struct {
 	method, path, body, key string
 	good                    bool
@@ -29,7 +30,7 @@ func posts(good bool, path string, bodies ...string) (list []bound) {
 	return list
 }
 
-// with gives drafts, each with another member.
+// with returns a copy of format for each of more, in which % is replaced by it.
 func with(format string, more ...string) (list []string) {
 	for _, m := range more {
 		list = append(list, strings.Replace(format, "%", m, 1))
@@ -52,11 +53,11 @@ func bounds() (list []bound) {
 	)
 	long := strings.Repeat("x", 64)
 	for _, part := range [][]bound{
-		gets(true, queue+"5?max_count=1", queue+"5?max_count=1000", queue+"5?lease=1", queue+"5?lease=3600", queue+"5?wait=0", queue+"5?peek=true", queue+"5?peek=false", queue+long),
-		gets(false, queue+"5?max_count=0", queue+"5?max_count=1001", queue+"5?lease=0", queue+"5?lease=3601", queue+"5?wait=61", queue+"5?peek=yes", queue+long+"x", queue+"a%20b"),
+		gets(true, queue+"5?max_count=1", queue+"5?max_count=1000", queue+"5?max_count=1001", queue+"5?lease=1", queue+"5?lease=3600", queue+"5?wait=0", queue+"5?peek=true", queue+"5?peek=false", queue+long),
+		gets(false, queue+"5?max_count=0", queue+"5?max_count=-1", queue+"5?lease=0", queue+"5?lease=3601", queue+"5?wait=61", queue+"5?peek=yes", queue+long+"x", queue+"a%20b"),
 		gets(true, dead+"?limit=1", dead+"?limit=1000", dead+"?kind=undeliverable", dead+"?after="+letter),
 		gets(false, dead+"?limit=0", dead+"?limit=1001", dead+"?kind=other", dead+"?after=1", dead+"/refused-1"),
-		// The validator reads numbers as floats, so it cannot see 2^63-1 itself.
+		// The validator reads numbers as floats, which cannot represent 2^63-1.
 		posts(true, send, with(to, "0", "9223372036854774784", `"789"`, `"a_.:@-Z"`, `"`+long+`"`)...),
 		posts(false, send, with(to, "-1", "9223372036854777856", "1.5", `""`, `"a b"`, `"`+long+`x"`, "null", "[1]")...),
 		posts(true, send, with(more, `"message_type":"x"`, `"priority":"low"`, `"metadata":{}`, `"persist":true`, `"delay_seconds":0`, `"ttl_seconds":3155760000`,
@@ -95,16 +96,15 @@ func bounds() (list []bound) {
 	return list
 }
 
-// TestOpenAPIBoundsAreThoseOfTheService sends requests from both sides of every
-// bound: what the document lets through the service must take, and what it does
-// not the service must refuse.
+// TestOpenAPIBoundsAreThoseOfTheService sends requests from both sides of every bound. The
+// document and the service must both accept a request, or both refuse it.
 func TestOpenAPIBoundsAreThoseOfTheService(t *testing.T) {
 	d := describe(t)
 	s := serve(t, rest.Config{LoopbackOnly: true})
 	d.post(s, "/api/messages/send", message)
 	for _, b := range bounds() {
-		// Jobs that nobody runs stay: each request finds none of them.
-		jobs, err := persist.NewJobs(persist.JobsConfig{Store: noJobs{}, History: s.log, DeadLetters: s.store.Control(), Sink: backend{}})
+		// Jobs that are not run stay, so each request gets new Jobs without any.
+		jobs, err := persist.NewJobs(persist.JobsConfig{Store: noJobs{}, History: s.log, DeadLetters: s.engine.DeadLetters(), Sink: backend{}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,17 +116,17 @@ func TestOpenAPIBoundsAreThoseOfTheService(t *testing.T) {
 		}
 		got := s.raw(b.method, b.path, b.body, header)
 		if taken := got.status == http.StatusOK; taken != b.good {
-			t.Errorf("%s %s %.200s %s: answered %d %s", b.method, b.path, b.body, b.key, got.status, got.text)
+			t.Errorf("%s %s %.200s %s: got %d %s", b.method, b.path, b.body, b.key, got.status, got.text)
 		}
 		if ok, errs := d.validator.ValidateHttpRequest(s.request(b.method, b.path, b.body, header)); ok != b.good {
-			t.Errorf("%s %s %.200s %s: the document lets it through: %t %s", b.method, b.path, b.body, b.key, ok, explain(errs))
+			t.Errorf("%s %s %.200s %s: the document accepts it: %t %s", b.method, b.path, b.body, b.key, ok, explain(errs))
 		}
 	}
 }
 
-// noJobs keeps nothing.
+// noJobs is a store of jobs that stores nothing.
 type noJobs struct{}
 
-func (noJobs) Jobs() (map[string][]byte, error) { return map[string][]byte{}, nil }
-func (noJobs) SaveJob(string, []byte) error     { return nil }
-func (noJobs) ForgetJob(string) error           { return nil }
+func (noJobs) Jobs() (map[string][]byte, error)      { return map[string][]byte{}, nil }
+func (noJobs) SaveProgress(messaging.Progress) error { return nil }
+func (noJobs) ForgetJob(string) error                { return nil }

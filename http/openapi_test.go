@@ -22,12 +22,12 @@ import (
 	rest "github.com/stayafrica/messaging/http"
 )
 
-// described holds what a server really does against openapi.json.
+// described compares the responses of a server with openapi.json.
 type described struct {
 	t         *testing.T
 	validator validator.Validator
 	document  map[string]any
-	// answered are the statuses that each operation has really answered with.
+	// answered has the statuses that each operation has returned.
 	answered map[string]map[string]bool
 }
 
@@ -53,7 +53,7 @@ func describe(t *testing.T) *described {
 	return d
 }
 
-// lines reads a body of lines as what the document calls it, a string.
+// lines decodes a body of lines as a string, as the document describes it.
 type lines struct{}
 
 func (lines) Decode(in *content.DecodeInput) (any, error) {
@@ -61,7 +61,7 @@ func (lines) Decode(in *content.DecodeInput) (any, error) {
 	return string(text), err
 }
 
-// operations gives every operation of the document, by method and path.
+// operations returns the operations of the document by method and path.
 func (d *described) operations() map[string]map[string]any {
 	operations := make(map[string]map[string]any)
 	for path, item := range members(d.document["paths"]) {
@@ -93,28 +93,28 @@ func (d *described) resolve(v any) map[string]any {
 	return members(at)
 }
 
-// call is a request and what must come back.
+// call is a request and the expected response.
 type call struct {
 	method, path, body string
 	header             map[string]string
 	status             int
 	code               string // of an error
-	// as is the method under which the answer is described, where it is another.
+	// as is the method under which the response is described, if it is another one.
 	as string
 }
 
-// malformed says whether the request is not one that the document describes.
+// malformed reports whether the document does not describe the request.
 func (c *call) malformed() bool {
 	return slices.Contains([]int{400, 405, 408, 413, 415}, c.status)
 }
 
-// call sends a request to a server and holds it and its answer against the
-// document. It gives the members of the answer.
+// call sends a request to a server and compares it and its response with the document. It
+// returns the members of the response.
 func (d *described) call(s *served, c call) map[string]any {
 	d.t.Helper()
 	got := s.raw(c.method, c.path, c.body, c.header)
 	var answer map[string]any
-	_ = json.Unmarshal([]byte(got.text), &answer) // what is no JSON is seen below
+	_ = json.Unmarshal([]byte(got.text), &answer) // the checks below find invalid JSON
 	if code, _ := answer["code"].(string); got.status != c.status || code != c.code {
 		d.t.Errorf("%s %s: %d %s, want %d %s", c.method, c.path, got.status, got.text, c.status, c.code)
 		return answer
@@ -123,7 +123,7 @@ func (d *described) call(s *served, c call) map[string]any {
 	if c.as != "" {
 		method = c.as
 	}
-	d.answer(s.request(method, c.path, c.body, c.header), got)
+	d.checkResponse(s.request(method, c.path, c.body, c.header), got)
 	if !c.malformed() {
 		if ok, errs := d.validator.ValidateHttpRequest(s.request(c.method, c.path, c.body, c.header)); !ok {
 			d.t.Errorf("%s %s was accepted, and is not as described:%s", c.method, c.path, explain(errs))
@@ -132,8 +132,8 @@ func (d *described) call(s *served, c call) map[string]any {
 	return answer
 }
 
-// answer holds an answer against the document and notes it.
-func (d *described) answer(request *http.Request, got answer) {
+// checkResponse compares a response with the document and records its status.
+func (d *described) checkResponse(request *http.Request, got received) {
 	d.t.Helper()
 	response := &http.Response{StatusCode: got.status, Header: got.header, Body: io.NopCloser(strings.NewReader(got.text)), Request: request}
 	defer response.Body.Close()
@@ -148,8 +148,8 @@ func (d *described) answer(request *http.Request, got answer) {
 	d.answered[operation][strconv.Itoa(got.status)] = true
 }
 
-// operationOf finds the operation of a request: of those that fit the one with
-// the fewest parameters.
+// operationOf returns the operation of a request. If several match, it returns the one
+// with the smallest number of parameters.
 func (d *described) operationOf(request *http.Request) (best string) {
 	asked := strings.Split(request.URL.Path, "/")
 	for operation := range d.operations() {
@@ -178,7 +178,7 @@ func explain(errs []*validation.ValidationError) string {
 func TestOpenAPIDocumentIsValid(t *testing.T) {
 	d := describe(t)
 	if version, _ := d.document["openapi"].(string); !strings.HasPrefix(version, "3.1.") {
-		t.Errorf("it is of OpenAPI %q", version)
+		t.Errorf("the version of OpenAPI is %q", version)
 	}
 	if ok, errs := d.validator.ValidateDocument(); !ok {
 		t.Error(explain(errs))
@@ -195,7 +195,7 @@ func TestOpenAPIDocumentIsWrittenWithTwoSpaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(bytes.TrimSpace(want.Bytes()), bytes.TrimSpace(text)) {
-		t.Error("openapi.json is formatted otherwise: try json.Indent")
+		t.Error("openapi.json is not indented by two spaces: format it with json.Indent")
 	}
 }
 
@@ -210,7 +210,7 @@ func TestOpenAPIDocumentHasTheRoutesOfTheTable(t *testing.T) {
 	}
 }
 
-// template writes the path of a route as the document does.
+// template returns the path of a route in the syntax of the document.
 func template(path string) string {
 	steps := strings.Split(path, "/")
 	for i, step := range steps {
@@ -238,7 +238,7 @@ func TestOpenAPIExamplesAreAsDescribed(t *testing.T) {
 		for status, r := range members(o["responses"]) {
 			for kind, media := range members(d.resolve(r)["content"]) {
 				code, _ := strconv.Atoi(status)
-				d.answer(s.request(method, path, "", nil), answer{code, headersFor(code, kind), d.example(operation, media)})
+				d.checkResponse(s.request(method, path, "", nil), received{code, headersFor(code, kind), d.example(operation, media)})
 				examples++
 			}
 		}
@@ -261,7 +261,7 @@ func (d *described) example(operation string, media any) string {
 	return string(text)
 }
 
-// headersFor are the headers that an answer must have.
+// headersFor returns the headers that a response must have.
 func headersFor(status int, kind string) http.Header {
 	header := http.Header{"Content-Type": {kind}}
 	switch status {
@@ -280,7 +280,7 @@ const (
 	noSuchDead = "refused-01a20b45-1895-76bd-b871-3ccb78a69ece"
 )
 
-// concrete fills in the parameters of a path.
+// concrete replaces the parameters of a path with values.
 func concrete(path string) string {
 	id := noSuchDead
 	if strings.HasPrefix(path, "/api/jobs") {
@@ -289,20 +289,20 @@ func concrete(path string) string {
 	return strings.NewReplacer("{user_id}", "789", "{id}", id).Replace(path)
 }
 
-// unseen are the answers that no test here brings about: a body that stops
-// half-way, a fault of the service, and all connections taken at once.
+// unseen reports whether no test here causes a response: a body that does not arrive, an
+// internal error, and the limit of connections.
 func unseen(operation, status string) bool {
 	busy := operation == "GET /metrics" || operation == "GET /openapi.json"
 	return status == "408" || status == "500" || (status == "503" && busy)
 }
 
-// wantAll fails for each answer of the document that did not come.
+// wantAll fails for each response of the document that no call has returned.
 func (d *described) wantAll() {
 	d.t.Helper()
 	for operation, o := range d.operations() {
 		for status := range members(o["responses"]) {
 			if !d.answered[operation][status] && !unseen(operation, status) {
-				d.t.Errorf("%s was never answered with %s", operation, status)
+				d.t.Errorf("%s never returned %s", operation, status)
 			}
 		}
 	}

@@ -38,7 +38,7 @@ func TestFiveCallsOfTheOriginal(t *testing.T) {
 	status, st := s.do("GET", "/api/stats", "")
 	memory, _ := st["memory"].(map[string]any)
 	counters, _ := st["counters"].(map[string]any)
-	if status != 200 || st["messages_processed"] != 2.0 || counters["messages_processed"] != 2.0 || memory["total"] == nil || st["process_count"] == nil {
+	if status != 200 || st["messages_processed"] != 4.0 || counters["messages_processed"] != 4.0 || memory["total"] == nil || st["process_count"] == nil {
 		t.Errorf("stats: %d %v", status, st)
 	}
 }

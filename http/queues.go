@@ -10,36 +10,37 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// Bounds of what a reader may ask for.
+// Bounds of a take.
 const (
 	defaultCount = 10
 	maxCount     = 1000
 	maxWait      = time.Minute
 )
 
-// parseUser reads the user of a path.
+// parseUser returns the user of a path.
 func parseUser(params httprouter.Params) (messaging.UserID, error) {
 	name := params.ByName("user_id")
 	user, ok := messaging.ParseUserID(name)
-	if !ok || name == "." || name == ".." {
-		return "", messaging.FieldErrorf(messaging.CodeInvalidField, "user_id", "user_id in the path must be 1 to %d characters out of A-Z a-z 0-9 _ . : @ -", messaging.MaxIDLength)
+	if !ok {
+		return "", messaging.FieldErrorf(messaging.CodeInvalidField, "user_id",
+			"user_id in the path must be 1 to %d characters out of A-Z a-z 0-9 _ . : @ -, and not . or ..", messaging.MaxIDLength)
 	}
 	return user, nil
 }
 
-// taking is what a reader asked for.
-type taking struct {
+// takeRequest is the request of a reader: a take, a lease or a peek.
+type takeRequest struct {
 	messaging.TakeOptions
 
 	peek bool
 }
 
-func parseTaking(r *http.Request) (t taking, err error) {
+func parseTake(r *http.Request) (t takeRequest, err error) {
 	q, err := parseQuery(r, "max_count", "peek", "lease", "wait")
 	if err != nil {
 		return t, err
 	}
-	if t.Limit, err = q.number("max_count", defaultCount, 1, maxCount); err != nil {
+	if t.Limit, err = q.count("max_count", defaultCount, maxCount); err != nil {
 		return t, err
 	}
 	if t.peek, err = q.boolean("peek"); err != nil {
@@ -52,65 +53,68 @@ func parseTaking(r *http.Request) (t taking, err error) {
 		return t, err
 	}
 	if t.peek && (t.Lease > 0 || t.Wait > 0) {
-		return t, messaging.FieldErrorf(messaging.CodeInvalidField, "peek", "peek takes nothing, so it goes neither with lease nor with wait")
+		return t, messaging.FieldErrorf(messaging.CodeInvalidField, "peek", "peek takes no messages: it cannot be combined with lease or wait")
 	}
 	return t, nil
 }
 
-func (s *Server) queue(r *http.Request, params httprouter.Params) (reply, error) {
+func (s *Server) queue(r *http.Request, params httprouter.Params) (response, error) {
 	user, err := parseUser(params)
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
-	t, err := parseTaking(r)
+	t, err := parseTake(r)
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	b, err := s.open()
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	if t.peek {
 		messages, err := b.Queue.Peek(user, t.Limit)
 		if err != nil {
-			return reply{}, err
+			return response{}, err
 		}
-		return s.messagesReply(user, within(messages, s.inflight.answerRoom()))
+		return s.messagesResponse(user, within(messages, s.inflight.ResponseRoom()))
 	}
-	t.Bytes = s.inflight.answerRoom()
-	handout, err := b.Queue.Take(r.Context(), user, t.TakeOptions)
+	t.Bytes = s.inflight.ResponseRoom()
+	delivery, err := b.Queue.Take(r.Context(), user, t.TakeOptions)
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
-	rep, err := s.messagesReply(user, handout.Messages)
+	resp, err := s.messagesResponse(user, delivery.Messages)
 	if err != nil {
-		handout.Settle(false)
-		return reply{}, err
+		delivery.Finish(false)
+		return response{}, err
 	}
-	rep.settle = handout.Settle
-	return rep, nil
+	resp.onSent = delivery.Finish
+	// With a lease, messages that no reader acknowledges come back to the queue.
+	resp.wantsReader = t.Lease == 0 && len(delivery.Messages) > 0
+	return resp, nil
 }
 
-// within gives as many of the messages as there is room for, at least one.
-func within(messages []messaging.Message, room int) []messaging.Message {
+// within returns the first messages with at most the given bytes in total, and at least
+// one message.
+func within(messages []messaging.Message, bytes int) []messaging.Message {
 	for i := range messages {
-		if room -= len(messages[i].Body) + messaging.JSONOverhead; room < 0 && i > 0 {
+		if bytes -= len(messages[i].Body) + messaging.JSONOverhead; bytes < 0 && i > 0 {
 			return messages[:i]
 		}
 	}
 	return messages
 }
 
-// messagesReply writes messages. A reader that is slow to read its answer holds
-// the memory of it, so that counts too.
-func (s *Server) messagesReply(user messaging.UserID, messages []messaging.Message) (reply, error) {
+// messagesResponse returns a response with messages. It reserves the memory of the
+// response, because a slow reader holds it.
+func (s *Server) messagesResponse(user messaging.UserID, messages []messaging.Message) (response, error) {
 	size := 0
 	for i := range messages {
 		size += len(messages[i].Body) + messaging.JSONOverhead
 	}
-	held := s.inflight.hold()
-	if err := held.growAnswer(int64(size)); err != nil {
-		return reply{}, err
+	reservation := s.inflight.Hold()
+	if err := reservation.GrowResponse(int64(size)); err != nil {
+		return response{}, err
 	}
 	buffer := newBuffer()
 	body := (*buffer)[:0]
@@ -125,88 +129,70 @@ func (s *Server) messagesReply(user messaging.UserID, messages []messaging.Messa
 	}
 	body = append(body, `],"count":`...)
 	body = strconv.AppendInt(body, int64(len(messages)), 10)
-	return reply{body: append(body, '}'), buffer: buffer, held: held}, nil
+	return response{body: append(body, '}'), buffer: buffer, reservation: reservation}, nil
 }
 
-func (s *Server) size(_ *http.Request, params httprouter.Params) (reply, error) {
+func (s *Server) size(_ *http.Request, params httprouter.Params) (response, error) {
 	user, err := parseUser(params)
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	b, err := s.open()
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	counts, err := b.Queue.Size(user)
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
-	body := append([]byte(nil), `{"status":"success","user_id":"`...)
-	body = append(body, user...)
-	body = append(body, '"')
-	for _, c := range []struct {
-		name string
-		n    uint64
-	}{
-		{"high", counts.High},
-		{"normal", counts.Normal},
-		{"low", counts.Low},
-		{"leased", counts.Leased},
-		{"delayed", counts.Delayed},
-		{"total", counts.Total()},
-	} {
-		body = append(body, `,"`+c.name+`":`...)
-		body = strconv.AppendUint(body, c.n, 10)
-	}
-	return reply{body: append(body, '}')}, nil
+	return jsonResponse(sizeResponse{
+		success: succeeded(), User: user,
+		High: counts.High, Normal: counts.Normal, Low: counts.Low, Leased: counts.Leased, Delayed: counts.Delayed, Total: counts.Total(),
+	})
 }
 
-func (s *Server) clear(_ *http.Request, params httprouter.Params) (reply, error) {
+func (s *Server) clear(_ *http.Request, params httprouter.Params) (response, error) {
 	user, err := parseUser(params)
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	b, err := s.open()
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	n, err := b.Queue.Clear(user)
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
-	body := append([]byte(nil), `{"status":"success","user_id":"`...)
-	body = append(body, user...)
-	body = append(body, `","cleared":`...)
-	body = strconv.AppendUint(body, n, 10)
-	return reply{body: append(body, '}')}, nil
+	return jsonResponse(clearedResponse{succeeded(), user, n})
 }
 
-func (s *Server) acknowledge(r *http.Request, _ httprouter.Params) (reply, error) {
-	return s.receipts(r, "", func(q Queue, p messaging.ReceiptsRequest) ([]messaging.Outcome, error) {
+func (s *Server) acknowledge(r *http.Request, _ httprouter.Params) (response, error) {
+	return s.receipts(r, "", func(q Queue, p receiptsRequest) ([]messaging.Outcome, error) {
 		return q.Acknowledge(p.User, p.Receipts)
 	})
 }
 
-func (s *Server) reject(r *http.Request, _ httprouter.Params) (reply, error) {
-	return s.receipts(r, "delay_seconds", func(q Queue, p messaging.ReceiptsRequest) ([]messaging.Outcome, error) {
-		return q.Reject(p.User, p.Receipts, p.Delay)
+func (s *Server) reject(r *http.Request, _ httprouter.Params) (response, error) {
+	return s.receipts(r, "delay_seconds", func(q Queue, p receiptsRequest) ([]messaging.Outcome, error) {
+		return q.Nack(p.User, p.Receipts, p.Delay)
 	})
 }
 
-func (s *Server) extend(r *http.Request, _ httprouter.Params) (reply, error) {
-	return s.receipts(r, "lease", func(q Queue, p messaging.ReceiptsRequest) ([]messaging.Outcome, error) {
+func (s *Server) extend(r *http.Request, _ httprouter.Params) (response, error) {
+	return s.receipts(r, "lease", func(q Queue, p receiptsRequest) ([]messaging.Outcome, error) {
 		return q.Extend(p.User, p.Receipts, p.Lease)
 	})
 }
 
-// receipts is what the calls on leases have in common.
-func (s *Server) receipts(r *http.Request, option string, do func(q Queue, p messaging.ReceiptsRequest) ([]messaging.Outcome, error)) (rep reply, err error) {
+// receipts is the common part of the calls on leases.
+func (s *Server) receipts(r *http.Request, option string, do func(q Queue, p receiptsRequest) ([]messaging.Outcome, error)) (resp response, err error) {
 	b, err := s.open()
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	err = s.body(r, messaging.MaxBody, 2, func(body []byte) error {
-		request, err := messaging.ParseReceipts(body, option)
+		request, err := parseReceipts(body, option)
 		if err != nil {
 			return err
 		}
@@ -214,10 +200,10 @@ func (s *Server) receipts(r *http.Request, option string, do func(q Queue, p mes
 		if err != nil {
 			return err
 		}
-		rep.body = appendOutcomes(nil, request.Receipts, outcomes)
+		resp.body = appendOutcomes(nil, request.Receipts, outcomes)
 		return nil
 	})
-	return rep, err
+	return resp, err
 }
 
 func appendOutcomes(dst []byte, receipts []string, outcomes []messaging.Outcome) []byte {

@@ -83,7 +83,8 @@ func TestHeadersGivenSeveralTimesAreRefused(t *testing.T) {
 		"Content-Type: application/json\r\nContent-Type: text/plain\r\n",
 		"Content-Type: text/plain\r\nContent-Type: application/json\r\n",
 	} {
-		got := s.talk("POST /api/messages/send HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + headers + "Content-Length: " + strconv.Itoa(len(message)) + "\r\n\r\n" + message)
+		got := s.talk("POST /api/messages/send HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + headers +
+			"Content-Length: " + strconv.Itoa(len(message)) + "\r\n\r\n" + message)
 		if !strings.HasPrefix(got, "HTTP/1.1 415 ") || !strings.Contains(got, `"unsupported_media_type"`) {
 			t.Errorf("%q: %q", headers, got)
 		}

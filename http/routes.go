@@ -12,39 +12,46 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/auth"
+	"github.com/stayafrica/messaging/limits"
 )
 
-// reply is what a handler answers. The zero reply with a body is a 200 of JSON.
-type reply struct {
+// response is the result of a handler. A response without a status and a content type
+// has status 200 and is JSON.
+type response struct {
 	status      int
 	contentType string
 	body        []byte
-	// settle is called once the answer was handed to the kernel, or was not.
-	settle func(delivered bool)
-	// buffer is what body stands in, to be used again.
+	// onSent, if set, is called once: with true after the response was passed to the
+	// kernel, or with false if that failed.
+	onSent func(delivered bool)
+	// wantsReader is true if the response is written only while the client has not
+	// closed its side, because onSent(true) cannot be undone.
+	wantsReader bool
+	// buffer is the pooled buffer of body, or nil.
 	buffer *[]byte
-	// held is the memory of the answer, until it is written.
-	held *held
+	// reservation is the memory of the response; it is released after the write.
+	reservation *limits.Reservation
 }
 
-type handler func(r *http.Request, params httprouter.Params) (reply, error)
+type handler func(r *http.Request, params httprouter.Params) (response, error)
 
-// route is one entry of the table of calls. Metrics bear its pattern, never a
-// path that a client made up.
+// route is one entry of the table of calls. Metrics have its pattern as a label, never
+// the path of a request.
 type route struct {
 	method, path string
 	handle       handler
-	open         bool // needs no token, no name and no place
-	metrics      bool // METRICS_TOKEN opens it too
-	waits        bool // it may wait for longer than a request may take to arrive
+	public       bool // not subject to the limit of connections, the host check and tokens
+	metrics      bool // METRICS_TOKEN allows it too
+	waits        bool // may wait longer than RequestTimeout
 }
 
 func (s *Server) table() []route {
 	return []route{
-		{method: http.MethodGet, path: "/health", handle: s.health, open: true},
-		{method: http.MethodHead, path: "/health", handle: s.health, open: true},
-		{method: http.MethodGet, path: "/health/ready", handle: s.ready, open: true},
-		{method: http.MethodHead, path: "/health/ready", handle: s.ready, open: true},
+		{method: http.MethodGet, path: "/health", handle: s.health, public: true},
+		{method: http.MethodHead, path: "/health", handle: s.health, public: true},
+		{method: http.MethodGet, path: "/health/ready", handle: s.ready, public: true},
+		{method: http.MethodHead, path: "/health/ready", handle: s.ready, public: true},
 		{method: http.MethodGet, path: "/metrics", handle: s.metrics, metrics: true},
 		{method: http.MethodPost, path: "/api/messages/send", handle: s.send},
 		{method: http.MethodPost, path: "/api/messages/broadcast", handle: s.broadcast},
@@ -83,11 +90,11 @@ func (s *Server) routes() *httprouter.Router {
 	return router
 }
 
-// methodNotAllowed refuses a method, naming those that the path takes; the ones
-// of all calls for what is no path of ours. (The router's own list has OPTIONS.)
+// methodNotAllowed refuses a method. Allow has the methods of the path, or the methods
+// of all calls for an unknown path. (The router's own list includes OPTIONS.)
 func (s *Server) methodNotAllowed(router *httprouter.Router) http.Handler {
 	refusal := s.refusal("unknown", func(*http.Request) error {
-		return messaging.Errorf(messaging.CodeMethodNotAllowed, "this call does not take that method: see Allow")
+		return messaging.Errorf(messaging.CodeMethodNotAllowed, "this call does not have that method: see Allow")
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var here, anywhere []string
@@ -106,22 +113,24 @@ func (s *Server) methodNotAllowed(router *httprouter.Router) http.Handler {
 	})
 }
 
-// ServeHTTP takes every request. What the router must not see is refused here.
+// ServeHTTP implements [http.Handler]. It refuses the requests that the router must not
+// see.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.requests.inFlight.Add(1)
 	defer s.requests.inFlight.Add(-1)
 	if len(r.TransferEncoding) > 0 {
-		// A request that declares a length too is read by its chunks; ending the
-		// connection leaves nothing behind it that could pass for a request.
+		// net/http ignores the length of a chunked request that declares one too.
+		// Closing the connection ensures that no rest of the body is read as a request
+		// (request smuggling).
 		w.Header().Set("Connection", "close")
 	}
-	server := r.URL.Path == "*" // the target of OPTIONS for the server as a whole
+	server := r.URL.Path == "*" // OPTIONS * is for the server as a whole
 	switch {
 	case r.Method == http.MethodConnect, r.Method == http.MethodTrace, server && r.Method == http.MethodOptions:
 		s.router.MethodNotAllowed.ServeHTTP(w, r)
 	case server, hidesSlash(r.URL.RawPath):
-		// The router matches the decoded path: an encoded slash would reach
-		// another call than the one that the path spells.
+		// The router matches the decoded path, so an encoded slash could select
+		// another call than the path.
 		s.router.NotFound.ServeHTTP(w, r)
 	default:
 		s.router.ServeHTTP(w, r)
@@ -132,96 +141,131 @@ func hidesSlash(rawPath string) bool {
 	return rawPath != "" && strings.Contains(strings.ToLower(rawPath), "%2f")
 }
 
-// serve wraps a handler in what all of them share.
+// serve returns the HTTP handler of a route: the checks, the handler, the response and
+// the metrics.
 func (s *Server) serve(route route) httprouter.Handle {
 	observe := s.requests.route(route.method, route.path)
 	return func(w http.ResponseWriter, r *http.Request, params httprouter.Params) {
 		began := time.Now()
 		if route.waits && r.URL.RawQuery != "" {
-			s.letWait(w)
+			s.extendReadDeadline(w)
 		}
-		rep, err := s.call(route, r, params)
+		resp, err := s.call(route, r, params)
 		if err != nil {
-			rep = s.failure(w, r, err)
+			resp = s.failure(w, r, err)
 		}
-		observe(s.write(w, r, rep), time.Since(began))
+		observe(s.write(w, r, resp), time.Since(began))
 	}
 }
 
-// letWait lets a request wait for longer than it may take to arrive: the server
-// would take the end of that time for the end of the client.
-func (s *Server) letWait(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(maxWait + s.config.RequestTimeout)) // else it waits for less
+// extendReadDeadline lets a request wait longer than RequestTimeout. Without it, the
+// watch of the connection would fail at the read deadline, and net/http would cancel the
+// request as if the client had closed the connection.
+func (s *Server) extendReadDeadline(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(maxWait + s.config.RequestTimeout)) // on an error it waits for less
 }
 
-// call checks who asks and calls the handler. A panic is one request's.
-func (s *Server) call(route route, r *http.Request, params httprouter.Params) (rep reply, err error) {
+// callOf returns the [auth.Call] of a request.
+func callOf(r *http.Request, metrics bool) auth.Call {
+	return auth.Call{
+		Host: r.Host, Authorization: r.Header.Get("Authorization"), Metrics: metrics,
+		Page: auth.Page{Origin: r.Header.Get("Origin"), Referer: r.Header.Get("Referer"), FetchSite: r.Header.Get("Sec-Fetch-Site"), TLS: r.TLS != nil},
+	}
+}
+
+// call checks the request and calls the handler. A panic fails this request only.
+func (s *Server) call(route route, r *http.Request, params httprouter.Params) (resp response, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.logger.ErrorContext(r.Context(), "a request panicked", "route", route.path, "panic", p, "stack", string(debug.Stack()))
 			err = messaging.Internal(errPanic)
 		}
 	}()
-	if !route.open {
-		if err := s.places.admit(r); err != nil {
-			return reply{}, err
+	if !route.public {
+		if err := s.limiter.admit(r); err != nil {
+			return response{}, err
 		}
-		if err := s.access.check(r, route.metrics); err != nil {
-			return reply{}, err
+		if err := s.access.Check(callOf(r, route.metrics)); err != nil {
+			return response{}, err
 		}
 	}
 	return route.handle(r, params)
 }
 
-// refusal is a handler for what no route serves.
+// refusal returns a handler for requests without a route.
 func (s *Server) refusal(path string, why func(r *http.Request) error) http.Handler {
 	observe := s.requests.route("any", path)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		rep := s.failure(w, r, why(r))
-		observe(s.write(w, r, rep), time.Since(began))
+		resp := s.failure(w, r, why(r))
+		observe(s.write(w, r, resp), time.Since(began))
 	})
 }
 
-// write sends a reply, tells its handler whether it left, and gives its status.
-func (s *Server) write(w http.ResponseWriter, r *http.Request, rep reply) int {
-	rep.status = cmp.Or(rep.status, http.StatusOK)
+// write sends a response, reports to its handler whether it was sent, and returns its
+// status.
+func (s *Server) write(w http.ResponseWriter, r *http.Request, resp response) int {
+	resp.status = cmp.Or(resp.status, http.StatusOK)
 	header := w.Header()
 	header["Content-Type"] = jsonType
-	if rep.contentType != "" {
-		header.Set("Content-Type", rep.contentType)
+	if resp.contentType != "" {
+		header.Set("Content-Type", resp.contentType)
 	}
 	if r.Method == http.MethodGet {
 		header["X-Content-Type-Options"] = noSniff
 		header["Cache-Control"] = noStore
 	}
-	// Read before the answer leaves: a client that has it may close at once, and
-	// it has had its messages.
-	alive := r.Context().Err() == nil
+	// Checked before the write: a client that closes the connection after it read the
+	// response has received its messages.
+	if resp.wantsReader && hasEnded(r) {
+		resp.onSent(false)
+		resp.release()
+		return s.write(w, r, s.failure(w, r, errReaderEnded))
+	}
 	var err error
-	if rep.settle != nil {
-		// Flushed before its end, it would be sent in chunks without a length.
-		header["Content-Length"] = []string{strconv.Itoa(len(rep.body))}
+	if resp.onSent != nil {
+		// Without a length, a flush before the end of the handler makes net/http send
+		// chunks.
+		header["Content-Length"] = []string{strconv.Itoa(len(resp.body))}
 		err = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.config.RequestTimeout))
 	}
-	w.WriteHeader(rep.status)
+	w.WriteHeader(resp.status)
 	if err == nil {
-		_, err = w.Write(rep.body)
+		_, err = w.Write(resp.body)
 	}
-	if rep.settle != nil {
+	if resp.onSent != nil {
 		if err == nil {
 			err = http.NewResponseController(w).Flush()
 		}
-		rep.settle(err == nil && alive)
+		resp.onSent(err == nil)
 	}
-	if rep.buffer != nil {
-		*rep.buffer = rep.body
-		freeBuffer(rep.buffer)
+	resp.release()
+	return resp.status
+}
+
+// errReaderEnded is the error of a plain take whose client has closed its side of the
+// connection. The service cannot tell it from a client that has left.
+var errReaderEnded = messaging.Errorf(messaging.CodeRequestTimeout,
+	"the client closed its side of the connection before the response: nothing was taken; keep the connection open until the response arrives, or use lease")
+
+// hasEnded reports whether the client of a request has left, or may have left.
+func hasEnded(r *http.Request) bool {
+	if r.Context().Err() != nil {
+		return true
 	}
-	if rep.held != nil {
-		rep.held.release()
+	c := connOf(r)
+	return c != nil && c.ended()
+}
+
+// release frees the buffer and the reservation of the response.
+func (resp *response) release() {
+	if resp.buffer != nil {
+		*resp.buffer = resp.body
+		freeBuffer(resp.buffer)
 	}
-	return rep.status
+	if resp.reservation != nil {
+		resp.reservation.Release()
+	}
 }
 
 var (

@@ -11,16 +11,17 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/limits"
 )
 
-// The calls that store something, as idempotency keys tell them apart.
+// The names of the calls that store messages, in the scope of idempotency keys.
 const (
 	callSend      = "send"
 	callBatch     = "batch"
 	callBroadcast = "broadcast"
 )
 
-// openToSends gives the backend, unless it has too much to do to take a send.
+// openToSends returns the backend, or an error if it is too busy to accept a send.
 func (s *Server) openToSends() (*Backend, error) {
 	b, err := s.open()
 	if err == nil {
@@ -29,142 +30,144 @@ func (s *Server) openToSends() (*Backend, error) {
 	return b, err
 }
 
-func (s *Server) send(r *http.Request, _ httprouter.Params) (rep reply, err error) {
+func (s *Server) send(r *http.Request, _ httprouter.Params) (resp response, err error) {
 	b, err := s.openToSends()
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	err = s.body(r, messaging.MaxBody, 1, func(body []byte) error {
 		draft, err := messaging.ParseDraft(body)
 		if err != nil {
 			return err
 		}
-		once, err := s.once(r, callSend, draft.Key, func() [sha256.Size]byte { return sha256.Sum256(draft.Raw) })
+		key, err := s.idempotencyKey(r, callSend, draft.Key, func() [sha256.Size]byte { return sha256.Sum256(draft.Raw) })
 		if err != nil {
 			return err
 		}
-		receipt, err := b.Queue.Send(draft, once)
+		result, err := b.Queue.Send(draft, key)
 		if err != nil {
 			return err
 		}
-		rep.buffer = newBuffer()
-		rep.body = appendReceipt((*rep.buffer)[:0], "Message queued", receipt, false)
+		resp.buffer = newBuffer()
+		resp.body = appendSendResult((*resp.buffer)[:0], "Message queued", result, false)
 		return nil
 	})
-	return rep, err
+	return resp, err
 }
 
-// broadcastWeight is how many bytes of memory a byte of a broadcast's body
-// takes while its receivers are told apart.
+// broadcastWeight is the number of bytes of memory per byte of a broadcast's body while
+// its receivers are deduplicated.
 const broadcastWeight = 4
 
-func (s *Server) broadcast(r *http.Request, _ httprouter.Params) (rep reply, err error) {
+func (s *Server) broadcast(r *http.Request, _ httprouter.Params) (resp response, err error) {
 	b, err := s.openToSends()
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
-	err = s.body(r, maxMany, broadcastWeight, func(body []byte) error {
+	err = s.body(r, maxBulkBody, broadcastWeight, func(body []byte) error {
 		broadcast, err := messaging.ParseBroadcast(body)
 		if err != nil {
 			return err
 		}
-		once, err := s.once(r, callBroadcast, "", func() [sha256.Size]byte { return sha256.Sum256(body) })
+		key, err := s.idempotencyKey(r, callBroadcast, "", func() [sha256.Size]byte { return sha256.Sum256(body) })
 		if err != nil {
 			return err
 		}
-		receipt, err := b.Queue.Broadcast(broadcast, once)
+		result, err := b.Queue.Broadcast(broadcast, key)
 		if err != nil {
 			return err
 		}
-		rep.body = appendReceipt(nil, "Broadcast queued", receipt, true)
+		resp.body = appendSendResult(nil, "Broadcast queued", result, true)
 		return nil
 	})
-	return rep, err
+	return resp, err
 }
 
-// once reads what makes a call safe to repeat: the header, or the field of a
-// message. hash is of the body without it.
-func (s *Server) once(r *http.Request, call, field string, hash func() [sha256.Size]byte) (messaging.Once, error) {
+// idempotencyKey returns the idempotency key of a call, from the header or from the
+// field of a message. hash returns the hash of the body without the key.
+func (s *Server) idempotencyKey(r *http.Request, call, field string, hash func() [sha256.Size]byte) (messaging.IdempotencyKey, error) {
 	const name = "Idempotency-Key"
 	given, ok := r.Header[name]
 	if !ok && field == "" {
-		return messaging.Once{}, nil
+		return messaging.IdempotencyKey{}, nil
 	}
 	key := field
 	if ok {
 		if len(given) != 1 || !messaging.ValidIdempotencyKey(given[0]) {
-			return messaging.Once{}, messaging.FieldErrorf(messaging.CodeInvalidField, name, "%s must be given once and have 1 to %d visible characters", name, messaging.MaxIdempotencyKey)
+			return messaging.IdempotencyKey{}, messaging.FieldErrorf(messaging.CodeInvalidField, name,
+				"%s must be given once and have 1 to %d visible characters", name, messaging.MaxIdempotencyKey)
 		}
 		if key = given[0]; field != "" && field != key {
-			return messaging.Once{}, messaging.FieldErrorf(messaging.CodeInvalidField, "idempotency_key", "the header and the field give two different idempotency keys")
+			return messaging.IdempotencyKey{}, messaging.FieldErrorf(messaging.CodeInvalidField, "idempotency_key",
+				"the header and the field have different idempotency keys")
 		}
 	}
-	return messaging.NewOnce(s.access.caller(r), call, key, hash()), nil
+	return messaging.NewIdempotencyKey(s.access.Caller(r.Header.Get("Authorization")), call, key, hash()), nil
 }
 
-// appendReceipt writes the answer to a send or a broadcast.
-func appendReceipt(dst []byte, text string, receipt messaging.Receipt, recipients bool) []byte {
+// appendSendResult appends the response to a send or a broadcast.
+func appendSendResult(dst []byte, text string, result messaging.SendResult, recipients bool) []byte {
 	dst = append(dst, `{"status":"success","message":"`...)
 	dst = append(dst, text...)
 	if recipients {
 		dst = append(dst, `","recipients":`...)
-		dst = strconv.AppendInt(dst, int64(receipt.Recipients), 10)
+		dst = strconv.AppendInt(dst, int64(result.Recipients), 10)
 		dst = append(dst, `,"id":"`...)
 	} else {
 		dst = append(dst, `","id":"`...)
 	}
-	dst = messaging.AppendID(dst, receipt.ID)
+	dst = messaging.AppendID(dst, result.ID)
 	dst = append(dst, `","sequence":`...)
-	dst = strconv.AppendUint(dst, receipt.Sequence, 10)
-	return append(appendDuplicate(dst, receipt), '}')
+	dst = strconv.AppendUint(dst, result.Sequence, 10)
+	return append(appendDuplicate(dst, result), '}')
 }
 
-func appendDuplicate(dst []byte, receipt messaging.Receipt) []byte {
-	if receipt.Duplicate {
+func appendDuplicate(dst []byte, result messaging.SendResult) []byte {
+	if result.Duplicate {
 		dst = append(dst, `,"duplicate":true`...)
 	}
 	return dst
 }
 
-// batchWeight is how many bytes of memory a byte of a batch's messages takes:
-// itself, and its place in the commit.
+// batchWeight is the number of bytes of memory per byte of a batch's messages: one in
+// the message and one in the commit.
 const batchWeight = 2
 
-func (s *Server) batch(r *http.Request, _ httprouter.Params) (reply, error) {
+func (s *Server) batch(r *http.Request, _ httprouter.Params) (response, error) {
 	b, err := s.openToSends()
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
-	held := s.inflight.hold()
-	defer held.release()
-	source := &batchSource{body: http.MaxBytesReader(nil, r.Body, maxMany), held: held}
+	reservation := s.inflight.Hold()
+	defer reservation.Release()
+	source := &batchSource{body: http.MaxBytesReader(nil, r.Body, maxBulkBody), reservation: reservation}
 	if _, ok := r.Header["Idempotency-Key"]; ok {
 		source.hash = sha256.New()
 	}
 	drafts, err := s.readBatch(r, source)
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
-	once, err := s.once(r, callBatch, "", source.sum)
+	key, err := s.idempotencyKey(r, callBatch, "", source.sum)
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
-	receipt, err := b.Queue.SendAll(drafts, once)
+	result, err := b.Queue.SendAll(drafts, key)
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
-	return reply{body: appendBatchReceipt(nil, receipt)}, nil
+	return response{body: appendBatchResult(nil, result)}, nil
 }
 
-// readBatch reads the messages of a batch as they arrive. What it keeps of them
-// is all that it holds.
+// readBatch reads the messages of a batch as they arrive. It keeps only the parsed
+// messages in memory.
 func (s *Server) readBatch(r *http.Request, source *batchSource) ([]messaging.Draft, error) {
 	media, err := checkContent(r.Header, mediaJSON, mediaLines)
 	if err != nil {
 		return nil, err
 	}
-	if r.ContentLength > maxMany {
-		return nil, tooLarge(maxMany)
+	if r.ContentLength > maxBulkBody {
+		return nil, tooLarge(maxBulkBody)
 	}
 	reader := messaging.NewBatchReader(source)
 	if media == mediaLines {
@@ -179,7 +182,7 @@ func (s *Server) readBatch(r *http.Request, source *batchSource) ([]messaging.Dr
 		if err != nil {
 			return nil, batchError(err)
 		}
-		d.Raw = nil // it may alias more than is kept
+		d.Raw = nil // it may alias more bytes than Body
 		if err := source.keep(int64(cap(d.Body)+batchOverhead) * batchWeight); err != nil {
 			return nil, err
 		}
@@ -187,29 +190,30 @@ func (s *Server) readBatch(r *http.Request, source *batchSource) ([]messaging.Dr
 	}
 }
 
-// batchOverhead is about what a message takes beside its body.
+// batchOverhead is an estimate of the bytes of a message in memory without its body.
 const batchOverhead = 256
 
-// batchError tells an error of the contract from a body that did not arrive.
+// batchError returns the API error for an error of a batch reader: the reader's own
+// error, or that of the body.
 func batchError(err error) error {
 	if _, ok := errors.AsType[*messaging.Error](err); ok {
 		return err
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return tooLarge(maxMany)
+		return tooLarge(maxBulkBody)
 	}
 	return bodyError(err)
 }
 
-// batchSource is the body of a batch; it takes its hash where one is wanted, and
-// accounts for what is in memory of it: the messages that are kept, and what has
-// arrived of the next one.
+// batchSource is the body of a batch. It hashes the body if hash is set. It reserves the
+// memory of the messages that are kept (buffered) and of the bytes of the next message
+// that have arrived (arrived).
 type batchSource struct {
-	body    io.Reader
-	hash    hash.Hash
-	held    *held
-	kept    int64
-	arrived int64
+	body        io.Reader
+	hash        hash.Hash
+	reservation *limits.Reservation
+	buffered    int64
+	arrived     int64
 }
 
 // Read implements [io.Reader].
@@ -225,38 +229,38 @@ func (b *batchSource) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// keep accounts for a message that was read.
+// keep reserves the memory of a message that was read.
 func (b *batchSource) keep(bytes int64) error {
-	b.kept += bytes
+	b.buffered += bytes
 	b.arrived = 0
 	return b.account()
 }
 
 func (b *batchSource) account() error {
-	if need := b.kept + b.arrived - b.held.bytes; need > 0 {
-		return b.held.grow(need)
+	if need := b.buffered + b.arrived - b.reservation.Bytes(); need > 0 {
+		return b.reservation.Grow(need)
 	}
 	return nil
 }
 
 func (b *batchSource) sum() [sha256.Size]byte { return [sha256.Size]byte(b.hash.Sum(nil)) }
 
-func appendBatchReceipt(dst []byte, receipt messaging.Receipt) []byte {
+func appendBatchResult(dst []byte, result messaging.SendResult) []byte {
 	const each = len(`{"id":"01a20b45-1895-76bd-b871-3ccb78a69ece","sequence":1234567890},`)
-	dst = append(make([]byte, 0, 64+each*receipt.Count), dst...)
+	dst = append(make([]byte, 0, 64+each*result.Count), dst...)
 	dst = append(dst, `{"status":"success","accepted":`...)
-	dst = strconv.AppendInt(dst, int64(receipt.Count), 10)
+	dst = strconv.AppendInt(dst, int64(result.Count), 10)
 	dst = append(dst, `,"messages":[`...)
-	for i := range receipt.Count {
+	for i := range result.Count {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
 		dst = append(dst, `{"id":"`...)
-		dst = messaging.AppendID(dst, messaging.NthID(receipt.ID, i))
+		dst = messaging.AppendID(dst, messaging.BatchID(result.ID, i))
 		dst = append(dst, `","sequence":`...)
-		dst = strconv.AppendUint(dst, receipt.Sequence+uint64(i), 10)
+		dst = strconv.AppendUint(dst, result.Sequence+uint64(i), 10)
 		dst = append(dst, '}')
 	}
 	dst = append(dst, ']')
-	return append(appendDuplicate(dst, receipt), '}')
+	return append(appendDuplicate(dst, result), '}')
 }

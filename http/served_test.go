@@ -9,8 +9,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,33 +21,18 @@ import (
 	"github.com/stayafrica/messaging/wal"
 )
 
-// served is a server with a real engine on a file system in memory.
+// served is a server with an engine on a file system in memory.
 type served struct {
 	t      *testing.T
 	addr   string
 	server *rest.Server
-	// token is sent where a request brings no Authorization of its own.
+	// token is the bearer token of requests without their own Authorization.
 	token   string
 	store   *storage.Store
 	log     *wal.Log
 	engine  *engine.Engine
 	backend rest.Backend
 	full    bool
-	control *filling
-}
-
-// filling is a control file whose disk can be full.
-type filling struct {
-	*storage.MemoryControl
-
-	full atomic.Bool
-}
-
-func (f *filling) Update(change func(tx storage.ControlTx) error) error {
-	if f.full.Load() {
-		return syscall.ENOSPC
-	}
-	return f.MemoryControl.Update(change)
 }
 
 func serve(t *testing.T, config rest.Config) *served {
@@ -57,12 +40,10 @@ func serve(t *testing.T, config rest.Config) *served {
 	return serveEngine(t, config, engine.Config{})
 }
 
-// serveEngine is serve with an engine that is set up otherwise.
+// serveEngine is serve with a configuration of the engine.
 func serveEngine(t *testing.T, config rest.Config, engineConfig engine.Config) *served {
 	t.Helper()
-	control := &filling{MemoryControl: storage.NewMemoryControl()}
-	open := func() (storage.ControlFile, error) { return control, nil }
-	store, err := storage.Open(storage.Config{Dir: "/data", FS: vfs.NewMem(), Control: open, MemTableBytes: 1 << 20})
+	store, err := storage.Open(storage.Config{Dir: "/data", FS: vfs.NewMem(), Control: storage.NewMemoryControl().Open, MemTableBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +56,7 @@ func serveEngine(t *testing.T, config rest.Config, engineConfig engine.Config) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &served{t: t, server: rest.New(config), store: store, log: log, engine: e, control: control}
+	s := &served{t: t, server: rest.New(config), store: store, log: log, engine: e}
 	if len(config.Tokens) > 0 {
 		s.token = config.Tokens[0].Secret
 	}
@@ -87,11 +68,11 @@ func serveEngine(t *testing.T, config rest.Config, engineConfig engine.Config) *
 	done := make(chan error, 1)
 	go func() { done <- s.server.Serve(l) }()
 	if status, answer := s.do("GET", "/api/stats", ""); status != 503 || answer["code"] != "not_ready" {
-		t.Errorf("before it is open: %d %v", status, answer)
+		t.Errorf("before Open: %d %v", status, answer)
 	}
 	s.backend = rest.Backend{
-		Queue: e, DeadLetters: store.Control(), DiskOK: func() bool { return !s.full },
-		Stats: func() messaging.Stats { return e.Stats() },
+		Queue: e, DeadLetters: e.DeadLetters(), DiskOK: func() bool { return !s.full },
+		Stats: func() messaging.Stats { st := e.Stats(); st.Drain = messaging.DrainRunning; return st },
 	}
 	s.server.Open(s.backend)
 	t.Cleanup(func() {
@@ -107,16 +88,16 @@ func serveEngine(t *testing.T, config rest.Config, engineConfig engine.Config) *
 	return s
 }
 
-// serve2 is serve for a server that needs a token from the start.
-func serve2(t *testing.T, config rest.Config) *served {
+// serveWithoutEngine returns an open server without an engine.
+func serveWithoutEngine(t *testing.T, config rest.Config) *served {
 	t.Helper()
-	s := starting(t, config)
+	s := serveUnopened(t, config)
 	s.server.Open(rest.Backend{DiskOK: func() bool { return true }, Stats: func() messaging.Stats { return messaging.Stats{} }})
 	return s
 }
 
-// starting is a server that is not open yet.
-func starting(t *testing.T, config rest.Config) *served {
+// serveUnopened returns a server before its Open.
+func serveUnopened(t *testing.T, config rest.Config) *served {
 	t.Helper()
 	s := &served{t: t, server: rest.New(config)}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -136,19 +117,19 @@ func (s *served) do(method, path, body string) (int, map[string]any) {
 	got := s.raw(method, path, body, nil)
 	var members map[string]any
 	if err := json.Unmarshal([]byte(got.text), &members); err != nil && got.text != "" {
-		s.t.Errorf("%s %s: the answer is not JSON: %q", method, path, got.text)
+		s.t.Errorf("%s %s: the response is not JSON: %q", method, path, got.text)
 	}
 	return got.status, members
 }
 
-// answer is what came back, its body read.
-type answer struct {
+// received is a response with its body.
+type received struct {
 	status int
 	header http.Header
 	text   string
 }
 
-func (s *served) raw(method, path, body string, header map[string]string) answer {
+func (s *served) raw(method, path, body string, header map[string]string) received {
 	s.t.Helper()
 	response, err := client.Do(s.request(method, path, body, header))
 	if err != nil {
@@ -159,10 +140,10 @@ func (s *served) raw(method, path, body string, header map[string]string) answer
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return answer{response.StatusCode, response.Header, string(text)}
+	return received{response.StatusCode, response.Header, string(text)}
 }
 
-// request makes a request of JSON, unless the header says otherwise.
+// request returns a request. A body is JSON unless header has another Content-Type.
 func (s *served) request(method, path, body string, header map[string]string) *http.Request {
 	s.t.Helper()
 	request, err := http.NewRequest(method, "http://"+s.addr+path, strings.NewReader(body))
@@ -186,7 +167,8 @@ func (s *served) request(method, path, body string, header map[string]string) *h
 
 const message = `{"conversation_id":1,"sender_id":2,"receiver_id":789,"text":"Hello!"}`
 
-// talk writes bytes to a connection and reads all that comes back.
+// talk writes bytes to a new connection and returns everything that it reads until the
+// connection ends.
 func (s *served) talk(text string) string {
 	s.t.Helper()
 	conn, err := net.Dial("tcp", s.addr)
@@ -200,7 +182,7 @@ func (s *served) talk(text string) string {
 	return string(answer)
 }
 
-// begin opens a request, sends what there is of its body, and leaves it open.
+// begin sends the head of a request and part of its body, and leaves the connection open.
 func (s *served) begin(head, body string) {
 	s.t.Helper()
 	conn, err := net.Dial("tcp", s.addr)
@@ -216,7 +198,7 @@ const (
 	beginBroadcast = "POST /api/messages/broadcast HTTP/1.1\r\n"
 )
 
-// inflight gives how many bytes are accounted for.
+// inflight returns the number of reserved bytes.
 func (s *served) inflight() (bytes int64) {
 	s.t.Helper()
 	text := s.raw("GET", "/metrics", "", nil).text
@@ -231,7 +213,7 @@ func eventually(t *testing.T, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("it did not happen within 10 seconds")
+			t.Fatal("the condition is not true after 10 seconds")
 		}
 	}
 }

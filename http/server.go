@@ -1,6 +1,7 @@
 package http
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -15,34 +16,36 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/auth"
+	"github.com/stayafrica/messaging/limits"
 )
 
-// Queue is what is served. Errors are [*messaging.Error]s; any other is
-// internal.
+// Queue is the queue service behind the interface. Its errors are [*messaging.Error]s;
+// any other error is internal.
 type Queue interface {
-	// Busy says that a send would be refused; it is asked before a body is read.
+	// Busy returns an error if a send would be refused. It is called before a body is
+	// read.
 	Busy() error
-	Send(d messaging.Draft, o messaging.Once) (messaging.Receipt, error)
-	SendAll(drafts []messaging.Draft, o messaging.Once) (messaging.Receipt, error)
-	Broadcast(b messaging.Broadcast, o messaging.Once) (messaging.Receipt, error)
-	Take(ctx context.Context, user messaging.UserID, o messaging.TakeOptions) (messaging.Handout, error)
+	Send(d messaging.Draft, o messaging.IdempotencyKey) (messaging.SendResult, error)
+	SendAll(drafts []messaging.Draft, o messaging.IdempotencyKey) (messaging.SendResult, error)
+	Broadcast(b messaging.Broadcast, o messaging.IdempotencyKey) (messaging.SendResult, error)
+	Take(ctx context.Context, user messaging.UserID, o messaging.TakeOptions) (messaging.Delivery, error)
 	Peek(user messaging.UserID, limit int) ([]messaging.Message, error)
 	Size(user messaging.UserID) (messaging.Counts, error)
 	Clear(user messaging.UserID) (uint64, error)
 	Acknowledge(user messaging.UserID, receipts []string) ([]messaging.Outcome, error)
-	Reject(user messaging.UserID, receipts []string, delay time.Duration) ([]messaging.Outcome, error)
+	Nack(user messaging.UserID, receipts []string, delay time.Duration) ([]messaging.Outcome, error)
 	Extend(user messaging.UserID, receipts []string, term time.Duration) ([]messaging.Outcome, error)
 }
 
-// DeadLetters is what was given up. ok is false for an id that is not there.
+// DeadLetters is the store of dead letters. ok is false for an id that does not exist.
 type DeadLetters interface {
 	ListDeadLetters(f messaging.DeadLetterFilter) (messaging.DeadLetterPage, error)
 	FindDeadLetter(id string) (letter messaging.DeadLetter, ok bool, err error)
 	DropDeadLetter(id string) (ok bool, err error)
 }
 
-// Jobs is the work that goes on behind the calls. ok is false for an id that is
-// not there.
+// Jobs are the background jobs. ok is false for an id that does not exist.
 type Jobs interface {
 	Redrive(q messaging.RedriveRequest) (messaging.Job, error)
 	Replay(q messaging.ReplayRequest) (messaging.Job, error)
@@ -51,39 +54,38 @@ type Jobs interface {
 	CancelJob(id string) (job messaging.Job, ok bool, err error)
 }
 
-// Backend is what a server serves once it is there.
+// Backend holds the services that a server serves after [Server.Open].
 type Backend struct {
 	Queue       Queue
 	DeadLetters DeadLetters
 	Jobs        Jobs
 	Stats       func() messaging.Stats
-	// DiskOK says whether sends are taken as far as the disk is concerned.
+	// DiskOK reports whether the disk has space for sends.
 	DiskOK func() bool
 }
 
-// Token is one caller's secret. The name is for logs, the secret for no one.
-type Token struct{ Name, Secret string }
-
-// Config says whom a server lets in and how much it takes on. Zero values take
-// the defaults named.
+// Config is the access control and the limits of a server. A zero value selects the
+// default in parentheses.
 type Config struct {
-	// Tokens opens every call but health; MetricsToken opens /metrics alone.
-	Tokens       []Token
+	// Tokens allow every call; MetricsToken allows /metrics only. Health needs none.
+	Tokens       []auth.Token
 	MetricsToken string
-	// AllowedHosts are the names under which the service may be called. Where it
-	// is empty, LoopbackOnly allows the names of loopback and nothing else, and
-	// without it any name is.
+	// AllowedHosts are the host names of the service; LoopbackOnly adds the names of
+	// loopback. All other names are refused. With neither, every name is allowed.
 	AllowedHosts []string
 	LoopbackOnly bool
-	// MaxConnections (10,000) bounds connections, MaxInflightBytes (64 MiB) the
-	// bodies being worked on, RequestTimeout (30 s) how long a request may take
-	// to arrive and an answer to leave.
+	// MaxConnections (10,000) is the limit of connections, MaxInflightBytes (64 MiB)
+	// the limit of memory of requests in progress, and RequestTimeout (30 s) the
+	// longest time for a request to arrive and for a response to leave.
 	MaxConnections   int
 	MaxInflightBytes int64
 	RequestTimeout   time.Duration
-	// Metrics gets the server's own metrics and is what /metrics shows.
+	// Metrics is the set that /metrics writes; the server adds its own metrics to it.
 	Metrics *metrics.Set
-	Logger  *slog.Logger
+	// MetricHelp returns the help of a metric in /metrics; without it metrics have
+	// none.
+	MetricHelp func(name string) string
+	Logger     *slog.Logger
 	// Now is the wall clock (default time.Now).
 	Now func() time.Time
 }
@@ -94,17 +96,17 @@ type Server struct {
 	logger   *slog.Logger
 	router   *httprouter.Router
 	server   *http.Server
-	access   access
+	access   *auth.Access
 	backend  atomic.Pointer[Backend]
 	draining atomic.Bool
-	places   *places
-	inflight budget
+	limiter  *connLimiter
+	inflight *limits.Budget
 	requests requestMetrics
 	started  time.Time
 }
 
-// New prepares a server. It serves nothing before [Server.Serve], and only
-// health before [Server.Open].
+// New returns a server. It accepts no connections before [Server.Serve]. Before
+// [Server.Open], every call that needs the backend returns not_ready.
 func New(config Config) *Server {
 	config.MaxConnections = cmp.Or(config.MaxConnections, 10_000)
 	config.MaxInflightBytes = cmp.Or(config.MaxInflightBytes, 64<<20)
@@ -119,31 +121,33 @@ func New(config Config) *Server {
 		config.Now = time.Now
 	}
 	s := &Server{
-		config: config, logger: config.Logger, access: newAccess(&config),
-		places: newPlaces(config.MaxConnections), started: config.Now(),
+		config: config, logger: config.Logger, access: auth.New(auth.Config{
+			Tokens: config.Tokens, MetricsToken: config.MetricsToken, AllowedHosts: config.AllowedHosts, LoopbackOnly: config.LoopbackOnly,
+		}),
+		limiter: newConnLimiter(config.MaxConnections), started: config.Now(),
 	}
-	s.inflight.limit = config.MaxInflightBytes
+	s.inflight = limits.NewBudget(config.MaxInflightBytes)
 	s.requests.set = config.Metrics
 	s.router = s.routes()
 	s.gauges()
 	s.server = &http.Server{
 		Handler: s,
-		// OPTIONS * is refused like OPTIONS for a call, in our own words.
+		// The server refuses OPTIONS * itself, like OPTIONS for a call.
 		DisableGeneralOptionsHandler: true,
 		ReadHeaderTimeout:            min(10*time.Second, config.RequestTimeout),
 		ReadTimeout:                  config.RequestTimeout,
 		WriteTimeout:                 2 * config.RequestTimeout,
 		IdleTimeout:                  2 * time.Minute,
 		MaxHeaderBytes:               64 << 10,
-		ConnState:                    s.places.state,
-		ConnContext:                  s.places.context,
+		ConnState:                    s.limiter.state,
+		ConnContext:                  s.limiter.context,
 		ErrorLog:                     slog.NewLogLogger(levelDown{config.Logger.Handler()}, slog.LevelDebug),
 	}
 	return s
 }
 
-// levelDown writes what net/http has to say about connections at debug level:
-// anyone can make it say much.
+// levelDown writes the log of net/http at debug level, because any client can cause many
+// entries.
 type levelDown struct{ slog.Handler }
 
 // Handle implements [slog.Handler].
@@ -157,28 +161,28 @@ func (h levelDown) Handle(ctx context.Context, r slog.Record) error {
 
 func (s *Server) gauges() {
 	set := s.config.Metrics
-	set.NewGauge("messaging_http_connections", func() float64 { return float64(s.places.count()) })
-	set.NewGauge("messaging_inflight_bytes", func() float64 { return float64(s.inflight.used.Load()) })
+	set.NewGauge("messaging_http_connections", func() float64 { return float64(s.limiter.count()) })
+	set.NewGauge("messaging_inflight_bytes", func() float64 { return float64(s.inflight.Used()) })
 	set.NewGauge("messaging_http_requests_in_flight", func() float64 { return float64(s.requests.inFlight.Load()) })
 }
 
-// Open gives the server what it serves: from here on it is ready.
+// Open sets the backend. The server is ready after that.
 func (s *Server) Open(b Backend) { s.backend.Store(&b) }
 
-// Drain turns readiness red; requests are still answered.
+// Drain makes the server not ready; it still serves requests.
 func (s *Server) Drain() { s.draining.Store(true) }
 
-// Serve answers on a listener until [Server.Shutdown]; then it returns nil.
+// Serve serves requests on a listener until [Server.Shutdown]; then it returns nil.
 func (s *Server) Serve(l net.Listener) error {
-	err := s.server.Serve(s.places.listener(l))
+	err := s.server.Serve(s.limiter.listener(l))
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return err
 }
 
-// Shutdown closes the listener and waits for the requests that are being
-// answered, until the context ends; then it closes their connections.
+// Shutdown closes the listener and waits for the requests in progress. If the context
+// ends first, it closes their connections.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	s.server.SetKeepAlivesEnabled(false)
@@ -188,10 +192,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// Close cuts all connections off.
+// Close closes the listener and all connections at once.
 func (s *Server) Close() error { return s.server.Close() }
 
-// open gives the backend, or the error that there is none yet.
+// open returns the backend, or a not_ready error if there is none yet.
 func (s *Server) open() (*Backend, error) {
 	b := s.backend.Load()
 	if b == nil {
@@ -202,8 +206,15 @@ func (s *Server) open() (*Backend, error) {
 	return b, nil
 }
 
-// writeMetrics writes the metrics in Prometheus' text format.
+// writeMetrics writes the metrics in Prometheus' text format, with their help.
 func (s *Server) writeMetrics(w io.Writer) {
-	s.config.Metrics.WritePrometheus(w)
-	metrics.WriteProcessMetrics(w)
+	if s.config.MetricHelp == nil {
+		s.config.Metrics.WritePrometheus(w)
+		metrics.WriteProcessMetrics(w)
+		return
+	}
+	var text bytes.Buffer
+	s.config.Metrics.WritePrometheus(&text)
+	metrics.WriteProcessMetrics(&text)
+	writeWithHelp(w, text.Bytes(), s.config.MetricHelp)
 }

@@ -10,9 +10,9 @@ const (
 	maxRetryAfter = time.Hour
 )
 
-// backoff gives how long to wait before try n (1 is the first repetition):
-// exponential with full jitter (Brooker, "Exponential Backoff And Jitter",
-// 2015), so that many waiters do not come back together.
+// backoff returns the pause before retry n, counted from 1: exponential with full
+// jitter (Brooker, "Exponential Backoff And Jitter", 2015), so that many waiters do not
+// retry at the same moment.
 func backoff(n int, limit time.Duration) time.Duration {
 	ceiling := backoffBase
 	for i := 1; i < n && ceiling < limit; i++ {

@@ -19,42 +19,41 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// Patterns of the original's endpoint.
+// Default patterns for the error texts of the original endpoint.
 const (
-	// DefaultDuplicatePattern is what it says of a row that is there already,
-	// more than once.
+	// DefaultDuplicatePattern matches the error for a row that exists more than once.
 	DefaultDuplicatePattern = `returned more than one Message`
-	// DefaultPermanentPattern is what it says of a row that it would need and
-	// that is not there. It never matches a unique violation: that row is stored.
+	// DefaultPermanentPattern matches the error for a missing row that the message
+	// refers to. It never matches a unique violation: in that case the row is stored.
 	DefaultPermanentPattern = `matching query does not exist`
 )
 
-// DjangoConfig says where the backend is and how to speak to it.
+// DjangoConfig configures the backend endpoint and its requests.
 type DjangoConfig struct {
-	// URL is the whole address of the endpoint.
+	// URL is the full address of the endpoint.
 	URL string
-	// Header is sent with every request, above the service's own.
+	// Header is sent with every request and overrides the service's own headers.
 	Header http.Header
-	// SigningKeys are what requests are signed with, one signature each (see
-	// [SignatureHeader]); none where there are none.
+	// SigningKeys are the keys that sign each request, with one signature per key (see
+	// [SignatureHeader]). Without keys, requests are not signed.
 	SigningKeys []string
 	// Timeout bounds one request (default 10 s).
 	Timeout time.Duration
-	// Connections is how many requests run at once (default 4).
+	// Connections is the maximum number of concurrent requests (default 4).
 	Connections int
-	// Duplicate and Permanent match error texts; nil takes the defaults.
+	// Duplicate and Permanent match error texts; nil selects the defaults.
 	Duplicate, Permanent *regexp.Regexp
-	// Trust2xx takes a good status without a body that accounts for the batch.
+	// Trust2xx accepts a 2xx status whose body does not account for the batch.
 	Trust2xx bool
 }
 
-// Django is the [Sink] that posts batches to a REST endpoint of Django.
+// Django is the [Sink] that posts batches to a Django REST endpoint.
 type Django struct {
 	config DjangoConfig
 	client *http.Client
 }
 
-// NewDjango prepares the sink. It opens no connection.
+// NewDjango returns a sink. It opens no connection.
 func NewDjango(config DjangoConfig) *Django {
 	config.Timeout = cmp.Or(config.Timeout, 10*time.Second)
 	config.Connections = cmp.Or(config.Connections, 4)
@@ -66,8 +65,8 @@ func NewDjango(config DjangoConfig) *Django {
 	}
 	return &Django{config: config, client: &http.Client{
 		Timeout: config.Timeout,
-		// Go would follow a redirect with a GET, hand the secrets on and report
-		// a success.
+		// Without this, Go follows a redirect with a GET, sends the secrets along and
+		// reports success.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
@@ -76,74 +75,94 @@ func NewDjango(config DjangoConfig) *Django {
 			MaxConnsPerHost:        config.Connections + 1,
 			IdleConnTimeout:        60 * time.Second,
 			TLSHandshakeTimeout:    config.Timeout,
-			DisableCompression:     true, // a bomb has nothing to unfold
+			DisableCompression:     true, // a compressed body could expand to any size
 			MaxResponseHeaderBytes: 64 << 10,
 		},
 	}}
 }
 
-// Close drops idle connections.
+// Close closes idle connections.
 func (d *Django) Close() { d.client.CloseIdleConnections() }
 
-// Deliver posts a batch and reads the answer.
-func (d *Django) Deliver(ctx context.Context, batch []messaging.Message) Answer {
+// Deliver posts a batch and reads the response.
+func (d *Django) Deliver(ctx context.Context, batch []messaging.Message) Response {
 	body := encodeBatch(batch)
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, d.config.URL, bytes.NewReader(body))
 	if err != nil {
-		return Answer{Verdict: Misconfigured, Reason: "the address of the backend is not one"}
+		return Response{Class: Misconfigured, Reason: "the address of the backend is invalid"}
 	}
 	maps.Copy(request.Header, d.config.Header)
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("X-Erlang-Service", "messaging")
 	request.Header.Set("Idempotency-Key", batchKey(batch))
 	if len(d.config.SigningKeys) > 0 {
-		request.Header.Set(SignatureHeader, sign(d.config.SigningKeys, time.Now(), request.URL.EscapedPath(), body))
+		request.Header.Set(SignatureHeader, sign(d.config.SigningKeys, time.Now(), request.URL.Path, body))
 	}
 	response, err := d.client.Do(request)
 	if err != nil {
-		return unanswered(err)
+		return classifyError(err)
 	}
-	defer func() { _ = response.Body.Close() }() // the answer is read or given up
-	limit := answerLimit(len(body))
-	text, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
-	if err != nil {
-		return unanswered(err)
-	}
-	if int64(len(text)) > limit && isGood(response.StatusCode) {
-		return tooLarge(response.StatusCode, len(batch))
-	}
-	return d.read(response, text, batch)
+	defer func() { _ = response.Body.Close() }() // the rest of the body is not read
+	return d.classify(response, len(body), batch)
 }
 
 const (
-	// escaped is how much longer JSON may be that says the same in other words:
-	// a byte becomes \u0000.
+	// escaped is the factor by which JSON escaping can lengthen a text: one byte
+	// becomes \u0000.
 	escaped = 6
-	// answerSpare is for what an answer says beside what was sent, answerMax for
-	// all of it: it is held in memory.
-	answerSpare = 1 << 20
-	answerMax   = 32 << 20
+	// responseSpare is the allowance, in bytes, for what a response contains besides
+	// the sent messages. maxResponse bounds the whole response.
+	responseSpare = 1 << 20
+	maxResponse   = 32 << 20
+	// refusalRead is how many bytes of a refusal's body are read for the reason.
+	refusalRead = 16 * messaging.MaxReason
 )
 
-// answerLimit bounds what is read of an answer: it may hold all that was sent,
-// because errors bring their messages back.
-func answerLimit(sent int) int64 {
-	return min(escaped*int64(sent)+answerSpare, answerMax)
+// responseLimit returns how many bytes of a response are read. A response may contain
+// everything that was sent, because errors return their messages.
+func responseLimit(sent int) int64 {
+	return min(escaped*int64(sent)+responseSpare, maxResponse)
 }
 
-// tooLarge is the verdict on a good status whose body was not read to its end.
-// A smaller batch has a smaller answer; what answers one message like that is
-// no endpoint.
-func tooLarge(status, messages int) Answer {
-	if messages > 1 {
-		return Answer{Verdict: Mismatched, Status: status, Reason: "its answer is far larger than the batch"}
+// body reads a response body up to its limit. It records why reading ended, because the
+// decoder's error does not distinguish that from invalid JSON.
+type body struct {
+	from io.Reader
+	left int64
+	err  error // the connection failed
+	over bool  // the body is longer than the limit
+}
+
+// Read implements [io.Reader].
+func (b *body) Read(p []byte) (int, error) {
+	if b.over {
+		return 0, io.EOF
 	}
-	return Answer{Verdict: Misconfigured, Status: status, Reason: "its answer is far larger than the message (is DJANGO_PERSIST_PATH the endpoint?)"}
+	n, err := b.from.Read(p[:min(int64(len(p)), b.left+1)])
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.err = err
+	}
+	if b.left -= int64(n); b.left < 0 {
+		b.over = true
+		n--
+		err = io.EOF
+	}
+	return n, err
+}
+
+// tooLarge returns the class of a 2xx response whose body exceeds the limit. A smaller
+// batch has a smaller response; an endpoint that returns this much for one message is
+// not the expected endpoint.
+func tooLarge(status, messages int) Response {
+	if messages > 1 {
+		return Response{Class: Mismatched, Status: status, Reason: "its response is far larger than the batch"}
+	}
+	return Response{Class: Misconfigured, Status: status, Reason: "its response is far larger than the message (is DJANGO_PERSIST_PATH the endpoint?)"}
 }
 
 func isGood(status int) bool { return status >= 200 && status < 300 }
 
-// encodeBatch writes the body of a request.
+// encodeBatch returns the body of a request.
 func encodeBatch(batch []messaging.Message) []byte {
 	size := 64
 	for i := range batch {
@@ -159,8 +178,8 @@ func encodeBatch(batch []messaging.Message) []byte {
 	return append(body, "]}"...)
 }
 
-// batchKey names a batch by its messages: the same for every repetition of it,
-// another for a half.
+// batchKey derives a key from the messages of a batch: a repetition has the same key, a
+// half of the batch has another.
 func batchKey(batch []messaging.Message) string {
 	hash := sha256.New()
 	for i := range batch {
@@ -169,20 +188,21 @@ func batchKey(batch []messaging.Message) string {
 	return hex.EncodeToString(hash.Sum(nil)[:16])
 }
 
-// unanswered says what a request that failed on the way means.
-func unanswered(err error) Answer {
+// classifyError classifies a request that failed without a response.
+func classifyError(err error) Response {
 	var timeout net.Error
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return Answer{Verdict: TimedOut, Reason: "it did not answer in time"}
+		return Response{Class: TimedOut, Reason: "it did not respond in time"}
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return Answer{Verdict: Unavailable, Reason: "it broke off in the middle of its answer"}
+		return Response{Class: Unavailable, Reason: "it closed the connection in the middle of its response"}
 	}
-	return Answer{Verdict: Unreached, Reason: reach(err)}
+	return Response{Class: Unreached, Reason: rootCause(err)}
 }
 
-// reach gives the last cause: the address before it is in the configuration.
-func reach(err error) string {
+// rootCause returns the text of the innermost error. The outer errors repeat the
+// configured address.
+func rootCause(err error) string {
 	for {
 		cause := errors.Unwrap(err)
 		if cause == nil {
@@ -192,29 +212,33 @@ func reach(err error) string {
 	}
 }
 
-// read turns an answer into its verdict, as the contract's table has it.
-func (d *Django) read(response *http.Response, text []byte, batch []messaging.Message) Answer {
+// classify maps a response to its class, as the contract's table defines.
+func (d *Django) classify(response *http.Response, sent int, batch []messaging.Message) Response {
 	status := response.StatusCode
-	switch {
-	case isGood(status):
-		a := d.account(text, batch)
-		a.Status = status
-		return a
-	case status == http.StatusBadRequest, status == http.StatusRequestEntityTooLarge, status == http.StatusUnprocessableEntity:
-		return Answer{Verdict: Rejected, Status: status, Reason: excerpt(text)}
-	case status == http.StatusTooManyRequests:
-		return Answer{Verdict: Throttled, Status: status, Reason: "it wants fewer requests", RetryAfter: retryAfter(response.Header, time.Now())}
-	case status == http.StatusRequestTimeout:
-		return Answer{Verdict: TimedOut, Status: status, Reason: "it gave the request up", RetryAfter: retryAfter(response.Header, time.Now())}
-	case status == http.StatusTooEarly, status >= 500:
-		return Answer{Verdict: Unavailable, Status: status, Reason: "it is out of order", RetryAfter: retryAfter(response.Header, time.Now())}
-	case status >= 300 && status < 400:
-		return Answer{Verdict: Misconfigured, Status: status, Reason: "it redirects: DJANGO_API_URL and DJANGO_PERSIST_PATH must name the endpoint itself (look at the scheme and at the trailing slash)"}
+	if isGood(status) {
+		return d.account(&body{from: response.Body, left: responseLimit(sent)}, status, batch)
 	}
-	return Answer{Verdict: Misconfigured, Status: status, Reason: "it does not know the endpoint or does not let the service in: see DJANGO_PERSIST_PATH, DJANGO_SHARED_SECRET and DJANGO_API_TOKEN"}
+	text, err := io.ReadAll(io.LimitReader(response.Body, refusalRead))
+	if err != nil {
+		return classifyError(err)
+	}
+	pause := retryAfter(response.Header, time.Now())
+	switch {
+	case status == http.StatusBadRequest, status == http.StatusRequestEntityTooLarge, status == http.StatusUnprocessableEntity:
+		return Response{Class: Rejected, Status: status, Reason: excerpt(text)}
+	case status == http.StatusTooManyRequests:
+		return Response{Class: Throttled, Status: status, Reason: "it asks for fewer requests", RetryAfter: pause}
+	case status == http.StatusRequestTimeout:
+		return Response{Class: TimedOut, Status: status, Reason: "it abandoned the request", RetryAfter: pause}
+	case status == http.StatusTooEarly, status >= 500:
+		return Response{Class: Unavailable, Status: status, Reason: "it is out of order", RetryAfter: pause}
+	case status >= 300 && status < 400:
+		return Response{Class: Misconfigured, Status: status, Reason: "it redirects: DJANGO_API_URL and DJANGO_PERSIST_PATH must name the endpoint itself (check the scheme and the trailing slash)"}
+	}
+	return Response{Class: Misconfigured, Status: status, Reason: "it has no such endpoint or refuses the service's credentials: see DJANGO_PERSIST_PATH, DJANGO_SHARED_SECRET and DJANGO_API_TOKEN"}
 }
 
-// excerpt makes a reason of a body.
+// excerpt returns the part of a body that is kept as the reason.
 func excerpt(text []byte) string {
 	text = bytes.TrimSpace(text)
 	if len(text) > messaging.MaxReason {
@@ -223,8 +247,8 @@ func excerpt(text []byte) string {
 	return string(bytes.ToValidUTF8(text, []byte("\uFFFD")))
 }
 
-// retryAfter reads the header in seconds or as a date; 0 where it says nothing
-// useful.
+// retryAfter parses the Retry-After header, in seconds or as a date. It returns 0 for
+// an unusable value.
 func retryAfter(header http.Header, now time.Time) time.Duration {
 	text := header.Get("Retry-After")
 	if seconds, err := strconv.ParseFloat(text, 64); err == nil && seconds > 0 {

@@ -28,8 +28,8 @@ func batchOf(n int) []messaging.Message {
 	return batch
 }
 
-// deliver posts a batch of n to a server that answers as given.
-func deliver(t *testing.T, n, status int, header http.Header, body string) persist.Answer {
+// deliver posts a batch of n to a server with the given response.
+func deliver(t *testing.T, n, status int, header http.Header, body string) persist.Response {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		maps.Copy(w.Header(), header)
@@ -42,22 +42,28 @@ func deliver(t *testing.T, n, status int, header http.Header, body string) persi
 	return sink.Deliver(t.Context(), batchOf(n))
 }
 
-func TestAnswersOfDjango(t *testing.T) {
+func TestDjangoResponses(t *testing.T) {
 	first, second := batchOf(2)[0].ID.String(), batchOf(2)[1].ID.String()
 	for _, c := range []struct {
 		name   string
 		status int
 		header http.Header
 		body   string
-		want   persist.Verdict
+		want   persist.Class
 		retry  time.Duration
 	}{
 		{name: "all stored", status: 200, body: `{"persisted":2,"errors":[]}`, want: persist.Accounted},
 		{name: "created, without errors", status: 201, body: `{"persisted":2}`, want: persist.Accounted},
 		{name: "with duplicates", status: 200, body: `{"persisted":1,"duplicates":1,"errors":[]}`, want: persist.Accounted},
 		{name: "one error, by id", status: 200, body: `{"persisted":1,"errors":[{"message":{"id":"` + first + `"},"error":"no"}]}`, want: persist.Accounted},
-		{name: "one error, by equality", status: 200, body: `{"persisted":1,"errors":[{"message":{"text":"\u00e90","n":9007199254740993},"error":"no"}]}`, want: persist.Accounted},
-		{name: "almost equal", status: 200, body: `{"persisted":1,"errors":[{"message":{"text":"\u00e90","n":9007199254740992},"error":"no"}]}`, want: persist.Mismatched},
+		{
+			name: "one error, by equality", status: 200, body: `{"persisted":1,"errors":[{"message":{"text":"\u00e90","n":9007199254740993},"error":"no"}]}`,
+			want: persist.Accounted,
+		},
+		{
+			name: "almost equal", status: 200, body: `{"persisted":1,"errors":[{"message":{"text":"\u00e90","n":9007199254740992},"error":"no"}]}`,
+			want: persist.Mismatched,
+		},
 		{name: "in another order", status: 200, body: `{"persisted":0,"errors":[{"message":{"id":"` + second + `"},"error":"b"},{"message":{"id":"` + first + `"},"error":"a"}]}`, want: persist.Accounted},
 		{name: "too few", status: 200, body: `{"persisted":1,"errors":[]}`, want: persist.Mismatched},
 		{name: "negative", status: 200, body: `{"persisted":3,"duplicates":-1}`, want: persist.Mismatched},
@@ -89,10 +95,10 @@ func TestAnswersOfDjango(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := deliver(t, 2, c.status, c.header, c.body)
-			if a.Verdict != c.want || a.RetryAfter != c.retry {
-				t.Errorf("got %s, retry after %s (%s), want %s, %s", a.Verdict, a.RetryAfter, a.Reason, c.want, c.retry)
+			if a.Class != c.want || a.RetryAfter != c.retry {
+				t.Errorf("got %s, retry after %s (%s), want %s, %s", a.Class, a.RetryAfter, a.Reason, c.want, c.retry)
 			}
-			if a.Verdict == persist.Accounted && len(a.Results) != 2 {
+			if a.Class == persist.Accounted && len(a.Results) != 2 {
 				t.Errorf("%d results", len(a.Results))
 			}
 		})
@@ -102,19 +108,19 @@ func TestAnswersOfDjango(t *testing.T) {
 func TestErrorsOfOneMessage(t *testing.T) {
 	for text, want := range map[string]persist.Result{
 		`"get() returned more than one Message -- it returned 2!"`: {Stored: true, Error: "get() returned more than one Message -- it returned 2!"},
-		`"Conversation matching query does not exist."`:            {Hopeless: true, Error: "Conversation matching query does not exist."},
+		`"Conversation matching query does not exist."`:            {Suspect: true, Error: "Conversation matching query does not exist."},
 		`"value too long"`:                            {Error: "value too long"},
 		`{"text":["too long"]}`:                       {Error: `{"text":["too long"]}`},
 		`"UNIQUE constraint failed","permanent":true`: {Permanent: true, Error: "UNIQUE constraint failed"},
 	} {
 		a := deliver(t, 1, 200, nil, `{"persisted":0,"errors":[{"message":{"id":"`+batchOf(1)[0].ID.String()+`"},"error":`+text+`}]}`)
-		if a.Verdict != persist.Accounted || a.Results[0] != want {
-			t.Errorf("%s: got %s %+v, want %+v", text, a.Verdict, a.Results, want)
+		if a.Class != persist.Accounted || a.Results[0] != want {
+			t.Errorf("%s: got %s %+v, want %+v", text, a.Class, a.Results, want)
 		}
 	}
 }
 
-// The worst echo: a large message comes back in errors, every byte of it escaped.
+// The largest echo: an error returns a large message with every byte escaped.
 func TestLargeMessageMayComeBackEscaped(t *testing.T) {
 	batch := batchOf(1)
 	batch[0].Body = []byte(`{"text":"` + strings.Repeat("a", 1<<20) + `"}`)
@@ -124,14 +130,14 @@ func TestLargeMessageMayComeBackEscaped(t *testing.T) {
 	}))
 	defer server.Close()
 	a := persist.NewDjango(persist.DjangoConfig{URL: server.URL}).Deliver(t.Context(), batch)
-	if a.Verdict != persist.Accounted || a.Results[0].Error != "no" {
-		t.Errorf("got %s (%s)", a.Verdict, a.Reason)
+	if a.Class != persist.Accounted || a.Results[0].Error != "no" {
+		t.Errorf("got %s (%s)", a.Class, a.Reason)
 	}
 }
 
-func TestInvariant8EndlessAnswerIsNotReadToItsEnd(t *testing.T) {
+func TestInvariant8EndlessResponseIsNotReadToItsEnd(t *testing.T) {
 	const whole = 100 << 20
-	for messages, want := range map[int]persist.Verdict{1: persist.Misconfigured, 2: persist.Mismatched} {
+	for messages, want := range map[int]persist.Class{1: persist.Misconfigured, 2: persist.Mismatched} {
 		var written atomic.Int64
 		var encodings atomic.Value
 		done := make(chan struct{})
@@ -152,14 +158,14 @@ func TestInvariant8EndlessAnswerIsNotReadToItsEnd(t *testing.T) {
 		sink := persist.NewDjango(persist.DjangoConfig{URL: server.URL})
 		a := sink.Deliver(t.Context(), batchOf(messages))
 		<-done
-		if a.Verdict != want || len(a.Results) != 0 {
-			t.Errorf("%d messages: got %s (%s), want %s", messages, a.Verdict, a.Reason, want)
+		if a.Class != want || len(a.Results) != 0 {
+			t.Errorf("%d messages: got %s (%s), want %s", messages, a.Class, a.Reason, want)
 		}
-		if n := written.Load(); n > 32<<20 { // the limit, and what the sockets hold
+		if n := written.Load(); n > 32<<20 { // the limit plus the socket buffers
 			t.Errorf("%d bytes of it went out", n)
 		}
 		if e := encodings.Load(); e != "" {
-			t.Errorf("it offers to unfold %v", e)
+			t.Errorf("it accepts the encodings %v", e)
 		}
 		server.Close()
 	}
@@ -178,7 +184,7 @@ func TestRequestToDjango(t *testing.T) {
 	batch := batchOf(2)
 	keys := make(map[string]bool)
 	for _, b := range [][]messaging.Message{batch[:1], batch[:1], batch[1:]} {
-		if a := sink.Deliver(t.Context(), b); a.Verdict != persist.Accounted {
+		if a := sink.Deliver(t.Context(), b); a.Class != persist.Accounted {
 			t.Fatalf("%+v", a)
 		}
 		keys[got.Header.Get("Idempotency-Key")] = true
@@ -209,12 +215,12 @@ func TestFact7RedirectIsNotFollowed(t *testing.T) {
 	}))
 	defer server.Close()
 	a := persist.NewDjango(persist.DjangoConfig{URL: server.URL + "/x/"}).Deliver(t.Context(), batchOf(1))
-	if a.Verdict != persist.Misconfigured || followed.Load() {
+	if a.Class != persist.Misconfigured || followed.Load() {
 		t.Errorf("%+v, followed: %t", a, followed.Load())
 	}
 }
 
-func TestNoAnswer(t *testing.T) {
+func TestNoResponse(t *testing.T) {
 	hang := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -227,13 +233,13 @@ func TestNoAnswer(t *testing.T) {
 	}))
 	defer server.Close()
 	defer close(hang)
-	for address, want := range map[string]persist.Verdict{
+	for address, want := range map[string]persist.Class{
 		server.URL + "/hang": persist.TimedOut, server.URL + "/half": persist.Unavailable,
 		"http://127.0.0.1:1/": persist.Unreached, "http://does-not-exist.invalid/": persist.Unreached,
 	} {
 		sink := persist.NewDjango(persist.DjangoConfig{URL: address, Timeout: 200 * time.Millisecond})
-		if a := sink.Deliver(context.Background(), batchOf(1)); a.Verdict != want && (want != persist.Unreached || a.Verdict != persist.TimedOut) {
-			t.Errorf("%s: %s (%s), want %s", address, a.Verdict, a.Reason, want)
+		if a := sink.Deliver(context.Background(), batchOf(1)); a.Class != want && (want != persist.Unreached || a.Class != persist.TimedOut) {
+			t.Errorf("%s: %s (%s), want %s", address, a.Class, a.Reason, want)
 		}
 	}
 }
@@ -242,7 +248,7 @@ func TestTrust2xx(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer server.Close()
 	a := persist.NewDjango(persist.DjangoConfig{URL: server.URL, Trust2xx: true}).Deliver(t.Context(), batchOf(1))
-	if a.Verdict != persist.Accounted || !a.Results[0].Stored {
+	if a.Class != persist.Accounted || !a.Results[0].Stored {
 		t.Errorf("%+v", a)
 	}
 }

@@ -1,12 +1,12 @@
-// Package persist drains the log into the backend: it reads messages in order,
-// sends them in batches, and remembers how far it came.
+// Package persist drains the log into the backend: it reads messages in order, sends
+// them in batches and saves its position.
 //
-// One goroutine, [Drain.Run], owns all state. It reads the log ahead into a
-// bounded window, sorts messages into lanes, one a conversation, and makes
-// batches of what is ready; senders carry a batch each to the [Sink] and bring
-// its [Answer] back. A message is settled when the backend has it, when it is a
-// dead letter, or when the sender said that the backend has it already. The
-// position that is saved is the lowest message not yet settled, so a restart
-// may send again what was settled beyond it, under the same ids, and never
-// leaves anything out. DESIGN.md says why.
+// One goroutine, [Drain.Run], owns all state. It reads ahead in the log into a bounded
+// window, sorts messages into lanes, one per conversation, and forms batches from the
+// ready lanes. A sender goroutine per batch passes it to the [Sink] and returns its
+// [Response]. A message is settled when the backend has stored it, when it is a dead
+// letter, or when its sender marked it as already stored in the backend. The saved
+// position is the lowest message that is not settled. So a restart may send settled
+// messages above it again, under the same ids, and never skips a message. DESIGN.md
+// gives the reasons.
 package persist

@@ -13,52 +13,58 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// Config says what a drain works on and how hard. Zero values take the
-// defaults named.
+// Config configures a drain. Zero values select the defaults named below.
 type Config struct {
 	Source Source
-	Ledger Ledger
+	Store  ProgressStore
 	Sink   Sink
-	// BatchSize (500) and BatchBytes (1 MiB) bound a batch; Linger (200 ms) is
-	// how long an incomplete one waits for more; Concurrency (4) is how many are
-	// on their way at once.
+	// BatchSize (500) and BatchBytes (1 MiB) bound a batch. Linger (200 ms) is how long
+	// an incomplete batch waits for more messages. Concurrency (4) is the maximum
+	// number of batches in flight.
 	BatchSize   int
 	BatchBytes  int
 	Linger      time.Duration
 	Concurrency int
-	// MaxAttempts (5) is how often a message is tried that the backend refuses
-	// without saying that it is for good.
+	// MaxAttempts (5) is how often a message is tried when the backend refuses it
+	// without calling the error permanent.
 	MaxAttempts int
 	// MaxBackoff (30 s) bounds the pause between tries.
 	MaxBackoff time.Duration
-	// Evidence is what is known of the backend; nil begins with nothing. What
-	// sends to the same backend shares it.
+	// Evidence records the last success of the backend; nil starts without evidence.
+	// The drain and the jobs of one backend share it.
 	Evidence *Evidence
-	// Until ends a run when all up to and including this sequence is settled; 0
-	// is never.
+	// Until ends a run when everything up to and including this sequence is settled; 0
+	// means never.
 	Until uint64
-	// Grace (20 s) is how long what is on its way may take when the drain stops.
+	// Filter selects the messages for the backend; nil selects all. The drain skips the
+	// others.
+	Filter func(m *messaging.Message) bool
+	// Grace (20 s) is how long batches in flight may take after the drain is told to
+	// stop.
 	Grace  time.Duration
 	Logger *slog.Logger
 }
 
-// Drain carries the log to the backend. Make it with [New], run it with
-// [Drain.Run]; the other methods may be called at any time.
+// Drain sends the log to the backend. Create it with [New] and run it with [Drain.Run].
+// The other methods may be called at any time.
 type Drain struct {
 	config   Config
 	logger   *slog.Logger
 	counters counters
 	position atomic.Pointer[messaging.Position]
-	oldest   atomic.Int64 // Unix ms of the oldest message not settled; 0 for none
-	waiting  atomic.Bool  // the backend is out of order
+	gone     atomic.Uint64 // sequences trimmed before they were settled
+	oldest   atomic.Int64  // creation time of the oldest unsettled message in Unix ms; 0 for none
+	waiting  atomic.Bool   // an outage: the backend takes no messages
+	saved    messaging.Position
 }
 
 type counters struct {
 	persisted, refused, unreached, deadLetters atomic.Uint64
-	failures                                   [len(verdictNames)]atomic.Uint64
+	failures                                   [len(classNames)]atomic.Uint64
 }
 
-// New prepares a drain at the position that the ledger has.
+// New returns a drain at the saved position, or at the first sequence of the log if
+// retention has trimmed past that position.
 func New(config Config) (*Drain, error) {
 	config.BatchSize = cmp.Or(config.BatchSize, 500)
 	config.BatchBytes = cmp.Or(config.BatchBytes, 1<<20)
@@ -73,25 +79,44 @@ func New(config Config) (*Drain, error) {
 		config.Evidence = new(Evidence)
 	}
 	d := &Drain{config: config, logger: config.Logger}
-	position, err := config.Ledger.Position()
+	saved, err := config.Store.Position()
 	if err != nil {
 		return nil, err
 	}
-	if position.Sequence == 0 {
-		position.Sequence = config.Source.Floor()
+	saved.Sequence = max(1, saved.Sequence) // 0 means that no position is saved: the log begins at 1
+	position := saved
+	if first := d.firstSequence(); position.Sequence < first {
+		d.gone.Store(first - position.Sequence)
+		position = messaging.Position{Sequence: first}
 	}
+	d.saved = saved
 	d.position.Store(&position)
 	return d, nil
 }
 
-// Position is the lowest place in the log that is not settled.
+// firstSequence returns the first sequence that can be drained.
+func (d *Drain) firstSequence() uint64 {
+	first := d.config.Source.FirstSequence()
+	if d.config.Until > 0 {
+		first = min(first, d.config.Until+1)
+	}
+	return first
+}
+
+// Gone returns how many sequences retention trimmed before they were settled: those
+// between the saved position and the first sequence of the log when the drain was
+// created, and those found since.
+func (d *Drain) Gone() uint64 { return d.gone.Load() }
+
+// Position returns the lowest position in the log that is not settled.
 func (d *Drain) Position() messaging.Position { return *d.position.Load() }
 
-// Lag is how much the backend has yet to get: in messages, counted by
-// sequences, and as the age of the oldest.
+// Lag returns how far the backend is behind: the number of sequences that are not
+// settled and the age of the oldest message among them.
 func (d *Drain) Lag(now time.Time) (messages uint64, age time.Duration) {
-	if end := d.config.Source.Durable() + 1; end > d.Position().Sequence {
-		messages = end - d.Position().Sequence
+	from := max(d.Position().Sequence, d.config.Source.FirstSequence()) // sequences trimmed while no drain was running do not count
+	if end := d.config.Source.Durable() + 1; end > from {
+		messages = end - from
 	}
 	if oldest := d.oldest.Load(); oldest != 0 && messages > 0 {
 		age = max(0, now.Sub(time.UnixMilli(oldest)))
@@ -99,10 +124,10 @@ func (d *Drain) Lag(now time.Time) (messages uint64, age time.Duration) {
 	return messages, age
 }
 
-// Waiting says whether the drain waits for a backend that is out of order.
+// Waiting reports whether the drain is waiting out an outage of the backend.
 func (d *Drain) Waiting() bool { return d.waiting.Load() }
 
-// Stats gives the drain's part of the statistics.
+// Stats returns the drain's part of the statistics.
 func (d *Drain) Stats() messaging.Stats {
 	return messaging.Stats{
 		Persisted: d.counters.persisted.Load(),
@@ -111,58 +136,64 @@ func (d *Drain) Stats() messaging.Stats {
 	}
 }
 
-// Failures counts the answers of one verdict; for [Accounted] the messages that
-// such answers had errors for.
-func (d *Drain) Failures(v Verdict) uint64 { return d.counters.failures[v].Load() }
+// Failures returns how many responses of a class there were. For [Accounted] it returns
+// how many messages had an error in such responses.
+func (d *Drain) Failures(c Class) uint64 { return d.counters.failures[c].Load() }
 
 const (
-	// readPage and readBytes bound one read of the log; loadedMax is how many
-	// bytes of messages wait in memory for a batch.
-	readPage  = 2048
-	readBytes = 4 << 20
-	loadedMax = 8 << 20
-	// saveInterval is how often the position is saved while it moves.
+	// readPageMessages and readPageBytes bound one read of the log. maxLoadedBytes
+	// bounds the messages in memory that wait for a batch.
+	readPageMessages = 2048
+	readPageBytes    = 4 << 20
+	maxLoadedBytes   = 8 << 20
+	// saveInterval is the minimum time between two saves of the position.
 	saveInterval = 200 * time.Millisecond
 )
 
-// run is the state of one Run. It belongs to Run's goroutine alone.
+// run is the state of one call of Run. Only Run's goroutine accesses it.
 type run struct {
 	*Drain
 	window   window
 	lanes    *lanes
 	limits   limits
 	evidence *Evidence
-	flying   int
-	results  chan *flight
-	tail     chan error // a Wait for more of the log ended
+	inFlight int // number of batches in flight
+	results  chan *inFlightBatch
+	tail     chan error // receives when Source.Wait returns
 	tailing  bool
 	tails    sync.WaitGroup
-	// outage counts failures in a row; until is when to try again, asked until
-	// when the backend wants to be left alone.
-	outage       int
-	until, asked time.Time
-	saved        messaging.Position
-	savedAt      time.Time
-	landing      bool   // the run ends: nothing more is sent
-	complaint    string // what was logged last about the backend
-	// What was logged and has not succeeded since: it is not said again.
-	saveComplaint, buryComplaint, readComplaint bool
+	// outageFailures counts consecutive failures. pausedUntil is the time of the next
+	// try. requestedUntil is the end of the pause that the backend asked for.
+	outageFailures              int
+	pausedUntil, requestedUntil time.Time
+	saved                       messaging.Position
+	savedAt                     time.Time
+	goneBefore                  uint64 // value of Gone at the start of the run
+	stopping                    bool   // the run is ending: nothing more is sent
+	lastReported                string // the last report about the backend in the log
+	letterLog                   letterLog
+	// trimmed is the range of sequences that were missing when they were read again.
+	trimmed struct{ from, to uint64 }
+	// These are set when a failure is logged and cleared by the next success, so a
+	// repeated failure is logged once.
+	saveReported, deadReported, readReported bool
 }
 
-// Run drains until the context ends, and then lets what is on its way arrive
-// and saves the position. It may be called again, not twice at a time.
+// Run drains until ctx ends. It then waits for the batches in flight and saves the
+// position. Run may be called again after it returns, but not concurrently.
 func (d *Drain) Run(ctx context.Context) error {
 	r := &run{
 		Drain: d, lanes: newLanes(), evidence: d.config.Evidence, limits: newLimits(d.config.BatchSize, d.config.Concurrency),
-		results: make(chan *flight, d.config.Concurrency), tail: make(chan error, 1), saved: d.Position(),
+		results: make(chan *inFlightBatch, d.config.Concurrency), tail: make(chan error, 1), saved: d.saved, goneBefore: d.Gone(),
 	}
-	r.window.next = r.saved
+	r.window.next = d.Position()
+	defer func() { d.saved = r.saved }()
 	return r.loop(ctx)
 }
 
 func (r *run) loop(ctx context.Context) error {
-	// Requests outlive ctx by the grace, so that an answer on its way counts.
-	flights, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	// Requests outlive ctx by the grace period, so that the responses in flight count.
+	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	tails, stopTail := context.WithCancel(ctx)
 	defer func() {
@@ -171,30 +202,31 @@ func (r *run) loop(ctx context.Context) error {
 	}()
 	for {
 		now := time.Now()
-		sickUntil := r.lanes.recover(now)
+		awake := r.lanes.wake(now)
 		more, err := r.read(now)
 		if err != nil {
-			return errors.Join(err, r.land(flights, cancel))
+			return errors.Join(err, r.finish(requests, cancel))
 		}
-		wake := r.dispatch(flights, now)
+		wake := r.dispatch(requests, now)
 		r.save(now)
+		r.letterLog.flush(r.logger, now, false)
 		if r.config.Until > 0 && r.Position().Sequence > r.config.Until {
-			return r.land(flights, cancel)
+			return r.finish(requests, cancel)
 		}
 		soon := time.Time{}
 		if more {
-			soon = now // what there is to do comes first, a stop above all
+			soon = now // events come first, above all a stop
 		}
-		if err := r.await(ctx, tails, flights, earliest(wake, sickUntil, r.nextSave(), soon)); err != nil {
+		if err := r.await(ctx, tails, requests, earliest(wake, awake, r.nextSave(), r.letterLog.due(), soon)); err != nil {
 			if ctx.Err() != nil {
-				return r.land(flights, cancel)
+				return r.finish(requests, cancel)
 			}
-			return errors.Join(err, r.land(flights, cancel))
+			return errors.Join(err, r.finish(requests, cancel))
 		}
 	}
 }
 
-// earliest gives the first of the moments that are not zero.
+// earliest returns the earliest of the moments that are not zero.
 func earliest(moments ...time.Time) (first time.Time) {
 	for _, m := range moments {
 		if !m.IsZero() && (first.IsZero() || m.Before(first)) {
@@ -204,16 +236,16 @@ func earliest(moments ...time.Time) (first time.Time) {
 	return first
 }
 
-// await blocks until something happened: an answer, more of the log, or a
-// moment. An error ends the run.
-func (r *run) await(ctx, tails, flights context.Context, moment time.Time) error {
+// await blocks until a response arrives, the log grows or the moment is reached. An
+// error ends the run.
+func (r *run) await(ctx, tails, requests context.Context, moment time.Time) error {
 	var timer <-chan time.Time
 	if !moment.IsZero() {
 		t := time.NewTimer(max(0, time.Until(moment)))
 		defer t.Stop()
 		timer = t.C
 	}
-	// What was appended since the log was read makes Wait return at once.
+	// Wait returns at once if the log has grown since it was read.
 	if !r.tailing && r.hasRoom() {
 		r.tailing = true
 		from := r.window.next
@@ -222,9 +254,10 @@ func (r *run) await(ctx, tails, flights context.Context, moment time.Time) error
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case f := <-r.results:
-		r.flying--
-		return r.arrived(flights, f)
+	case b := <-r.results:
+		r.inFlight--
+		r.handleResponse(requests, b)
+		return nil
 	case err := <-r.tail:
 		r.tailing = false
 		return err
@@ -233,67 +266,91 @@ func (r *run) await(ctx, tails, flights context.Context, moment time.Time) error
 	}
 }
 
-// land waits for what is on its way, at most for the grace, and saves the
+// finish waits for the batches in flight, at most for the grace period, and saves the
 // position.
-func (r *run) land(ctx context.Context, cancel context.CancelFunc) error {
+func (r *run) finish(ctx context.Context, cancel context.CancelFunc) error {
 	grace := time.AfterFunc(r.config.Grace, cancel)
 	defer grace.Stop()
-	var errs []error
-	r.landing = true
-	for r.flying > 0 {
-		f := <-r.results
-		r.flying--
-		errs = append(errs, r.arrived(ctx, f))
+	r.stopping = true
+	for r.inFlight > 0 {
+		b := <-r.results
+		r.inFlight--
+		r.handleResponse(ctx, b)
 	}
+	r.letterLog.flush(r.logger, time.Now(), true)
 	r.publishPosition()
-	if r.window.position() != r.saved {
-		errs = append(errs, r.config.Ledger.SavePosition(r.window.position()))
+	if r.window.position() == r.saved {
+		return nil
 	}
-	return errors.Join(errs...)
+	err := r.config.Store.SaveProgress(r.progress())
+	if err == nil {
+		r.saved = r.window.position()
+	}
+	return err
 }
 
-// read reads the log ahead as far as there is room, or until a page has nothing
-// for the backend; more says that there is something behind that.
+// read reads ahead in the log while there is room, or until a page has no message for
+// the backend. more reports that the log continues after that page.
 func (r *run) read(now time.Time) (more bool, err error) {
 	for r.hasRoom() {
-		page, next, err := r.config.Source.Read(r.window.next, min(readPage, maxWindow-r.window.len()), readBytes)
+		page, next, err := r.config.Source.Read(r.window.next, min(readPageMessages, maxWindow-r.window.len()), readPageBytes)
 		if err != nil {
 			return false, fmt.Errorf("read the log at %d: %w", r.window.next.Sequence, err)
 		}
-		for i := range page {
-			r.take(&page[i], now)
-		}
 		moved := next != r.window.next
-		r.window.next = next
-		if len(page) == 0 {
+		if r.takePage(page, next, now) == 0 {
 			return moved, nil
 		}
 	}
 	return false, nil
 }
 
-// hasRoom says whether more of the log may be read ahead.
-func (r *run) hasRoom() bool {
-	return !r.window.full() && r.lanes.loaded < loadedMax && r.lanes.readyItems < 4*r.limits.maxBatch
+// takePage adds a page to the window. It marks the sequences that the page skips as
+// trimmed. It returns how many messages of the page are for the backend.
+func (r *run) takePage(page []messaging.Message, next messaging.Position, now time.Time) (wanted int) {
+	from := r.window.next
+	for i := range page {
+		m := &page[i]
+		r.window.markTrimmed(from, m.Position.Sequence)
+		from = messaging.Position{Sequence: m.Position.Sequence + 1}
+		if r.config.Filter != nil {
+			if !r.config.Filter(m) {
+				continue
+			}
+			one := *m // a copy, so that the item does not keep the whole page in memory
+			m = &one
+		}
+		r.take(m, now)
+		wanted++
+	}
+	r.window.markTrimmed(from, next.Sequence)
+	r.window.next = next
+	return wanted
 }
 
-// take puts a message into the window and, if the backend has yet to get it,
-// into its lane.
+// hasRoom reports whether the drain may read further ahead.
+func (r *run) hasRoom() bool {
+	return !r.window.full() && r.lanes.loadedBytes < maxLoadedBytes && r.lanes.readyItems < 4*r.limits.maxBatch
+}
+
+// take adds a message to the window and, if the backend does not have it yet, to its
+// lane.
 func (r *run) take(m *messaging.Message, now time.Time) {
 	it := &item{position: m.Position, created: m.CreatedAt, readAt: now}
 	r.window.push(it)
-	if m.Stored {
+	if m.NoPersist {
 		it.settled = true
 		return
 	}
-	it.message, it.bytes = m, len(m.Body)+messaging.JSONOverhead
+	it.setMessage(m)
 	r.lanes.add(it, m.Conversation)
 }
 
-// publishPosition shows how far the drain came.
+// publishPosition makes the position and the counters visible to other goroutines.
 func (r *run) publishPosition() {
 	p := r.window.position()
 	r.position.Store(&p)
+	r.gone.Store(r.goneBefore + r.window.passed())
 	if oldest := r.window.oldest(); oldest.IsZero() {
 		r.oldest.Store(0)
 	} else {
@@ -301,7 +358,14 @@ func (r *run) publishPosition() {
 	}
 }
 
-// nextSave is when a position that moved wants to be saved.
+// progress returns the position in the form that a commit stores.
+func (r *run) progress() messaging.Progress {
+	r.publishPosition()
+	p := r.window.position()
+	return messaging.Progress{Position: &p}
+}
+
+// nextSave returns when the position must be saved next; zero if it has not moved.
 func (r *run) nextSave() time.Time {
 	if r.window.position() == r.saved {
 		return time.Time{}
@@ -309,8 +373,8 @@ func (r *run) nextSave() time.Time {
 	return r.savedAt.Add(saveInterval)
 }
 
-// save makes the position durable now and then. A full disk only makes it a
-// little older; after a crash more is sent again.
+// save makes the position durable once per interval. If the disk is full, the saved
+// position only becomes older, and a restart after a crash sends more messages again.
 func (r *run) save(now time.Time) {
 	r.publishPosition()
 	p := r.window.position()
@@ -318,12 +382,12 @@ func (r *run) save(now time.Time) {
 		return
 	}
 	r.savedAt = now
-	if err := r.config.Ledger.SavePosition(p); err != nil {
-		if !r.saveComplaint {
-			r.logger.Error("the drain's position could not be saved; it goes on, and a restart would send some messages again", "error", err)
+	if err := r.config.Store.SaveProgress(r.progress()); err != nil {
+		if !r.saveReported {
+			r.logger.Error("the drain's position could not be saved; the drain continues, and a restart would send some messages again", "error", err)
 		}
-		r.saveComplaint = true
+		r.saveReported = true
 		return
 	}
-	r.saved, r.saveComplaint = p, false
+	r.saved, r.saveReported = p, false
 }

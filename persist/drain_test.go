@@ -1,11 +1,9 @@
 package persist_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -32,9 +30,32 @@ func TestEverythingIsStoredOnceAndThePositionFollows(t *testing.T) {
 	})
 }
 
-// The drain has passed a message that the backend has already, found the end of
-// the log and saves its position, which takes a while; what is appended
-// meanwhile must not be slept through.
+func TestDrainContinuesAfterSequencesTrimmedBeforeItsStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, b := newLog(), &backend{respond: stored}
+		l.add("a/1", "a/2", "a/3", "a/4", "a/5")
+		l.floor = 4
+		d, err := persist.New(persist.Config{Source: l, Store: l, Sink: b, Until: 5})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lag, _ := d.Lag(time.Now()); lag != 2 {
+			t.Errorf("lag %d before it runs, want 2", lag)
+		}
+		if err := d.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		got, _ := b.log()
+		wantNames(t, "stored", got, "a/4", "a/5")
+		if lag, _ := d.Lag(time.Now()); lag != 0 || l.saved.Sequence != 6 {
+			t.Errorf("lag %d and position %v, want 0 and 6", lag, l.saved)
+		}
+	})
+}
+
+// The drain skips a message that the backend has already, reaches the end of the log
+// and saves its position, which takes a while. It must not miss a message appended
+// during the save.
 func TestMessageAppendedWhileThePositionIsSavedIsNotMissed(t *testing.T) {
 	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
 		l.saving = func() {
@@ -80,10 +101,10 @@ func TestPermanentErrorIsADeadLetterAtOnce(t *testing.T) {
 	})
 }
 
-func TestHopelessErrorIsADeadLetterOnlyByEvidence(t *testing.T) {
+func TestSuspectErrorIsADeadLetterOnlyByEvidence(t *testing.T) {
 	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
 		b.set(each(func(n string) persist.Result {
-			return persist.Result{Stored: n != "x/1", Hopeless: n == "x/1", Error: "matching query does not exist"}
+			return persist.Result{Stored: n != "x/1", Suspect: n == "x/1", Error: "matching query does not exist"}
 		}))
 		l.add("x/1")
 		after(10 * time.Minute)
@@ -94,16 +115,16 @@ func TestHopelessErrorIsADeadLetterOnlyByEvidence(t *testing.T) {
 	})
 }
 
-// Whether its first try was in company or alone, a hopeless message is tried
-// twice, the second time alone, and its dead letter says so.
-func TestHopelessErrorIsTriedOnceMoreAlone(t *testing.T) {
+// A suspect message is tried twice, the second time alone, whether or not other
+// messages were in the first batch. Its dead letter records both attempts.
+func TestSuspectErrorIsTriedOnceMoreAlone(t *testing.T) {
 	for name, together := range map[string][]string{"alone": {"x/1"}, "in company": {"b/1", "x/1"}} {
 		t.Run(name, func(t *testing.T) {
 			drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
 				l.add("a/1")
 				after(time.Second)
 				b.set(each(func(n string) persist.Result {
-					return persist.Result{Stored: n != "x/1", Hopeless: n == "x/1", Error: "matching query does not exist"}
+					return persist.Result{Stored: n != "x/1", Suspect: n == "x/1", Error: "matching query does not exist"}
 				}))
 				l.add(together...)
 				after(10 * time.Second)
@@ -125,7 +146,7 @@ func TestOtherErrorsAreTriedAgainAndThenDead(t *testing.T) {
 		after(5 * time.Minute)
 		got, _ := b.log()
 		wantNames(t, "others", only(got, "a"), "a/1", "a/2")
-		wantNames(t, "behind it", only(got, "x"), "x/2")
+		wantNames(t, "after it", only(got, "x"), "x/2")
 		wantNames(t, "dead", l.deadTexts(), "x/1")
 		if l.dead[0].Attempts != 5 {
 			t.Errorf("%d attempts, want 5", l.dead[0].Attempts)
@@ -136,9 +157,9 @@ func TestOtherErrorsAreTriedAgainAndThenDead(t *testing.T) {
 func TestRejectedBatchIsHalvedUntilPoisonStandsAlone(t *testing.T) {
 	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
 		poison := "g/13"
-		b.set(func(batch []string) persist.Answer {
+		b.set(func(batch []string) persist.Response {
 			if slices.Contains(batch, poison) {
-				return persist.Answer{Verdict: persist.Rejected, Status: 400, Reason: "bad text"}
+				return persist.Response{Class: persist.Rejected, Status: 400, Reason: "bad text"}
 			}
 			return stored(batch)
 		})
@@ -165,10 +186,10 @@ func TestRejectedBatchIsHalvedUntilPoisonStandsAlone(t *testing.T) {
 
 func TestPoisonFirstDoesNotBlockTheRest(t *testing.T) {
 	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
-		b.set(func(batch []string) persist.Answer {
+		b.set(func(batch []string) persist.Response {
 			for _, n := range batch {
 				if strings.HasPrefix(n, "p") {
-					return persist.Answer{Verdict: persist.Rejected, Status: 422}
+					return persist.Response{Class: persist.Rejected, Status: 422}
 				}
 			}
 			return stored(batch)
@@ -188,9 +209,9 @@ func TestPoisonFirstDoesNotBlockTheRest(t *testing.T) {
 
 func TestMismatchIsHalved(t *testing.T) {
 	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
-		b.set(func(batch []string) persist.Answer {
+		b.set(func(batch []string) persist.Response {
 			if len(batch) > 1 {
-				return persist.Answer{Verdict: persist.Mismatched, Status: 200}
+				return persist.Response{Class: persist.Mismatched, Status: 200}
 			}
 			return stored(batch)
 		})
@@ -218,7 +239,7 @@ func TestInvariant5DeadLetterThatCannotBeWrittenIsKept(t *testing.T) {
 	})
 }
 
-func TestSickConversationHoldsUpNoOtherAndNoMemory(t *testing.T) {
+func TestBackingOffConversationDelaysNoOtherAndHoldsNoMemory(t *testing.T) {
 	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
 		l.add("a/0")
 		after(time.Second)
@@ -236,12 +257,12 @@ func TestSickConversationHoldsUpNoOtherAndNoMemory(t *testing.T) {
 	})
 }
 
-func TestRestartGoesOnWhereItWas(t *testing.T) {
+func TestRestartContinuesAtTheSavedPosition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, b := newLog(), &backend{answer: stored}
+		l, b := newLog(), &backend{respond: stored}
 		for range 3 {
 			l.add("a/"+fmt.Sprint(len(l.messages)), "b/"+fmt.Sprint(len(l.messages)))
-			d, err := persist.New(persist.Config{Source: l, Ledger: l, Sink: b})
+			d, err := persist.New(persist.Config{Source: l, Store: l, Sink: b})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -260,62 +281,77 @@ func TestRestartGoesOnWhereItWas(t *testing.T) {
 	})
 }
 
-// What goes wrong within the service is said once, however often it is tried
-// again: dead letters that a full disk does not take, messages that do not come
-// back from the log.
-func TestTroubleOfOurOwnIsToldOnce(t *testing.T) {
-	for line, c := range map[string]struct {
-		result     persist.Result
-		unreadable bool
-	}{
-		"could not be written": {result: persist.Result{Permanent: true, Error: "no"}},
-		"could not be read":    {result: persist.Result{Error: "locked"}, unreadable: true},
-	} {
-		t.Run(line, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				l, b := newLog(), &backend{answer: each(func(string) persist.Result { return c.result })}
-				l.deadFail = errors.New("disk full")
-				lines := runFor(t, time.Hour, l, b, c.unreadable)
-				if n := strings.Count(lines, line); n != 1 {
-					t.Errorf("%d lines in an hour, want 1:\n%.2000s", n, lines)
+// A drain starts at the first sequence of the log if retention has passed its position,
+// and counts the trimmed sequences, including those trimmed during an outage.
+func TestDrainStartsAtTheFirstSequenceAndCountsTheTrimmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, b := newLog(), &backend{respond: stored}
+		for i := range 20 {
+			l.add(fmt.Sprintf("c%d/%d", i, i+1))
+		}
+		l.saved = messaging.Position{Sequence: 3}
+		l.trim(8)
+		run := func() (d *persist.Drain, halt func()) {
+			d, err := persist.New(persist.Config{Source: l, Store: l, Sink: b, BatchSize: 4, MaxBackoff: time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- d.Run(ctx) }()
+			return d, func() {
+				cancel()
+				if err := <-done; err != nil {
+					t.Error(err)
 				}
-			})
-		})
-	}
+			}
+		}
+		b.set(always(persist.Response{Class: persist.Unreached}))
+		d, halt := run()
+		if d.Gone() != 5 || d.Position().Sequence != 8 {
+			t.Errorf("the drain starts at %v with %d trimmed, want 8 and 5", d.Position(), d.Gone())
+		}
+		after(time.Minute)
+		halt()
+		if l.saved.Sequence != 8 {
+			t.Errorf("the position that is saved is %v, want 8", l.saved)
+		}
+		l.trim(12)
+		b.set(stored)
+		d, halt = run()
+		after(time.Minute)
+		if d.Gone() != 4 || d.Position().Sequence != 21 {
+			t.Errorf("the drain is at %v with %d trimmed, want 21 and 4", d.Position(), d.Gone())
+		}
+		halt()
+		if got, _ := b.log(); len(got) != 9 {
+			t.Errorf("%d were stored, want 9: %v", len(got), got)
+		}
+	})
 }
 
-// runFor drains twenty conversations for a time and gives what was logged.
-func runFor(t *testing.T, d time.Duration, l *memoryLog, b *backend, unreadable bool) string {
-	t.Helper()
-	var lines bytes.Buffer
-	var source persist.Source = l
-	if unreadable {
-		source = forgetfulLog{l}
-	}
-	drain, err := persist.New(persist.Config{Source: source, Ledger: l, Sink: b, Logger: slog.New(slog.NewTextHandler(&lines, nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- drain.Run(ctx) }()
-	for i := range 20 {
-		l.add(fmt.Sprintf("c%d/1", i))
-	}
-	after(d)
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	return lines.String()
-}
-
-// forgetfulLog gives every message once.
-type forgetfulLog struct{ *memoryLog }
-
-func (l forgetfulLog) Read(from messaging.Position, limit, maxBytes int) ([]messaging.Message, messaging.Position, error) {
-	if limit == 1 {
-		return nil, from, errors.New("input/output error")
-	}
-	return l.memoryLog.Read(from, limit, maxBytes)
+// A record that predates the bounds on numbers is sent alone: a backend whose JSON
+// library refuses the number would refuse the whole batch.
+func TestMessageWithAnUnsafeNumberIsSentAlone(t *testing.T) {
+	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
+		l.mu.Lock()
+		for i := range 5 {
+			m := messaging.Message{
+				ID: messaging.MessageID{byte(i + 1)}, Position: messaging.Position{Sequence: uint64(i + 1)}, CreatedAt: time.Now(),
+				Conversation: "c", Body: fmt.Appendf(nil, `{"text":"%d"}`, i),
+			}
+			if i == 2 {
+				m.Body = fmt.Appendf(nil, `{"text":"%d","metadata":{"n":%s}}`, i, strings.Repeat("1", 4301))
+			}
+			l.messages = append(l.messages, m)
+		}
+		close(l.tail)
+		l.tail = make(chan struct{})
+		l.mu.Unlock()
+		after(time.Second)
+		_, batches := b.log()
+		if got := fmt.Sprint(batches); got != "[[0 1] [2] [3 4]]" {
+			t.Errorf("the batches are %s", got)
+		}
+	})
 }

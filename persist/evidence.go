@@ -5,45 +5,31 @@ import (
 	"time"
 )
 
-// evidenceReach is how long before a message's first try something must have
-// been stored for a refusal to be the message's own fault.
-const evidenceReach = time.Minute
-
-// Evidence decides between poison and an outage. Django hides outages behind
-// answers that look like refusals, so a refusal counts only while other
-// messages are being stored. It is safe for concurrent use: what the drain sees
-// counts for a replay, and the other way round.
+// Evidence records when the backend last stored something. It distinguishes poison from
+// an outage: Django reports some outages in the form of refusals, so a refusal counts
+// against a message only while other messages are being stored. The drain, replays and
+// redrives of one backend share it. It is safe for concurrent use.
 type Evidence struct {
 	mu     sync.Mutex
-	stored time.Time // when something was stored last; zero if never, or void
+	stored time.Time // zero if never, or after a reset
 }
 
+// last returns when the backend last stored something.
 func (e *Evidence) last() time.Time {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.stored
 }
 
-func (e *Evidence) note(stored time.Time) {
+// apply records the evidence in a response.
+func (e *Evidence) apply(change evidenceChange, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.stored = stored
-}
-
-// sawStored notes that the backend stored something.
-func (e *Evidence) sawStored(now time.Time) { e.note(now) }
-
-// void forgets what was seen: a whole batch was refused with nothing stored,
-// so the backend is no longer what it was.
-func (e *Evidence) void() { e.note(time.Time{}) }
-
-// speaksAgainst says whether a message first tried at firstTry is poison.
-func (e *Evidence) speaksAgainst(firstTry time.Time) bool {
-	return e.since(firstTry.Add(-evidenceReach))
-}
-
-// since says whether something was stored at or after a moment.
-func (e *Evidence) since(moment time.Time) bool {
-	stored := e.last()
-	return !stored.IsZero() && !stored.Before(moment)
+	switch change {
+	case evidenceStored:
+		e.stored = now
+	case evidenceReset:
+		e.stored = time.Time{}
+	case evidenceUnchanged:
+	}
 }

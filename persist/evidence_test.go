@@ -6,29 +6,19 @@ import (
 )
 
 func TestEvidence(t *testing.T) {
+	var e Evidence
+	if !e.last().IsZero() {
+		t.Error("there is evidence before anything was stored")
+	}
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-	for name, c := range map[string]struct {
-		stored   time.Duration // when something was stored, before or after the first try
-		never    bool
-		voided   bool
-		poisoned bool
-	}{
-		"never":                 {never: true},
-		"long before":           {stored: -time.Minute - time.Second},
-		"just within reach":     {stored: -time.Minute, poisoned: true},
-		"after":                 {stored: time.Second, poisoned: true},
-		"then all were refused": {stored: -time.Second, voided: true},
-	} {
-		var e Evidence
-		if !c.never {
-			e.sawStored(now.Add(c.stored))
-		}
-		if c.voided {
-			e.void()
-		}
-		if got := e.speaksAgainst(now); got != c.poisoned {
-			t.Errorf("%s: poison is %t, want %t", name, got, c.poisoned)
-		}
+	e.apply(evidenceStored, now)
+	e.apply(evidenceUnchanged, now.Add(time.Minute))
+	if !e.last().Equal(now) {
+		t.Errorf("something was stored at %s, want %s", e.last(), now)
+	}
+	e.apply(evidenceReset, now.Add(time.Minute))
+	if !e.last().IsZero() {
+		t.Error("there is evidence after a whole batch was refused")
 	}
 }
 

@@ -11,9 +11,8 @@ import (
 	"github.com/stayafrica/messaging/persist"
 )
 
-// What was measured of Go's client, on which the way to the backend rests. A test
-// that fails here after an upgrade says that a precaution has become needless, or
-// is no longer enough.
+// Measured behaviour of Go's HTTP client that the sink depends on. A failure here after
+// an upgrade means that a precaution is no longer needed, or no longer sufficient.
 
 func TestFact7ClientTurnsARedirectedPostIntoAGet(t *testing.T) {
 	var method, token atomic.Value
@@ -50,7 +49,7 @@ func TestFact7ClientSendsAPostAgainThatHasAnIdempotencyKey(t *testing.T) {
 				posts.Add(1)
 			}
 			if requests.Add(1) == 2 {
-				cut(w) // the first post on a connection that was used before
+				cut(w) // the first post on a reused connection
 			}
 		}))
 		client := &http.Client{Transport: &http.Transport{}}
@@ -81,9 +80,9 @@ func TestFact7ClientSendsAPostAgainThatHasAnIdempotencyKey(t *testing.T) {
 	}
 }
 
-// TestFact7SecretsGoToNoOtherPlace: whatever a redirect says, nobody is asked but
-// the address that was configured.
-func TestFact7SecretsGoToNoOtherPlace(t *testing.T) {
+// TestFact7SecretsGoToNoOtherAddress: whatever a redirect says, requests go only to the
+// configured address.
+func TestFact7SecretsGoToNoOtherAddress(t *testing.T) {
 	trap := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		t.Errorf("the trap got %s with Authorization %q and secret %q", r.Method, r.Header.Get("Authorization"), r.Header.Get("X-Erlang-Secret"))
 		_, _ = io.WriteString(w, `{"persisted":1}`)
@@ -101,8 +100,8 @@ func TestFact7SecretsGoToNoOtherPlace(t *testing.T) {
 			}))
 			sink := persist.NewDjango(persist.DjangoConfig{URL: server.URL + "/x/", Header: http.Header{"Authorization": {"Token secret"}, "X-Erlang-Secret": {"s"}}})
 			a := sink.Deliver(t.Context(), batchOf(1))
-			if asked.Load() != 1 || a.Verdict != persist.Misconfigured {
-				t.Errorf("%d to %q: %s (%s) after %d requests", status, location, a.Verdict, a.Reason, asked.Load())
+			if asked.Load() != 1 || a.Class != persist.Misconfigured {
+				t.Errorf("%d to %q: %s (%s) after %d requests", status, location, a.Class, a.Reason, asked.Load())
 			}
 			sink.Close()
 			server.Close()
@@ -110,11 +109,11 @@ func TestFact7SecretsGoToNoOtherPlace(t *testing.T) {
 	}
 }
 
-// TestFact7PostThatGoRepeatsIsTheSame: a connection that is cut when a batch comes
-// on it makes Go send the batch again by itself, after the backend may have stored
-// it. What comes must be the same to the byte, ids and key, so that one who keys on
-// them stores it once.
-func TestFact7PostThatGoRepeatsIsTheSame(t *testing.T) {
+// TestFact7RepeatedPostIsIdentical: if a reused connection is cut when a batch is sent
+// on it, Go sends the batch again by itself, possibly after the backend stored it. The
+// repetition must be identical to the byte, including ids and key, so that a backend
+// that keys on them stores it once.
+func TestFact7RepeatedPostIsIdentical(t *testing.T) {
 	var requests atomic.Int32
 	seen := make(chan string, 10)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -130,14 +129,14 @@ func TestFact7PostThatGoRepeatsIsTheSame(t *testing.T) {
 	sink := persist.NewDjango(persist.DjangoConfig{URL: server.URL})
 	defer sink.Close()
 	for range 2 {
-		if a := sink.Deliver(t.Context(), batchOf(2)); a.Verdict != persist.Accounted {
-			t.Errorf("%s: %s", a.Verdict, a.Reason)
+		if a := sink.Deliver(t.Context(), batchOf(2)); a.Class != persist.Accounted {
+			t.Errorf("%s: %s", a.Class, a.Reason)
 		}
 	}
 	if n := requests.Load(); n != 3 {
 		t.Fatalf("%d requests for two batches, want 3: Go repeats one by itself", n)
 	}
 	if a, b := <-seen, <-seen; a != b || a != <-seen {
-		t.Error("what was repeated was not the same")
+		t.Error("the repeated request differs")
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/stayafrica/messaging/persist"
 )
 
-// memoryLog is a log and a ledger in memory.
+// memoryLog is a log in memory that also stores the progress of its drain.
 type memoryLog struct {
 	mu       sync.Mutex
 	messages []messaging.Message
@@ -23,8 +23,10 @@ type memoryLog struct {
 	dead     []messaging.DeadLetter
 	deadFail error
 	reads    int
-	saving   func() // called while a position is saved
-	page     int    // how many messages a read gives at the most; 0 is as many as asked for
+	floor    uint64          // sequences before it were trimmed
+	trimmed  map[uint64]bool // sequences trimmed after floor
+	saving   func()          // called while a position is saved
+	page     int             // maximum number of messages per read; 0 for no limit
 	perRead  time.Duration
 }
 
@@ -32,7 +34,7 @@ func newLog() *memoryLog {
 	return &memoryLog{tail: make(chan struct{}), saved: messaging.Position{Sequence: 1}}
 }
 
-// add appends messages as "conversation/text".
+// add appends messages named "conversation/text".
 func (l *memoryLog) add(names ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -41,7 +43,7 @@ func (l *memoryLog) add(names ...string) {
 		seq := uint64(len(l.messages) + 1)
 		l.messages = append(l.messages, messaging.Message{
 			ID: messaging.MessageID{15: byte(seq), 14: byte(seq >> 8)}, Position: messaging.Position{Sequence: seq}, CreatedAt: time.Now(),
-			Conversation: conversation, Stored: text == "stored", Body: fmt.Appendf(nil, `{"text":%q}`, name),
+			Conversation: conversation, NoPersist: text == "stored", Body: fmt.Appendf(nil, `{"text":%q}`, name),
 		})
 	}
 	close(l.tail)
@@ -56,9 +58,11 @@ func (l *memoryLog) Read(from messaging.Position, limit, _ int) ([]messaging.Mes
 	if l.page > 0 {
 		limit = min(limit, l.page)
 	}
-	first := min(int(from.Sequence)-1, len(l.messages))
+	first := min(int(max(from.Sequence, l.floor, 1))-1, len(l.messages))
 	page := slices.Clone(l.messages[first:min(len(l.messages), first+limit)])
-	return page, messaging.Position{Sequence: uint64(first + len(page) + 1)}, nil
+	next := messaging.Position{Sequence: uint64(first + len(page) + 1)}
+	page = slices.DeleteFunc(page, func(m messaging.Message) bool { return l.trimmed[m.Position.Sequence] })
+	return page, next, nil
 }
 
 func (l *memoryLog) Wait(ctx context.Context, from messaging.Position) error {
@@ -83,27 +87,39 @@ func (l *memoryLog) Durable() uint64 {
 	return uint64(len(l.messages))
 }
 
-func (l *memoryLog) Floor() uint64 { return 1 }
+func (l *memoryLog) FirstSequence() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return max(1, l.floor)
+}
+
+// trim removes the messages before a sequence, as retention does.
+func (l *memoryLog) trim(first uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.floor = first
+}
 
 func (l *memoryLog) Position() (messaging.Position, error) { return l.saved, nil }
 
-func (l *memoryLog) SavePosition(p messaging.Position) error {
+func (l *memoryLog) SaveProgress(p messaging.Progress) error {
 	if l.saving != nil {
 		l.saving()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.saved = p
+	l.saved = *p.Position
 	return nil
 }
 
-func (l *memoryLog) AddDeadLetters(letters []messaging.DeadLetter) error {
+func (l *memoryLog) AddDeadLetters(letters []messaging.DeadLetter, p messaging.Progress) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.deadFail != nil {
 		return l.deadFail
 	}
 	l.dead = append(l.dead, letters...)
+	l.saved = *p.Position
 	return nil
 }
 
@@ -123,21 +139,21 @@ func name(body []byte) string {
 	return text
 }
 
-// backend is a sink that a test writes the answers of.
+// backend is a sink whose responses the test scripts.
 type backend struct {
 	mu      sync.Mutex
-	answer  func(batch []string) persist.Answer
+	respond func(batch []string) persist.Response
 	stored  []string
 	batches [][]string
 	delay   time.Duration
-	slow    map[string]time.Duration // by the first message of a batch; set before it is sent
+	slow    map[string]time.Duration // delay by the first message of a batch; set before it is sent
 }
 
-func (b *backend) Deliver(ctx context.Context, batch []messaging.Message) persist.Answer {
+func (b *backend) Deliver(ctx context.Context, batch []messaging.Message) persist.Response {
 	select {
 	case <-time.After(b.delay + b.slow[name(batch[0].Body)]):
 	case <-ctx.Done():
-		return persist.Answer{Verdict: persist.TimedOut}
+		return persist.Response{Class: persist.TimedOut}
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -146,7 +162,7 @@ func (b *backend) Deliver(ctx context.Context, batch []messaging.Message) persis
 		names[i] = name(m.Body)
 	}
 	b.batches = append(b.batches, names)
-	a := b.answer(names)
+	a := b.respond(names)
 	for i, r := range a.Results {
 		if r.Stored {
 			b.stored = append(b.stored, names[i])
@@ -155,10 +171,10 @@ func (b *backend) Deliver(ctx context.Context, batch []messaging.Message) persis
 	return a
 }
 
-func (b *backend) set(answer func(batch []string) persist.Answer) {
+func (b *backend) set(respond func(batch []string) persist.Response) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.answer = answer
+	b.respond = respond
 }
 
 func (b *backend) log() (stored []string, batches [][]string) {
@@ -167,10 +183,10 @@ func (b *backend) log() (stored []string, batches [][]string) {
 	return slices.Clone(b.stored), slices.Clone(b.batches)
 }
 
-// each answers a batch message by message.
-func each(result func(name string) persist.Result) func([]string) persist.Answer {
-	return func(batch []string) persist.Answer {
-		a := persist.Answer{Verdict: persist.Accounted, Status: 200}
+// each responds to a batch message by message.
+func each(result func(name string) persist.Result) func([]string) persist.Response {
+	return func(batch []string) persist.Response {
+		a := persist.Response{Class: persist.Accounted, Status: 200}
 		for _, n := range batch {
 			a.Results = append(a.Results, result(n))
 		}
@@ -180,16 +196,16 @@ func each(result func(name string) persist.Result) func([]string) persist.Answer
 
 var stored = each(func(string) persist.Result { return persist.Result{Stored: true} })
 
-func always(a persist.Answer) func([]string) persist.Answer {
-	return func([]string) persist.Answer { return a }
+func always(a persist.Response) func([]string) persist.Response {
+	return func([]string) persist.Response { return a }
 }
 
-// drain runs a test in a bubble with a drain over log and backend.
+// drain runs a test in a synctest bubble with a drain over log and backend.
 func drain(t *testing.T, test func(l *memoryLog, b *backend, d *persist.Drain)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		l, b := newLog(), &backend{answer: stored, delay: time.Millisecond}
-		d, err := persist.New(persist.Config{Source: l, Ledger: l, Sink: b, Linger: 10 * time.Millisecond, Grace: time.Second})
+		l, b := newLog(), &backend{respond: stored, delay: time.Millisecond}
+		d, err := persist.New(persist.Config{Source: l, Store: l, Sink: b, Linger: 10 * time.Millisecond, Grace: time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}

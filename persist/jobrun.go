@@ -9,68 +9,117 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-type startable struct {
+type startableJob struct {
 	ctx context.Context //nolint:containedctx // handed to the goroutine that is about to start
 	job *job
 }
 
-// startable takes the jobs that are to run and do not.
-func (j *Jobs) startable(ctx context.Context) (list []startable) {
+// startable takes the jobs that are to run and are not running. A job that was
+// cancelled before it ran is started too and ends in the same way as a running one.
+func (j *Jobs) startable(ctx context.Context) (list []startableJob) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, x := range j.jobs {
-		if x.record.State != messaging.JobRunning || x.cancel != nil || x.stopped {
+		if x.ended || x.cancel != nil {
 			continue
 		}
 		jobCtx, cancel := context.WithCancel(ctx)
+		if x.stopped {
+			cancel()
+		}
 		x.cancel = cancel
 		x.began, x.base = time.Now(), x.record.Done
-		list = append(list, startable{jobCtx, x})
+		list = append(list, startableJob{jobCtx, x})
 	}
 	return list
 }
 
-// work runs one job to its end, or to the end of the context; then it goes on
-// at the next start.
-func (j *Jobs) work(ctx context.Context, x *job) {
-	err := j.persevere(ctx, x)
-	stopping := ctx.Err() != nil
+// work runs one job to its end, or until ctx ends; in the second case the job continues
+// at the next start. ctx is the job's own context, a child of the service's.
+func (j *Jobs) work(service, ctx context.Context, x *job) {
+	err := j.runUntilDone(ctx, x)
+	if err != nil && j.stopsWithService(ctx, x) {
+		return
+	}
+	r, saveErr := j.end(x, err)
+	for reported := false; messaging.CodeOf(saveErr) == messaging.CodeDiskFull; reported = true {
+		if !reported {
+			j.logger.WarnContext(service, "the end of a job waits for free disk space", "job", x.record.ID, "error", saveErr)
+		}
+		select {
+		case <-service.Done():
+			return // the job ends at the next start
+		case <-time.After(fullDiskPause):
+		}
+		r, saveErr = j.end(x, err)
+	}
+	if saveErr != nil {
+		j.logger.ErrorContext(service, "the end of a job could not be saved; after a restart the job continues from its saved progress", "job", r.ID, "error",
+			saveErr)
+	}
+	if r.State == messaging.JobFailed {
+		j.logger.ErrorContext(service, "a job failed", "job", r.ID, "kind", r.Kind, "error", err)
+	}
+	j.logger.InfoContext(service, "a job ended", "job", r.ID, "kind", r.Kind, "state", r.State, "done", r.Done, "total", r.Total, "failed", r.Failed)
+}
+
+// stopsWithService reports whether a job ends only because the service stops. It then
+// continues at the next start and keeps its claims.
+func (j *Jobs) stopsWithService(ctx context.Context, x *job) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if x.stopped || ctx.Err() == nil {
+		return false
+	}
+	x.cancel()
+	x.cancel = nil
+	return true
+}
+
+// end makes the end of a job durable, which also ends its claims. If the disk is full,
+// the job is unchanged and can still be cancelled.
+func (j *Jobs) end(x *job, err error) (messaging.Job, error) {
+	x.saving.Lock()
+	defer x.saving.Unlock()
+	j.mu.Lock()
+	ended, stopped, exists := x.record, x.stopped, j.jobs[x.record.ID] == x
+	j.mu.Unlock()
+	switch {
+	case stopped:
+		ended.State = messaging.JobCancelled
+	case err == nil:
+		ended.State = messaging.JobDone
+	default:
+		ended.State, ended.Error = messaging.JobFailed, err.Error()
+	}
+	ended.Claims = false
+	if ended.FinishedAt.IsZero() {
+		ended.FinishedAt = time.Now()
+	}
+	if exists { // otherwise the job was forgotten, and its claims with it
+		if err = j.save(&ended); messaging.CodeOf(err) == messaging.CodeDiskFull {
+			return ended.Job, err
+		}
+	} else {
+		err = nil
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	x.cancel()
-	x.cancel = nil
-	r := &x.record
-	switch {
-	case x.stopped:
-		r.State = messaging.JobCancelled
-	case err == nil:
-		r.State = messaging.JobDone
-	case stopping:
-		return // with the service; it goes on at the next start
-	default:
-		r.State, r.Error = messaging.JobFailed, err.Error()
-		j.logger.ErrorContext(ctx, "a job failed", "job", r.ID, "kind", r.Kind, "error", err)
-	}
-	r.FinishedAt = time.Now()
-	if j.jobs[r.ID] != x {
-		return // it was forgotten meanwhile
-	}
-	if err := j.save(r); err != nil {
-		j.logger.ErrorContext(ctx, "the end of a job could not be saved; after a restart it goes on where it was", "job", r.ID, "error", err)
-	}
-	j.logger.InfoContext(ctx, "a job ended", "job", r.ID, "kind", r.Kind, "state", r.State, "done", r.Done, "total", r.Total, "failed", r.Failed)
+	x.record, x.cancel, x.ended = ended, nil, true
+	return ended.Job, err
 }
 
-// persevere runs a job; while the disk is full it waits, as the drain does, and
-// then goes on where it was.
-func (j *Jobs) persevere(ctx context.Context, x *job) error {
-	for told := false; ; told = true {
-		err := j.protected(ctx, x)
+// runUntilDone runs a job. While the disk is full it waits, as the drain does, and then
+// continues from the saved progress.
+func (j *Jobs) runUntilDone(ctx context.Context, x *job) error {
+	for reported := false; ; reported = true {
+		err := j.runRecovered(ctx, x)
 		if messaging.CodeOf(err) != messaging.CodeDiskFull {
 			return err
 		}
-		if !told {
-			j.logger.WarnContext(ctx, "a job waits for room on the disk", "job", x.record.ID, "error", err)
+		if !reported {
+			j.logger.WarnContext(ctx, "a job waits for free disk space", "job", x.record.ID, "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -80,11 +129,11 @@ func (j *Jobs) persevere(ctx context.Context, x *job) error {
 	}
 }
 
-// fullDiskPause is how long a job waits for room on the disk between two tries.
+// fullDiskPause is the pause between two tries of a job while the disk is full.
 const fullDiskPause = 5 * time.Second
 
-// protected turns a panic into the failure of the one job.
-func (j *Jobs) protected(ctx context.Context, x *job) (err error) {
+// runRecovered runs a job and turns a panic into an error, so that only this job fails.
+func (j *Jobs) runRecovered(ctx context.Context, x *job) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			j.logger.ErrorContext(ctx, "a job panicked", "job", x.record.ID, "panic", p, "stack", string(debug.Stack()))
@@ -96,5 +145,18 @@ func (j *Jobs) protected(ctx context.Context, x *job) (err error) {
 	}
 	return j.redrive(ctx, x)
 }
+
+// waitForBackend blocks a job that needs a backend until it is cancelled or the service
+// stops. The job continues at the next start with a backend.
+func (j *Jobs) waitForBackend(ctx context.Context, x *job) error {
+	j.logger.WarnContext(ctx, "a job waits for a backend", "job", x.record.ID, "kind", x.record.Kind, "error", errNoBackend)
+	j.mu.Lock()
+	x.waitsForBackend = true
+	j.mu.Unlock()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+var errNoBackend = errors.New("the job waits for a start with a backend: DJANGO_API_URL is off")
 
 var errJobPanic = errors.New("internal error")

@@ -17,100 +17,70 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// Bounds of jobs.
+// Limits of jobs.
 const (
-	// maxRunning is how many jobs run at once, maxKept how many that have ended
-	// are remembered.
+	// maxRunning is how many jobs of a kind may run at once. maxKept is how many ended
+	// jobs are kept.
 	maxRunning = 8
 	maxKept    = 100
-	// progressInterval is how often the progress of a redrive is saved.
-	progressInterval = time.Second
+	// maxRetainingReplays is how many replays may hold back retention at once, and
+	// maxRetention for how long each.
+	maxRetainingReplays = 2
+	maxRetention        = 24 * time.Hour
 )
 
-// record is a job as it is kept: what was asked for, and how far it is.
-type record struct {
-	messaging.Job
-
-	Replay  *messaging.ReplayRequest
-	Redrive *messaging.RedriveRequest
-	// Position is where a replay goes on, and Cursor the dead letter behind
-	// which a redrive does.
-	Position messaging.Position
-	Cursor   string
-}
-
-// JobStore keeps jobs, in words of their own. SaveJob returns when the job is
-// durable.
-type JobStore interface {
-	Jobs() (map[string][]byte, error)
-	SaveJob(id string, job []byte) error
-	ForgetJob(id string) error
-}
-
-// DeadLetters is what a redrive works on.
-type DeadLetters interface {
-	ListDeadLetters(f messaging.DeadLetterFilter) (messaging.DeadLetterPage, error)
-	FindDeadLetter(id string) (messaging.DeadLetter, bool, error)
-	DeadCopies(letter *messaging.DeadLetter, after messaging.UserID, limit int) ([]messaging.DeadCopy, error)
-	SettleDead(copies []messaging.DeadCopy) error
-	RefuseAgain(dead messaging.DeadCopy, reason string, status int, at time.Time) error
-	AddDeadLetters(letters []messaging.DeadLetter) error
-}
-
-// History is the log as a replay reads it.
-type History interface {
-	Source
-	// SequenceAt gives the first sequence whose message was created at or after a
-	// time.
-	SequenceAt(at time.Time) (uint64, error)
-}
-
-// JobsConfig says what jobs work on. Zero values take the defaults named.
+// JobsConfig configures jobs. Zero values select the defaults named below.
 type JobsConfig struct {
 	Store       JobStore
 	History     History
 	DeadLetters DeadLetters
-	// Evidence is what the drain has seen of the backend; nil is none.
+	// Letters stores the dead letters of replays.
+	Letters LetterStore
+	// Evidence is shared with the drain of the same backend; nil starts without
+	// evidence.
 	Evidence *Evidence
-	// Sink is the backend; nil where there is none, and then what would go to it
-	// fails.
+	// Sink is the backend. If it is nil, jobs that need a backend wait for a start that
+	// has one.
 	Sink Sink
-	// Requeue puts a message back into its receiver's queue, or says why not. It
-	// calls settle when the entry is durable; no dead letter of the message is
-	// written meanwhile.
-	Requeue func(m *messaging.Message, settle func() error) (refusal string, err error)
-	// BatchSize (500), BatchBytes (1 MiB), MaxAttempts (5) and MaxBackoff (30 s)
-	// are as those of the drain.
+	// BatchSize (500), BatchBytes (1 MiB), MaxAttempts (5) and MaxBackoff (30 s) have
+	// the same meaning as in [Config].
 	BatchSize, BatchBytes, MaxAttempts int
 	MaxBackoff                         time.Duration
 	Logger                             *slog.Logger
 }
 
-// Jobs runs redrives and replays beside the drain. Make it with [NewJobs], run
-// it with [Jobs.Run]; the other methods may be called at any time.
+// Jobs runs redrives and replays concurrently with the drain. Create it with [NewJobs]
+// and run it with [Jobs.Run]. The other methods may be called at any time.
 type Jobs struct {
 	config   JobsConfig
 	logger   *slog.Logger
 	replayed atomic.Uint64
 	redriven atomic.Uint64
-	started  chan struct{} // tells Run that there is a new job
+	started  chan struct{} // wakes Run when there is a new job
+	starting sync.Mutex    // held while a job is added, which keeps the number of jobs within its limit
 
-	mu   sync.Mutex
+	mu   sync.Mutex // guards jobs; never held during a commit
 	jobs map[string]*job
 }
 
 // job is a job in memory.
 type job struct {
-	record  record
-	cancel  context.CancelFunc // nil while it does not run
-	stopped bool               // it was cancelled
-	// began and base are when this run began and what was done then, for the
-	// estimate.
+	// saving is held while the record is made durable and then changed in memory. Lock
+	// order: saving before Jobs.mu.
+	saving sync.Mutex
+
+	record          record
+	cancel          context.CancelFunc // nil while the job is not running
+	stopped         bool               // it was cancelled
+	ended           bool               // it has ended, or will not run any more
+	waitsForBackend bool               // until the next start
+	// began is when this run began, and base the value of Done at that time; both are
+	// for the estimate.
 	began time.Time
 	base  uint64
 }
 
-// NewJobs reads the jobs that are kept.
+// NewJobs reads the stored jobs.
 func NewJobs(config JobsConfig) (*Jobs, error) {
 	config.BatchSize = cmp.Or(config.BatchSize, 500)
 	config.BatchBytes = cmp.Or(config.BatchBytes, 1<<20)
@@ -118,6 +88,9 @@ func NewJobs(config JobsConfig) (*Jobs, error) {
 	config.MaxBackoff = cmp.Or(config.MaxBackoff, 30*time.Second)
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	if config.Evidence == nil {
+		config.Evidence = new(Evidence)
 	}
 	kept, err := config.Store.Jobs()
 	if err != nil {
@@ -130,28 +103,30 @@ func NewJobs(config JobsConfig) (*Jobs, error) {
 			return nil, fmt.Errorf("the job %s cannot be read: %w", id, err)
 		}
 		if x.record.ID != id {
-			return nil, fmt.Errorf("%w: %s says that it is %q", errOtherJob, id, x.record.ID)
+			return nil, fmt.Errorf("%w: the record under %s has the id %q", errOtherJob, id, x.record.ID)
 		}
+		x.stopped = x.record.State == messaging.JobCancelled
+		x.ended = x.record.State != messaging.JobRunning && !x.record.Claims
 		j.jobs[id] = x
 	}
 	return j, nil
 }
 
 func (j *Jobs) save(r *record) error {
-	text, err := json.Marshal(r)
+	p, err := r.progress()
 	if err != nil {
-		return messaging.Internal(err)
+		return err
 	}
-	return j.config.Store.SaveJob(r.ID, text)
+	return j.config.Store.SaveProgress(p)
 }
 
-// Run runs jobs until the context ends, and joins them.
+// Run runs jobs until ctx ends, and waits for them to return.
 func (j *Jobs) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	for {
 		for _, x := range j.startable(ctx) {
-			running.Go(func() { j.work(x.ctx, x.job) })
+			running.Go(func() { j.work(ctx, x.ctx, x.job) })
 		}
 		select {
 		case <-ctx.Done():
@@ -161,47 +136,71 @@ func (j *Jobs) Run(ctx context.Context) error {
 	}
 }
 
-var errOtherJob = errors.New("a job is not the one that was saved")
+var errOtherJob = errors.New("a stored job has another id than its key")
 
-// start makes a job durable and lets it run.
+// start makes a new job durable and schedules it.
 func (j *Jobs) start(r record) (messaging.Job, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return messaging.Job{}, messaging.Internal(err)
 	}
 	r.ID, r.State, r.CreatedAt = id.String(), messaging.JobRunning, time.Now()
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.runningLocked() >= maxRunning {
-		err := messaging.Errorf(messaging.CodeTooManyRequests, "%d jobs are running, which is as many as there may be: wait for one, or cancel one", maxRunning)
+	j.starting.Lock()
+	defer j.starting.Unlock()
+	if j.running(r.Kind) >= maxRunning {
+		err := messaging.Errorf(messaging.CodeTooManyRequests, "%d jobs of the kind %s are running, which is the maximum: wait for one to end, or cancel one",
+			maxRunning, r.Kind)
 		err.RetryAfter = 10 * time.Second
 		return messaging.Job{}, err
 	}
 	if err := j.save(&r); err != nil {
 		return messaging.Job{}, err
 	}
+	j.mu.Lock()
 	x := &job{record: r}
 	j.jobs[r.ID] = x
-	j.forgetOldLocked()
+	shown := x.snapshotLocked()
+	j.mu.Unlock()
+	j.forgetOld()
+	j.wake()
+	return shown, nil
+}
+
+// wake makes Run check for jobs to start.
+func (j *Jobs) wake() {
 	select {
 	case j.started <- struct{}{}:
 	default:
 	}
-	return x.shown(), nil
 }
 
-func (j *Jobs) runningLocked() (n int) {
+func (j *Jobs) running(kind messaging.JobKind) (n int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	for _, x := range j.jobs {
+		if x.record.Kind != kind {
+			continue
+		}
 		if x.record.State == messaging.JobRunning || x.cancel != nil {
-			n++ // one that was cancelled counts until it has ended
+			n++ // a cancelled job counts until it has ended
 		}
 	}
 	return n
 }
 
-// forgetOldLocked lets go of the jobs that ended longest ago, where there are
-// too many.
-func (j *Jobs) forgetOldLocked() {
+// forgetOld removes the jobs that ended longest ago while more than maxKept have ended.
+func (j *Jobs) forgetOld() {
+	for _, x := range j.tooOld() {
+		if err := j.forget(x); err != nil {
+			j.logger.Warn("an old job could not be removed", "error", err)
+			return
+		}
+	}
+}
+
+func (j *Jobs) tooOld() []*job {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	var ended []*job
 	for _, x := range j.jobs {
 		if x.record.State != messaging.JobRunning {
@@ -209,39 +208,53 @@ func (j *Jobs) forgetOldLocked() {
 		}
 	}
 	slices.SortFunc(ended, func(a, b *job) int { return a.record.FinishedAt.Compare(b.record.FinishedAt) })
-	for len(ended) > maxKept {
-		if err := j.config.Store.ForgetJob(ended[0].record.ID); err != nil {
-			j.logger.Warn("an old job could not be forgotten", "error", err)
-			return
-		}
-		delete(j.jobs, ended[0].record.ID)
-		ended = ended[1:]
-	}
+	return ended[:max(0, len(ended)-maxKept)]
 }
 
-// shown is the job as others see it. The caller holds the lock.
-func (x *job) shown() messaging.Job {
+// forget removes a job that is not running.
+func (j *Jobs) forget(x *job) error {
+	x.saving.Lock()
+	defer x.saving.Unlock()
+	return j.forgetSavingLocked(x)
+}
+
+// forgetSavingLocked is forget for a caller that holds x.saving.
+func (j *Jobs) forgetSavingLocked(x *job) error {
+	if err := j.config.Store.ForgetJob(x.record.ID); err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.jobs, x.record.ID)
+	return nil
+}
+
+// snapshotLocked returns the job as the API shows it. The caller holds Jobs.mu.
+func (x *job) snapshotLocked() messaging.Job {
 	s := x.record.Job
 	s.ETA = -1
 	if elapsed := time.Since(x.began); x.cancel != nil && s.Done > x.base && s.Total >= s.Done {
 		s.ETA = time.Duration(float64(elapsed) * float64(s.Total-s.Done) / float64(s.Done-x.base))
 	}
+	if x.waitsForBackend && s.State == messaging.JobRunning {
+		s.Error = errNoBackend.Error()
+	}
 	return s
 }
 
-// ListJobs gives all jobs that are remembered, the newest first.
+// ListJobs returns all stored jobs, newest first.
 func (j *Jobs) ListJobs() ([]messaging.Job, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	list := make([]messaging.Job, 0, len(j.jobs))
 	for _, x := range j.jobs {
-		list = append(list, x.shown())
+		list = append(list, x.snapshotLocked())
 	}
 	slices.SortFunc(list, func(a, b messaging.Job) int { return cmp.Compare(b.ID, a.ID) })
 	return list, nil
 }
 
-// FindJob gives one job; ok is false where there is none.
+// FindJob returns one job. ok is false if there is none with that id.
 func (j *Jobs) FindJob(id string) (messaging.Job, bool, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -249,77 +262,104 @@ func (j *Jobs) FindJob(id string) (messaging.Job, bool, error) {
 	if !ok {
 		return messaging.Job{}, false, nil
 	}
-	return x.shown(), true, nil
+	return x.snapshotLocked(), true, nil
 }
 
-// CancelJob ends a job that runs; one that has ended is forgotten.
+// CancelJob cancels a running job, or forgets one that has ended.
 func (j *Jobs) CancelJob(id string) (messaging.Job, bool, error) {
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	x, ok := j.jobs[id]
+	j.mu.Unlock()
 	if !ok {
 		return messaging.Job{}, false, nil
 	}
-	if x.record.State != messaging.JobRunning {
-		if err := j.config.Store.ForgetJob(id); err != nil {
-			return messaging.Job{}, true, err
-		}
-		delete(j.jobs, id)
-		return x.shown(), true, nil
+	x.saving.Lock()
+	defer x.saving.Unlock()
+	j.mu.Lock()
+	cancelled, exists, shown := x.record, j.jobs[id] == x, x.snapshotLocked()
+	j.mu.Unlock()
+	if !exists {
+		return messaging.Job{}, false, nil // another call has forgotten it
 	}
-	cancelled := x.record
+	if cancelled.State != messaging.JobRunning {
+		return shown, true, j.forgetSavingLocked(x)
+	}
 	cancelled.State, cancelled.FinishedAt = messaging.JobCancelled, time.Now()
 	if err := j.save(&cancelled); err != nil {
 		return messaging.Job{}, true, err
 	}
-	// Only these: what the job reads of its record while it runs is never written.
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	// Change only these fields: the running job reads the others without the lock.
 	x.record.State, x.record.FinishedAt, x.stopped = cancelled.State, cancelled.FinishedAt, true
 	if x.cancel != nil {
 		x.cancel()
+	} else {
+		j.wake() // a job that is not running ends in the same way as a running one
 	}
-	return x.shown(), true, nil
+	return x.snapshotLocked(), true, nil
 }
 
-// Keep is the first sequence that running replays still have to read;
-// retention must leave it. end stands for none.
+// Keep returns the first sequence that retention must keep for running replays, or end
+// if there is no limit. The two oldest replays hold back retention, each for a day at
+// most. Sequences that are trimmed before another replay reads them are counted in its
+// job.
 func (j *Jobs) Keep(end uint64) uint64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	var holding []*record
 	for _, x := range j.jobs {
-		if x.record.State == messaging.JobRunning && x.record.Replay != nil {
-			end = min(end, x.record.Position.Sequence)
+		r := &x.record
+		if r.State == messaging.JobRunning && r.Replay != nil && time.Since(r.CreatedAt) < maxRetention {
+			holding = append(holding, r)
 		}
+	}
+	slices.SortFunc(holding, func(a, b *record) int { return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID)) })
+	for _, r := range holding[:min(len(holding), maxRetainingReplays)] {
+		end = min(end, r.Position.Sequence)
 	}
 	return end
 }
 
-// Running is how many jobs are not finished.
-func (j *Jobs) Running() int {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.runningLocked()
-}
+// Running returns how many jobs have not finished.
+func (j *Jobs) Running() int { return j.running(messaging.Redrive) + j.running(messaging.Replay) }
 
-// Replayed and Redriven count the messages that jobs have sent where they
-// belong.
+// Replayed returns how many messages replays have sent to the backend.
 func (j *Jobs) Replayed() uint64 { return j.replayed.Load() }
 
-// Redriven is described with Replayed.
+// Redriven returns how many messages redrives have sent to the backend or their queues.
 func (j *Jobs) Redriven() uint64 { return j.redriven.Load() }
 
-// progress changes a job's record and, now and then, saves it.
-func (j *Jobs) progress(x *job, save bool, change func(r *record)) error {
+// commit changes a job's record in the commit that write makes. If write fails, the
+// record is unchanged. A job that was forgotten meanwhile has no record to change, and
+// a cancelled job stays cancelled.
+func (j *Jobs) commit(x *job, change func(r *record), write func(p messaging.Progress) error) error {
+	x.saving.Lock()
+	defer x.saving.Unlock()
 	j.mu.Lock()
-	defer j.mu.Unlock()
-	if x.stopped {
-		return context.Canceled
+	changed, exists := x.record, j.jobs[x.record.ID] == x
+	j.mu.Unlock()
+	change(&changed)
+	var p messaging.Progress
+	if exists {
+		var err error
+		if p, err = changed.progress(); err != nil {
+			return err
+		}
 	}
-	change(&x.record)
-	if !save {
-		return nil
-	}
-	if err := j.save(&x.record); err != nil {
+	if err := write(p); err != nil {
 		return fmt.Errorf("save a job: %w", err)
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	x.record = changed
 	return nil
+}
+
+// update changes a job's record in memory; the next commit makes it durable. Only the
+// goroutine of the job calls it, so no commit of that job is in progress.
+func (j *Jobs) update(x *job, change func(r *record)) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	change(&x.record)
 }

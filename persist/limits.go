@@ -1,8 +1,7 @@
 package persist
 
-// limits are the size of batches and how many are on the way. A time-out halves
-// both, because what is too slow may be too much; every success lets them grow
-// again.
+// limits adapts the batch size and the concurrency. A time-out halves both, because the
+// load may be too high; each success lets them grow again.
 type limits struct {
 	maxBatch, maxConcurrency int
 	batch, concurrency       int
@@ -22,5 +21,5 @@ func (l *limits) grow() {
 	l.concurrency = min(l.maxConcurrency, l.concurrency+1)
 }
 
-// fill makes batches as large as they may be, for a backend that counts calls.
+// fill sets the maximum batch size, for a backend that limits the number of requests.
 func (l *limits) fill() { l.batch = l.maxBatch }

@@ -10,7 +10,7 @@ import (
 	"github.com/stayafrica/messaging/persist"
 )
 
-// addMany appends n messages of one conversation, so that its batches go one
+// addMany appends n messages of one conversation, so that its batches are sent one
 // after the other.
 func addMany(l *memoryLog, n int) {
 	names := make([]string, n)
@@ -20,31 +20,31 @@ func addMany(l *memoryLog, n int) {
 	l.add(names...)
 }
 
-// inTurn gives the verdicts one after the other, and then stores.
-func inTurn(verdicts ...persist.Verdict) func([]string) persist.Answer {
-	return func(batch []string) persist.Answer {
-		if len(verdicts) == 0 {
+// responsesInOrder returns the given classes one after the other and then stores.
+func responsesInOrder(classes ...persist.Class) func([]string) persist.Response {
+	return func(batch []string) persist.Response {
+		if len(classes) == 0 {
 			return stored(batch)
 		}
-		a := persist.Answer{Verdict: verdicts[0]}
-		verdicts = verdicts[1:]
+		a := persist.Response{Class: classes[0]}
+		classes = classes[1:]
 		return a
 	}
 }
 
-func TestBatchesFollowTheAnswers(t *testing.T) {
+func TestBatchSizesFollowTheResponses(t *testing.T) {
 	for name, c := range map[string]struct {
-		verdicts []persist.Verdict
+		verdicts []persist.Class
 		want     string
 	}{
-		"nothing wrong":              {nil, "[500 100]"},
-		"a time-out halves them":     {[]persist.Verdict{persist.TimedOut, persist.TimedOut}, "[500 250 125 250 225]"},
-		"other outages do not":       {[]persist.Verdict{persist.Unavailable, persist.Unreached}, "[500 500 500 100]"},
-		"a backend that counts them": {[]persist.Verdict{persist.TimedOut, persist.TimedOut, persist.Throttled}, "[500 250 125 500 100]"},
+		"no failure":             {nil, "[500 100]"},
+		"a time-out halves them": {[]persist.Class{persist.TimedOut, persist.TimedOut}, "[500 250 125 250 225]"},
+		"other outages do not":   {[]persist.Class{persist.Unavailable, persist.Unreached}, "[500 500 500 100]"},
+		"a throttling backend":   {[]persist.Class{persist.TimedOut, persist.TimedOut, persist.Throttled}, "[500 250 125 500 100]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
-				b.set(inTurn(c.verdicts...))
+				b.set(responsesInOrder(c.verdicts...))
 				addMany(l, 600)
 				after(5 * time.Minute)
 				var sizes []int
@@ -66,7 +66,7 @@ func TestInvariant8BatchIsBoundedInBytes(t *testing.T) {
 		for i := range 10 {
 			l.add(fmt.Sprintf("a/%d", i) + strings.Repeat("x", 300_000))
 		}
-		l.add("a/" + strings.Repeat("y", bound)) // goes alone
+		l.add("a/" + strings.Repeat("y", bound)) // sent alone
 		after(time.Minute)
 		_, batches := b.log()
 		total := 0

@@ -6,9 +6,9 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain fails where a goroutine outlives the tests: whoever starts one joins it.
-// The idle connections of clients are the tests' own, and a proxy leaves behind
-// what was on its way when a link was cut.
+// TestMain fails if a goroutine outlives the tests: whoever starts a goroutine joins
+// it. Exempt are the idle connections of the tests' own clients, and the goroutines
+// that the proxy leaves when a link is cut.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),

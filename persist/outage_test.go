@@ -11,16 +11,16 @@ import (
 )
 
 func TestOutageKeepsEverythingInOrder(t *testing.T) {
-	for _, verdict := range []persist.Verdict{persist.Unavailable, persist.Unreached, persist.TimedOut, persist.Throttled, persist.Misconfigured} {
-		t.Run(verdict.String(), func(t *testing.T) {
+	for _, class := range []persist.Class{persist.Unavailable, persist.Unreached, persist.TimedOut, persist.Throttled, persist.Misconfigured} {
+		t.Run(class.String(), func(t *testing.T) {
 			drain(t, func(l *memoryLog, b *backend, d *persist.Drain) {
 				l.add("a/0")
 				after(time.Second)
-				b.set(always(persist.Answer{Verdict: verdict, Status: 503}))
+				b.set(always(persist.Response{Class: class, Status: 503}))
 				l.add("a/1", "a/2", "b/1")
 				after(time.Hour)
 				if !d.Waiting() {
-					t.Error("the drain does not know that the backend is out of order")
+					t.Error("the drain does not report the outage")
 				}
 				l.add("a/3")
 				b.set(stored)
@@ -29,7 +29,7 @@ func TestOutageKeepsEverythingInOrder(t *testing.T) {
 				wantNames(t, "stored", only(got, "a"), "a/0", "a/1", "a/2", "a/3")
 				wantNames(t, "dead", l.deadTexts())
 				if len(batches) > 600 {
-					t.Errorf("%d tries in an hour: it does not back off", len(batches))
+					t.Errorf("%d tries in an hour: the drain does not back off", len(batches))
 				}
 			})
 		})
@@ -42,25 +42,25 @@ func only(names []string, conversation string) []string {
 
 func TestRetryAfterIsHonoured(t *testing.T) {
 	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
-		b.set(always(persist.Answer{Verdict: persist.Throttled, RetryAfter: 3593 * time.Second}))
+		b.set(always(persist.Response{Class: persist.Throttled, RetryAfter: 3593 * time.Second}))
 		l.add("a/1")
 		after(3500 * time.Second)
 		if _, batches := b.log(); len(batches) != 1 {
-			t.Errorf("%d tries before the time that the backend named", len(batches))
+			t.Errorf("%d tries before the end of the requested pause", len(batches))
 		}
 	})
 }
 
-// Two flights are on their way; one is told to come back later, and the other,
-// which was sent before that, succeeds after it.
-func TestSuccessDoesNotShortenAPauseThatWasAskedFor(t *testing.T) {
-	for _, verdict := range []persist.Verdict{persist.Throttled, persist.Unavailable} {
-		t.Run(verdict.String(), func(t *testing.T) {
+// Two batches are in flight. One is throttled; the other, which was sent before that,
+// succeeds afterwards.
+func TestSuccessDoesNotShortenARequestedPause(t *testing.T) {
+	for _, class := range []persist.Class{persist.Throttled, persist.Unavailable} {
+		t.Run(class.String(), func(t *testing.T) {
 			drain(t, func(l *memoryLog, b *backend, d *persist.Drain) {
 				b.slow = map[string]time.Duration{"b/1": time.Second}
-				b.set(func(batch []string) persist.Answer {
+				b.set(func(batch []string) persist.Response {
 					if batch[0] == "a/1" {
-						return persist.Answer{Verdict: verdict, RetryAfter: 10 * time.Minute}
+						return persist.Response{Class: class, RetryAfter: 10 * time.Minute}
 					}
 					return stored(batch)
 				})
@@ -72,7 +72,7 @@ func TestSuccessDoesNotShortenAPauseThatWasAskedFor(t *testing.T) {
 					t.Errorf("stored %v in the batches %v, want b/1 and nothing after it", got, batches)
 				}
 				if !d.Waiting() {
-					t.Error("the drain does not say that it waits")
+					t.Error("the drain does not report that it waits")
 				}
 				b.set(stored)
 				after(2 * time.Minute)
@@ -84,16 +84,16 @@ func TestSuccessDoesNotShortenAPauseThatWasAskedFor(t *testing.T) {
 	}
 }
 
-// A flight that is being halved sends no further half during such a pause.
-func TestHalvingStopsInAPauseThatWasAskedFor(t *testing.T) {
+// A batch that is being halved sends no further half during such a pause.
+func TestHalvingStopsInARequestedPause(t *testing.T) {
 	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
 		b.slow = map[string]time.Duration{"a/1": time.Second}
-		b.set(func(batch []string) persist.Answer {
+		b.set(func(batch []string) persist.Response {
 			switch {
 			case batch[0] == "b/1":
-				return persist.Answer{Verdict: persist.Throttled, RetryAfter: 10 * time.Minute}
+				return persist.Response{Class: persist.Throttled, RetryAfter: 10 * time.Minute}
 			case len(batch) > 1:
-				return persist.Answer{Verdict: persist.Rejected, Status: 413}
+				return persist.Response{Class: persist.Rejected, Status: 413}
 			}
 			return stored(batch)
 		})
@@ -111,14 +111,14 @@ func TestHalvingStopsInAPauseThatWasAskedFor(t *testing.T) {
 	})
 }
 
-func TestSuccessEndsAPauseOfOurOwn(t *testing.T) {
+func TestSuccessEndsTheDrainsOwnPause(t *testing.T) {
 	drain(t, func(l *memoryLog, b *backend, d *persist.Drain) {
 		b.slow = map[string]time.Duration{"b/1": 20 * time.Second}
 		back := false
-		b.set(func(batch []string) persist.Answer {
+		b.set(func(batch []string) persist.Response {
 			back = back || batch[0] == "b/1"
 			if !back {
-				return persist.Answer{Verdict: persist.Unavailable}
+				return persist.Response{Class: persist.Unavailable}
 			}
 			return stored(batch)
 		})
@@ -127,7 +127,7 @@ func TestSuccessEndsAPauseOfOurOwn(t *testing.T) {
 		l.add("a/1")
 		after(19 * time.Second)
 		if !d.Waiting() {
-			t.Error("the drain does not say that it waits")
+			t.Error("the drain does not report that it waits")
 		}
 		after(time.Second)
 		got, _ := b.log()
@@ -155,7 +155,7 @@ func TestRejectingEverythingIsAnOutage(t *testing.T) { // a wrong ALLOWED_HOSTS
 	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
 		l.add("a/0")
 		after(time.Second)
-		b.set(always(persist.Answer{Verdict: persist.Rejected, Status: 400}))
+		b.set(always(persist.Response{Class: persist.Rejected, Status: 400}))
 		for i := range 30 {
 			l.add(fmt.Sprintf("c%d/1", i))
 		}
@@ -169,11 +169,11 @@ func TestRejectingEverythingIsAnOutage(t *testing.T) { // a wrong ALLOWED_HOSTS
 	})
 }
 
-// What was refused alone returns to its conversation with what was not tried any
-// more, and in front of it.
+// Messages that were refused alone return to their conversation together with the
+// untried ones and before them.
 func TestOutageOfRefusalsKeepsTheOrder(t *testing.T) {
 	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
-		b.set(always(persist.Answer{Verdict: persist.Rejected, Status: 400}))
+		b.set(always(persist.Response{Class: persist.Rejected, Status: 400}))
 		addMany(l, 30)
 		after(time.Hour)
 		b.set(stored)
@@ -187,20 +187,20 @@ func TestOutageOfRefusalsKeepsTheOrder(t *testing.T) {
 	})
 }
 
-// After such an outage began, messages that come back one by one are not judged
-// by what was stored before it.
-func TestRejectingEverythingVoidsTheEvidence(t *testing.T) {
+// After such an outage, messages that are retried one by one are not judged by what was
+// stored before it.
+func TestRejectingEverythingResetsTheEvidence(t *testing.T) {
 	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
 		l.add("a/0")
 		after(time.Second)
-		b.set(always(persist.Answer{Verdict: persist.Rejected, Status: 400}))
+		b.set(always(persist.Response{Class: persist.Rejected, Status: 400}))
 		l.add("b/1", "c/1")
 		after(20 * time.Millisecond)
 		l.add("d/1")
 		after(time.Hour)
 		_, batches := b.log()
 		if !slices.ContainsFunc(batches[4:], func(names []string) bool { return len(names) == 1 }) {
-			t.Error("no message came back by itself")
+			t.Error("no message was retried alone")
 		}
 		wantNames(t, "dead", l.deadTexts())
 	})
@@ -208,9 +208,9 @@ func TestRejectingEverythingVoidsTheEvidence(t *testing.T) {
 
 func TestMessageRejectedAloneIsADeadLetterOnlyByEvidence(t *testing.T) {
 	drain(t, func(l *memoryLog, b *backend, d *persist.Drain) {
-		b.set(func(batch []string) persist.Answer {
+		b.set(func(batch []string) persist.Response {
 			if slices.Contains(batch, "x/1") {
-				return persist.Answer{Verdict: persist.Rejected, Status: 400, Reason: "bad text"}
+				return persist.Response{Class: persist.Rejected, Status: 400, Reason: "bad text"}
 			}
 			return stored(batch)
 		})
@@ -218,7 +218,7 @@ func TestMessageRejectedAloneIsADeadLetterOnlyByEvidence(t *testing.T) {
 		after(time.Hour)
 		wantNames(t, "dead without evidence", l.deadTexts())
 		if !d.Waiting() {
-			t.Error("a backend that refuses all it gets does not count as out of order")
+			t.Error("a backend that refuses everything does not count as an outage")
 		}
 		l.add("a/1")
 		after(2 * time.Minute)
@@ -226,10 +226,10 @@ func TestMessageRejectedAloneIsADeadLetterOnlyByEvidence(t *testing.T) {
 	})
 }
 
-// One message alone gets an error, and nothing else is stored: nobody can tell
-// whose fault it is, so it is told as an outage.
-func TestErrorOfTheOnlyMessageIsToldAsAnOutage(t *testing.T) {
-	for name, result := range map[string]persist.Result{"any": {Error: "locked"}, "hopeless": {Hopeless: true, Error: "matching query does not exist"}} {
+// A single message gets an error and nothing else is stored. Nothing shows whether the
+// message or the backend is at fault, so it is reported as an outage.
+func TestErrorOfTheOnlyMessageIsReportedAsAnOutage(t *testing.T) {
+	for name, result := range map[string]persist.Result{"any": {Error: "locked"}, "suspect": {Suspect: true, Error: "matching query does not exist"}} {
 		t.Run(name, func(t *testing.T) {
 			drain(t, func(l *memoryLog, b *backend, d *persist.Drain) {
 				b.set(each(func(string) persist.Result { return result }))
@@ -237,7 +237,7 @@ func TestErrorOfTheOnlyMessageIsToldAsAnOutage(t *testing.T) {
 				after(time.Hour)
 				wantNames(t, "dead", l.deadTexts())
 				if !d.Waiting() {
-					t.Error("the drain does not say that it waits")
+					t.Error("the drain does not report that it waits")
 				}
 				b.set(each(func(n string) persist.Result {
 					if n == "x/1" {
@@ -249,18 +249,18 @@ func TestErrorOfTheOnlyMessageIsToldAsAnOutage(t *testing.T) {
 				after(2 * time.Minute)
 				wantNames(t, "dead with evidence", l.deadTexts(), "x/1")
 				if d.Waiting() {
-					t.Error("the drain still says that it waits")
+					t.Error("the drain still reports that it waits")
 				}
 			})
 		})
 	}
 }
 
-// A backend whose database is full or read-only still knows what it has.
-func TestWhatTheBackendHadBeforeIsNoEvidence(t *testing.T) {
+// A backend whose database is full or read-only still recognizes duplicates.
+func TestDuplicatesAreNoEvidence(t *testing.T) {
 	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
-		b.set(func(batch []string) persist.Answer {
-			a := persist.Answer{Verdict: persist.Accounted, Status: 200, Old: true}
+		b.set(func(batch []string) persist.Response {
+			a := persist.Response{Class: persist.Accounted, Status: 200, Old: true}
 			for _, n := range batch {
 				if n == "old/0" {
 					a.Results = append(a.Results, persist.Result{Stored: true}) // "duplicates": 1
@@ -282,12 +282,13 @@ func TestWhatTheBackendHadBeforeIsNoEvidence(t *testing.T) {
 	})
 }
 
-// The price of the minute before the first try: see docs/django-answers.md.
+// The cost of counting the minute before the first try: see
+// docs/explanation/outages.md.
 func TestMessageAloneIsJudgedByTheMinuteBeforeIt(t *testing.T) {
 	drain(t, func(l *memoryLog, b *backend, _ *persist.Drain) {
 		l.add("a/0")
 		after(time.Second)
-		b.set(always(persist.Answer{Verdict: persist.Rejected, Status: 400}))
+		b.set(always(persist.Response{Class: persist.Rejected, Status: 400}))
 		after(30 * time.Second)
 		l.add("b/1")
 		after(time.Hour)

@@ -2,285 +2,292 @@ package persist
 
 import (
 	"context"
-	"errors"
-	"fmt"
+	"slices"
 	"time"
 
 	"github.com/stayafrica/messaging"
 )
 
-// Redrive starts to send dead letters where they failed to go: those that the
-// backend refused to the backend, those that nobody acknowledged to their
-// queues. Messages keep their ids and sequences.
+// Redrive starts a job that redrives dead letters: refused messages go to the backend,
+// undeliverable ones to their queues. Messages keep their ids and sequences.
 func (j *Jobs) Redrive(request messaging.RedriveRequest) (messaging.Job, error) {
-	r := record{Redrive: &request}
+	r := record{Redrive: &request, Claims: true, ByID: len(request.IDs) > 0}
 	r.Kind = messaging.Redrive
-	total, err := j.countLetters(&request)
+	refused, err := j.countLetters(&r)
 	if err != nil {
 		return messaging.Job{}, err
 	}
-	r.Total = total
+	if refused && j.config.Sink == nil {
+		return messaging.Job{}, messaging.Errorf(messaging.CodeInvalidField,
+			"there is no backend to redrive refused messages to: DJANGO_API_URL is off; nothing was redriven")
+	}
 	return j.start(r)
 }
 
-// countLetters says how many dead letters a request means.
-func (j *Jobs) countLetters(q *messaging.RedriveRequest) (n uint64, err error) {
-	if len(q.IDs) > 0 {
+// countLetters finds the dead letters that a request selects. It sets their number in
+// the record and reports whether refused ones are among them. From then on, letters
+// that were named by id are known by their keys.
+func (j *Jobs) countLetters(r *record) (refused bool, err error) {
+	q := r.Redrive
+	if r.ByID {
 		for _, id := range q.IDs {
-			_, ok, err := j.config.DeadLetters.FindDeadLetter(id)
+			k, ok, err := j.letterKey(id)
 			if err != nil {
-				return 0, err
+				return false, err
 			}
 			if !ok {
-				return 0, messaging.FieldErrorf(messaging.CodeNotFound, "ids", "there is no dead letter %s: nothing was redriven", id)
+				return false, messaging.FieldErrorf(messaging.CodeNotFound, "ids", "there is no dead letter %s: nothing was redriven", id)
 			}
+			refused = refused || k.Kind == messaging.Refused
+			r.Named = append(r.Named, k)
 		}
-		return uint64(len(q.IDs)), nil
+		q.IDs, r.Named = nil, distinct(r.Named)
+		r.Total = uint64(len(r.Named))
+		return refused, nil
 	}
 	filter := messaging.DeadLetterFilter{Limit: letterPage, Kind: q.Kind, Reason: q.Reason}
 	for {
 		page, err := j.config.DeadLetters.ListDeadLetters(filter)
 		if err != nil {
-			return 0, err
+			return false, err
 		}
-		n += uint64(len(page.DeadLetters))
+		r.Total += uint64(len(page.DeadLetters))
+		refused = refused || slices.ContainsFunc(page.DeadLetters, func(d messaging.DeadLetter) bool { return d.Kind == messaging.Refused })
 		if page.Next == "" {
-			return n, nil
+			return refused, nil
 		}
 		filter.After = page.Next
 	}
+}
+
+// letterKey returns the key of the letter that currently has an id.
+func (j *Jobs) letterKey(id string) (messaging.DeadLetterKey, bool, error) {
+	d, ok, err := j.config.DeadLetters.FindDeadLetter(id)
+	return d.Key(), ok, err
+}
+
+// distinct removes repeated keys and keeps the order.
+func distinct(keys []messaging.DeadLetterKey) (list []messaging.DeadLetterKey) {
+	seen := make(map[messaging.DeadLetterKey]bool, len(keys))
+	for _, k := range keys {
+		if !seen[k] {
+			seen[k] = true
+			list = append(list, k)
+		}
+	}
+	return list
 }
 
 // letterPage is how many dead letters are read at a time.
 const letterPage = 200
 
-// redriver is a redrive that runs.
+// redriver runs one redrive. It visits the letters in the order of their keys, which do
+// not change while recipients and ids move from letter to letter, and gathers their
+// recipients into batches. A batch is finished before the next one is gathered, in one
+// commit with the job's record. So a crash repeats at most one batch.
 type redriver struct {
 	*Jobs
 
-	job   *job
-	saved time.Time
-	batch []messaging.DeadCopy
+	job *job
+	// batch holds the gathered messages, all of one kind.
+	batch []redriven
 	bytes int
-	tries int // failures of the backend in a row
+}
+
+// redriven is the message of one recipient in a batch.
+type redriven struct {
+	messaging.DeadRecipient
+
+	letter  messaging.DeadLetterKey
+	last    bool   // the last recipient of its letter
+	settled bool   // it was stored or refused
+	failure string // why it remains a dead letter; "" if it does not
 }
 
 func (j *Jobs) redrive(ctx context.Context, x *job) error {
 	r := &redriver{Jobs: j, job: x}
-	if ids := x.record.Redrive.IDs; len(ids) > 0 {
-		return r.named(ctx, ids)
+	if err := r.upgrade(); err != nil {
+		return err
 	}
-	filter := messaging.DeadLetterFilter{Limit: letterPage, Kind: x.record.Redrive.Kind, Reason: x.record.Redrive.Reason, After: x.record.Cursor}
-	for {
-		page, err := j.config.DeadLetters.ListDeadLetters(filter)
+	walk := r.scan
+	if x.record.ByID {
+		walk = r.scanNamed
+	}
+	if err := walk(ctx); err != nil {
+		return err
+	}
+	if err := r.flush(ctx); err != nil {
+		return err
+	}
+	// A letter that no longer exists was handled by another caller, and counts as done.
+	r.update(x, func(rec *record) { rec.Done = rec.Total })
+	return nil
+}
+
+// upgrade finds the letters of a job that an older version started, which named them by
+// id. An id that no longer exists is done.
+func (r *redriver) upgrade() error {
+	rec := &r.job.record
+	if rec.ByID || len(rec.Redrive.IDs) == 0 {
+		return nil
+	}
+	var keys []messaging.DeadLetterKey
+	for _, id := range rec.Redrive.IDs[min(rec.Done, uint64(len(rec.Redrive.IDs))):] {
+		k, ok, err := r.letterKey(id)
 		if err != nil {
 			return err
 		}
-		for i := range page.DeadLetters {
-			// What failed since, perhaps by this job, is not its own.
-			if d := &page.DeadLetters[i]; !r.failedSince(d) {
-				if err := r.letter(ctx, d); err != nil {
-					return err
-				}
+		if ok {
+			keys = append(keys, k)
+		}
+	}
+	r.update(r.job, func(rec *record) { rec.ByID, rec.Named = true, distinct(keys) })
+	return nil
+}
+
+// scan visits the letters that a filter selects, from the record's cursor on.
+func (r *redriver) scan(ctx context.Context) error {
+	rec := &r.job.record
+	if rec.Cursor.After != "" {
+		if err := r.redriveLetter(ctx, rec.Cursor.Letter); err != nil {
+			return err
+		}
+	}
+	scan := messaging.DeadLetterScan{Limit: letterPage, Kind: rec.Redrive.Kind, Reason: rec.Redrive.Reason, After: rec.Cursor.Letter}
+	for {
+		page, err := r.config.DeadLetters.NextDeadLetters(scan)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		for i := range page {
+			if err := r.gatherRecipients(ctx, &page[i], ""); err != nil {
+				return err
 			}
+			scan.After = page[i].Key()
 		}
-		if err := r.flush(ctx); err != nil {
-			return err
-		}
-		if err := r.reached(len(page.DeadLetters), page.Next); err != nil || page.Next == "" {
-			return err
-		}
-		filter.After = page.Next
 	}
 }
 
-// failedSince says whether a letter failed since the job was started. What is
-// dated into the future, by a clock that ran ahead, did not.
+// scanNamed visits the named letters that are left.
+func (r *redriver) scanNamed(ctx context.Context) error {
+	for _, k := range r.job.record.Named {
+		if err := r.redriveLetter(ctx, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// redriveLetter redrives the remaining recipients of one letter.
+func (r *redriver) redriveLetter(ctx context.Context, k messaging.DeadLetterKey) error {
+	var after messaging.UserID
+	if cursor := r.job.record.Cursor; cursor.Letter == k {
+		after = cursor.After
+	}
+	d, ok, err := r.config.DeadLetters.DeadLetterAt(k)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return r.finishEmpty(ctx, k) // the letter is gone and counts as done
+	}
+	return r.gatherRecipients(ctx, &d, after)
+}
+
+// failedSince reports whether a letter failed after the job was started, possibly by
+// this job. The job does not redrive such a letter. A time in the future, from a clock
+// that ran ahead, does not count.
 func (r *redriver) failedSince(d *messaging.DeadLetter) bool {
 	return d.FailedAt.After(r.job.record.CreatedAt) && !d.FailedAt.After(time.Now())
 }
 
-// named redrives the letters that were named. It begins anew after a restart:
-// those that are done are gone.
-func (r *redriver) named(ctx context.Context, ids []string) error {
-	for _, id := range ids {
-		letter, ok, err := r.config.DeadLetters.FindDeadLetter(id)
+// gatherRecipients gathers the recipients of a dead letter after a user.
+func (r *redriver) gatherRecipients(ctx context.Context, d *messaging.DeadLetter, after messaging.UserID) error {
+	key := d.Key()
+	if after == "" && r.failedSince(d) {
+		return r.finishEmpty(ctx, key)
+	}
+	for ctx.Err() == nil {
+		recipients, err := r.config.DeadLetters.DeadRecipients(d, after, r.config.BatchSize)
 		if err != nil {
 			return err
 		}
-		if ok && !r.failedSince(&letter) {
-			if err := r.letter(ctx, &letter); err != nil {
+		more := len(recipients) == r.config.BatchSize
+		for i := range recipients {
+			if err := r.gather(ctx, redriven{DeadRecipient: recipients[i], letter: key, last: !more && i == len(recipients)-1}); err != nil {
 				return err
 			}
+			after = recipients[i].Message.Receiver.User
 		}
-		if err := r.reached(1, ""); err != nil {
-			return err
-		}
-	}
-	return r.flush(ctx)
-}
-
-// reached notes that so many letters more were worked off.
-func (r *redriver) reached(letters int, cursor string) error {
-	save := time.Since(r.saved) >= progressInterval
-	if save {
-		r.saved = time.Now()
-	}
-	return r.progress(r.job, save, func(rec *record) {
-		rec.Done = min(rec.Total, rec.Done+uint64(letters)) //nolint:gosec // not negative
-		rec.Cursor = cursor
-	})
-}
-
-// failed notes that a message stays a dead letter.
-func (r *redriver) failed(why string) error {
-	return r.progress(r.job, false, func(rec *record) {
-		rec.Failed++
-		rec.Error = fmt.Sprintf("%d messages stay dead letters; the last one: %s", rec.Failed, why)
-	})
-}
-
-// letter redrives all recipients of one dead letter.
-func (r *redriver) letter(ctx context.Context, d *messaging.DeadLetter) error {
-	after := messaging.UserID("")
-	for ctx.Err() == nil {
-		copies, err := r.config.DeadLetters.DeadCopies(d, after, r.config.BatchSize)
-		if err != nil || len(copies) == 0 {
-			return err
-		}
-		for i := range copies {
-			if err := r.one(ctx, d.Kind, copies[i]); err != nil {
-				return err
+		if !more {
+			if len(recipients) == 0 {
+				return r.finishEmpty(ctx, key)
 			}
-		}
-		after = copies[len(copies)-1].Message.Receiver.User
-		if len(copies) < r.config.BatchSize {
 			return nil
 		}
 	}
 	return ctx.Err()
 }
 
-// one redrives one recipient's message: to its queue at once, to the backend
-// with others.
-func (r *redriver) one(ctx context.Context, kind messaging.DeadLetterKind, c messaging.DeadCopy) error {
-	if kind == messaging.Undeliverable {
-		return r.requeue(c)
+// finishEmpty finishes a letter that has no recipients left.
+func (r *redriver) finishEmpty(ctx context.Context, letter messaging.DeadLetterKey) error {
+	if n := len(r.batch); n > 0 && r.batch[n-1].letter == letter {
+		r.batch[n-1].last = true
+		return nil
 	}
-	size := len(c.Message.Body) + messaging.JSONOverhead
-	if len(r.batch) > 0 && (len(r.batch) >= r.config.BatchSize || r.bytes+size > r.config.BatchBytes) {
+	if err := r.flush(ctx); err != nil {
+		return err
+	}
+	r.update(r.job, func(rec *record) { rec.advanceLetter(letter) })
+	return nil
+}
+
+// gather adds a recipient to the batch. If it does not fit, gather flushes the batch
+// first.
+func (r *redriver) gather(ctx context.Context, x redriven) error {
+	size := len(x.Message.Body) + messaging.JSONOverhead
+	if n := len(r.batch); n > 0 && (n >= r.config.BatchSize || r.bytes+size > r.config.BatchBytes || r.batch[0].Kind != x.Kind) {
 		if err := r.flush(ctx); err != nil {
 			return err
 		}
 	}
-	r.batch = append(r.batch, c)
+	r.batch = append(r.batch, x)
 	r.bytes += size
 	return nil
 }
 
-// requeue puts a message back into its queue. The entry is durable before the
-// dead letter goes; a crash in between leaves both.
-func (r *redriver) requeue(c messaging.DeadCopy) error {
-	refusal, err := r.config.Requeue(&c.Message, func() error {
-		r.redriven.Add(1)
-		return r.config.DeadLetters.SettleDead([]messaging.DeadCopy{c})
-	})
-	if err != nil || refusal == "" {
-		return err
-	}
-	return r.failed(refusal)
-}
-
-var errNoBackend = errors.New("there is no backend to send to: DJANGO_API_URL is off")
-
-// flush sends what was gathered to the backend.
+// flush redrives the batch: undeliverable messages go to their queues, refused ones to
+// the backend.
 func (r *redriver) flush(ctx context.Context) error {
 	batch := r.batch
 	r.batch, r.bytes = nil, 0
-	if len(batch) == 0 {
-		return nil
-	}
-	if r.config.Sink == nil {
-		return errNoBackend
+	switch {
+	case len(batch) == 0:
+		return ctx.Err()
+	case batch[0].Kind == messaging.Undeliverable:
+		return r.requeue(ctx, batch)
+	case r.config.Sink == nil:
+		return r.waitForBackend(ctx, r.job)
 	}
 	return r.deliver(ctx, batch)
 }
 
-// deliver sends messages until the backend has said of each what became of it.
-// An outage is waited for; a batch that is refused as a whole is halved.
-func (r *redriver) deliver(ctx context.Context, batch []messaging.DeadCopy) error {
-	messages := make([]messaging.Message, len(batch))
+// advanceLetter records that all recipients of a letter are done.
+func (rec *record) advanceLetter(letter messaging.DeadLetterKey) {
+	rec.Done = min(rec.Total, rec.Done+1)
+	rec.Cursor.Letter, rec.Cursor.After = letter, ""
+	if rec.ByID {
+		rec.Named = rec.Named[1:]
+	}
+}
+
+// advance records that a batch is done.
+func (rec *record) advance(batch []redriven) {
 	for i := range batch {
-		messages[i] = batch[i].Message
-	}
-	for ctx.Err() == nil {
-		a := r.config.Sink.Deliver(ctx, messages)
-		switch a.Verdict {
-		case Accounted:
-			r.tries = 0
-			return r.account(batch, a)
-		case Mismatched, Rejected:
-			r.tries = 0
-			return r.doubt(ctx, batch, a)
-		default:
-			r.tries++
-			wait := a.RetryAfter
-			if wait == 0 {
-				wait = backoff(r.tries, r.config.MaxBackoff)
-			}
-			pause(ctx, wait)
+		if x := &batch[i]; x.last {
+			rec.advanceLetter(x.letter)
+		} else {
+			rec.Cursor.Letter, rec.Cursor.After = x.letter, x.Message.Receiver.User
 		}
 	}
-	return ctx.Err()
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
-
-// account settles what is stored; the rest stays dead.
-func (r *redriver) account(batch []messaging.DeadCopy, a Answer) error {
-	var stored []messaging.DeadCopy
-	for i := range batch {
-		if a.Results[i].Stored {
-			stored = append(stored, batch[i])
-			continue
-		}
-		if err := r.refused(batch[i], a.Results[i].Error, a.Status); err != nil {
-			return err
-		}
-	}
-	r.redriven.Add(uint64(len(stored)))
-	return r.config.DeadLetters.SettleDead(stored)
-}
-
-func (r *redriver) doubt(ctx context.Context, batch []messaging.DeadCopy, a Answer) error {
-	if len(batch) == 1 {
-		return r.refused(batch[0], a.Reason, a.Status)
-	}
-	half := len(batch) / 2
-	if err := r.deliver(ctx, batch[:half]); err != nil {
-		return err
-	}
-	return r.deliver(ctx, batch[half:])
-}
-
-func (r *redriver) refused(c messaging.DeadCopy, reason string, status int) error {
-	if err := r.config.DeadLetters.RefuseAgain(c, shorten(reason), status, time.Now()); err != nil {
-		return err
-	}
-	return r.failed(shorten(reason))
-}
-
-// shorten keeps a reason within its bound.
-func shorten(reason string) string {
-	if len(reason) > messaging.MaxReason {
-		reason = reason[:messaging.MaxReason]
-	}
-	return reason
 }

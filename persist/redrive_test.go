@@ -8,15 +8,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/persist"
-	"github.com/stayafrica/messaging/storage"
 )
 
-func TestRedriveOfRefusedOnesSettlesWhatIsStored(t *testing.T) {
-	work(t, func(w *working) {
+func TestRedriveOfRefusedLettersRemovesTheStored(t *testing.T) {
+	work(t, func(w *jobsTest) {
 		var names []string
 		for i := range 25 {
 			names = append(names, fmt.Sprintf("u%d/%c", i, 'a'+i))
@@ -29,7 +26,7 @@ func TestRedriveOfRefusedOnesSettlesWhatIsStored(t *testing.T) {
 		j := w.redrive(messaging.RedriveRequest{All: true})
 		after(time.Second)
 		w.wantJob(j.ID, messaging.JobDone, 25, 25, 1)
-		page, err := w.control.ListDeadLetters(messaging.DeadLetterFilter{Limit: 100})
+		page, err := w.store.ListDeadLetters(messaging.DeadLetterFilter{Limit: 100})
 		if err != nil || len(page.DeadLetters) != 1 || page.Total != 1 {
 			w.Fatalf("%d dead letters are left, %d are counted (%v)", len(page.DeadLetters), page.Total, err)
 		}
@@ -43,17 +40,17 @@ func TestRedriveOfRefusedOnesSettlesWhatIsStored(t *testing.T) {
 	})
 }
 
-func TestRedriveHalvesWhatIsRefusedWholeAndWaitsForAnOutage(t *testing.T) {
-	work(t, func(w *working) {
+func TestRedriveHalvesRejectedBatchesAndWaitsOutAnOutage(t *testing.T) {
+	work(t, func(w *jobsTest) {
 		w.dead(messaging.Refused, "r", "u/a", "u/b", "u/c", "u/d")
-		w.backend.set(always(persist.Answer{Verdict: persist.Unreached}))
+		w.backend.set(always(persist.Response{Class: persist.Unreached}))
 		after(time.Second)
 		j := w.redrive(messaging.RedriveRequest{Reason: "r"})
 		after(10 * time.Second)
 		w.wantJob(j.ID, messaging.JobRunning, 0, 4, 0)
-		w.backend.set(func(batch []string) persist.Answer {
+		w.backend.set(func(batch []string) persist.Response {
 			if slices.Contains(batch, "u/b") {
-				return persist.Answer{Verdict: persist.Rejected, Status: 400, Reason: "bad"}
+				return persist.Response{Class: persist.Rejected, Status: 400, Reason: "bad"}
 			}
 			return stored(batch)
 		})
@@ -64,40 +61,43 @@ func TestRedriveHalvesWhatIsRefusedWholeAndWaitsForAnOutage(t *testing.T) {
 	})
 }
 
-func TestRedriveOfUndeliverableOnesGoesToTheirQueues(t *testing.T) {
-	work(t, func(w *working) {
+func TestRedriveOfUndeliverableLettersGoesToTheirQueues(t *testing.T) {
+	work(t, func(w *jobsTest) {
 		ids := w.dead(messaging.Undeliverable, "nobody", "u/a", "v/b", "u/c")
 		w.dead(messaging.Refused, "other", "u/d")
 		after(time.Second)
 		j := w.redrive(messaging.RedriveRequest{IDs: ids[:2]})
 		after(time.Second)
 		w.wantJob(j.ID, messaging.JobDone, 2, 2, 0)
-		wantNames(w.T, "requeued", w.requeued, "u:u/a@1", "v:v/b@2")
-		w.gone = true
+		wantNames(w.T, "requeued", w.store.requeued, "u:u/a", "v:v/b")
+		w.store.refusal = "the log does not have it"
 		j = w.redrive(messaging.RedriveRequest{All: true, Kind: messaging.Undeliverable})
 		after(time.Second)
 		if shown := w.wantJob(j.ID, messaging.JobDone, 1, 1, 1); !strings.Contains(shown.Error, "the log does not have it") {
-			w.Errorf("the job says %q", shown.Error)
+			w.Errorf("the job's error is %q", shown.Error)
 		}
-		if u, r := w.control.DeadLetters(messaging.Undeliverable), w.control.DeadLetters(messaging.Refused); u != 1 || r != 1 {
+		if u, r := w.store.count(messaging.Undeliverable), w.store.count(messaging.Refused); u != 1 || r != 1 {
 			w.Errorf("%d undeliverable and %d refused are left, want 1 and 1", u, r)
 		}
 		if _, err := w.jobs.Redrive(messaging.RedriveRequest{IDs: ids[:1]}); messaging.CodeOf(err) != messaging.CodeNotFound {
-			w.Errorf("one that is gone: %v", err)
+			w.Errorf("a letter that is gone: %v", err)
 		}
 	})
 }
 
 func TestRedriveOfABroadcastSendsACopyToEachReceiver(t *testing.T) {
-	work(t, func(w *working) {
+	work(t, func(w *jobsTest) {
 		origin := messaging.MessageID{9}
 		base := messaging.Message{ID: origin, Origin: origin, Position: messaging.Position{Sequence: 7}, CreatedAt: time.Now(), Body: []byte(`{"text":"all"}`)}
 		var letters []messaging.DeadLetter
 		for i := range uint32(25) { // more than a batch
 			m := base.CopyTo(i, messaging.Receiver{User: messaging.UserID(fmt.Sprint("u", i)), Quoted: true})
-			letters = append(letters, messaging.DeadLetter{ID: messaging.DeadLetterID(messaging.Refused, m.ID), Kind: messaging.Refused, Reason: "r", FailedAt: time.Now(), Message: m})
+			letters = append(letters, messaging.DeadLetter{
+				ID: messaging.DeadLetterID(messaging.Refused, m.ID), Kind: messaging.Refused, Reason: "r",
+				FailedAt: time.Now(), Message: m,
+			})
 		}
-		if err := w.control.AddDeadLetters(letters); err != nil {
+		if err := w.store.AddDeadLetters(letters, messaging.Progress{}); err != nil {
 			w.Fatal(err)
 		}
 		seen := make(map[messaging.MessageID]bool)
@@ -105,14 +105,7 @@ func TestRedriveOfABroadcastSendsACopyToEachReceiver(t *testing.T) {
 		after(time.Second)
 		sink := &recording{Sink: w.backend, seen: seen}
 		w.halt()
-		jobs, err := persist.NewJobs(persist.JobsConfig{Store: w.control, History: w.log, DeadLetters: w.control, Sink: sink, BatchSize: 10})
-		if err != nil {
-			w.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(w.Context())
-		done := make(chan error, 1)
-		go func() { done <- jobs.Run(ctx) }()
-		w.jobs, w.halt = jobs, func() { cancel(); <-done }
+		w.run(persist.JobsConfig{Sink: sink, BatchSize: 10})
 		j := w.redrive(messaging.RedriveRequest{All: true})
 		after(time.Second)
 		w.wantJob(j.ID, messaging.JobDone, 1, 1, 0)
@@ -121,66 +114,65 @@ func TestRedriveOfABroadcastSendsACopyToEachReceiver(t *testing.T) {
 				w.Errorf("the copy for %s was not sent", letters[i].Message.Receiver.User)
 			}
 		}
-		if n := w.control.DeadLetters(messaging.Refused); n != 0 {
+		if n := w.store.count(messaging.Refused); n != 0 {
 			w.Errorf("%d dead letters are left", n)
 		}
 	})
 }
 
-// recording notes the ids that it delivers.
+// recording records the ids that it delivers.
 type recording struct {
 	persist.Sink
 
 	seen map[messaging.MessageID]bool
 }
 
-func (r *recording) Deliver(ctx context.Context, batch []messaging.Message) persist.Answer {
+func (r *recording) Deliver(ctx context.Context, batch []messaging.Message) persist.Response {
 	for i := range batch {
 		r.seen[batch[i].ID] = true
 	}
 	return r.Sink.Deliver(ctx, batch)
 }
 
-func TestRedriveTakesWhatAClockThatRanAheadHasDated(t *testing.T) {
-	work(t, func(w *working) {
+func TestRedriveTakesLettersDatedInTheFuture(t *testing.T) {
+	work(t, func(w *jobsTest) {
 		w.numbered(1)
 		m := w.log.messages[0]
 		m.Receiver.User = "u"
 		id := messaging.DeadLetterID(messaging.Refused, m.ID)
 		for _, q := range []messaging.RedriveRequest{{IDs: []string{id}}, {All: true}} {
-			if err := w.control.AddDeadLetters([]messaging.DeadLetter{{ID: id, Kind: messaging.Refused, Reason: "r", FailedAt: time.Now().Add(time.Hour), Message: m}}); err != nil {
+			if err := w.store.AddDeadLetters([]messaging.DeadLetter{{ID: id, Kind: messaging.Refused, Reason: "r", FailedAt: time.Now().Add(time.Hour), Message: m}},
+				messaging.Progress{}); err != nil {
 				w.Fatal(err)
 			}
 			j := w.redrive(q)
 			after(time.Second)
 			w.wantJob(j.ID, messaging.JobDone, 1, 1, 0)
-			if n := w.control.DeadLetters(messaging.Refused); n != 0 {
+			if n := w.store.count(messaging.Refused); n != 0 {
 				w.Errorf("the job is done and the letter still there (%+v)", q)
 			}
 		}
 	})
 }
 
-// In real time: in a bubble the race detector would not see it.
-func TestCancelBesideARedriveIsNoRace(t *testing.T) {
-	store, err := storage.Open(storage.Config{Dir: "/data", FS: vfs.NewMem(), Control: storage.NewMemoryControl().Open, MemTableBytes: 1 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	control := store.Control()
+// This runs in real time: in a synctest bubble the race detector would not see the
+// race.
+func TestCancelDuringARedriveIsNoRace(t *testing.T) {
+	store := newMemoryStore()
 	for i := range 200 {
-		m := messaging.Message{ID: messaging.MessageID{15: byte(i)}, Position: messaging.Position{Sequence: uint64(i + 1)}, Receiver: messaging.Receiver{User: "u"}, Body: []byte("{}")}
-		if err := control.AddDeadLetters([]messaging.DeadLetter{{ID: messaging.DeadLetterID(messaging.Undeliverable, m.ID), Kind: messaging.Undeliverable, Reason: "r", FailedAt: time.Now(), Message: m}}); err != nil {
+		m := messaging.Message{
+			ID: messaging.MessageID{15: byte(i)}, Position: messaging.Position{Sequence: uint64(i + 1)},
+			Receiver: messaging.Receiver{User: "u"}, Body: []byte("{}"),
+		}
+		if err := store.AddDeadLetters([]messaging.DeadLetter{{
+			ID: messaging.DeadLetterID(messaging.Undeliverable, m.ID), Kind: messaging.Undeliverable,
+			Reason: "r", FailedAt: time.Now(), Message: m,
+		}}, messaging.Progress{}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	jobs, err := persist.NewJobs(persist.JobsConfig{
-		Store: control, History: history{newLog()}, DeadLetters: control,
-		Requeue: func(_ *messaging.Message, settle func() error) (string, error) {
-			time.Sleep(time.Millisecond)
-			return "", settle()
-		},
+		Store: store, History: history{newLog()}, DeadLetters: store, Letters: store, BatchSize: 1,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -201,5 +193,5 @@ func TestCancelBesideARedriveIsNoRace(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	t.Log(control.DeadLetters(messaging.Undeliverable), "left")
+	t.Log(store.count(messaging.Undeliverable), "left")
 }

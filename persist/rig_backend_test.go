@@ -15,28 +15,28 @@ import (
 	"time"
 )
 
-// django is a backend that keys on the id and misbehaves as a scenario has it.
+// django is a backend that keys on the id and fails as a scenario defines.
 type django struct {
 	tb     testing.TB
 	server *httptest.Server
-	trap   *httptest.Server // where redirects point: nobody may go there
+	trap   *httptest.Server // the target of redirects: no request may reach it
 
-	mu     sync.Mutex
-	fault  fault             // nil is none
-	left   int               // for how many more requests
-	bodies map[string]string // by id: what was sent under it
-	keys   map[string]string // by idempotency key: the ids that were sent with it
-	stored []string          // names, each once
-	byID   map[string]bool
-	held   map[string]bool // names that were in errors, or refused alone: they may come later
+	mu          sync.Mutex
+	fault       fault             // nil for none
+	left        int               // requests that the fault still answers
+	bodies      map[string]string // by id: what was sent under it
+	keys        map[string]string // by idempotency key: the ids that were sent with it
+	stored      []string          // names, each once
+	byID        map[string]bool
+	mayComeLate map[string]bool // names that had errors or were refused alone: they may arrive late
 
-	wrote atomic.Int64 // bytes of the longest endless answer that somebody took
+	wrote atomic.Int64 // bytes read by a client of the longest endless response
 }
 
-// fault answers a request in a bad way. It may store what it likes.
+// fault responds to a request with a failure. It may store messages.
 type fault func(d *django, w http.ResponseWriter, r *http.Request, batch []sent)
 
-// sent is a message as the backend gets it.
+// sent is a message as the backend receives it.
 type sent struct {
 	ID   string
 	Name string
@@ -45,7 +45,7 @@ type sent struct {
 
 func newDjango(tb testing.TB) *django {
 	tb.Helper()
-	d := &django{tb: tb, bodies: make(map[string]string), keys: make(map[string]string), byID: make(map[string]bool), held: make(map[string]bool)}
+	d := &django{tb: tb, bodies: make(map[string]string), keys: make(map[string]string), byID: make(map[string]bool), mayComeLate: make(map[string]bool)}
 	d.trap = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		tb.Errorf("a redirect was followed, with %s and Authorization %q", r.Method, r.Header.Get("Authorization"))
 		_, _ = io.WriteString(w, `{"persisted":10}`)
@@ -63,14 +63,14 @@ func (d *django) stop() {
 	d.server.Close()
 }
 
-// again starts a server that was stopped, where it was.
-func (d *django) again() {
+// restart starts a stopped server again on the same address.
+func (d *django) restart() {
 	addr := d.server.Listener.Addr().String()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(d.serve))
 	_ = server.Listener.Close()
 	var err error
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		// Somebody else may have the port for a moment.
+		// Another process may hold the port for a moment.
 		if server.Listener, err = net.Listen("tcp", addr); err == nil || time.Now().After(deadline) {
 			break
 		}
@@ -85,12 +85,12 @@ func (d *django) again() {
 
 func (d *django) serve(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/persist/" || r.Method != http.MethodPost {
-		d.tb.Errorf("asked for %s %s", r.Method, r.URL.Path)
+		d.tb.Errorf("unexpected request %s %s", r.Method, r.URL.Path)
 		return
 	}
 	batch, err := d.read(r)
 	if err != nil {
-		return // it was cut off on the way
+		return // the request was cut off
 	}
 	d.mu.Lock()
 	f := d.fault
@@ -106,8 +106,8 @@ func (d *django) serve(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintf(w, `{"persisted":%d,"duplicates":0,"errors":[]}`, len(batch))
 }
 
-// read reads a batch, and judges the request: what every one must bear, and what
-// came before under the same ids and the same key.
+// read reads a batch and checks the request: its required headers, and consistency with
+// earlier requests under the same ids and the same key.
 func (d *django) read(r *http.Request) ([]sent, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -138,8 +138,8 @@ func (d *django) read(r *http.Request) ([]sent, error) {
 	return batch, nil
 }
 
-// compareLocked wants a message that came before to be the same to the byte: its
-// id, sequence, time and body.
+// compareLocked checks that a repeated message is identical to the byte: id, sequence,
+// time and body.
 func (d *django) compareLocked(raw json.RawMessage) sent {
 	var m struct {
 		ID             string
@@ -151,7 +151,7 @@ func (d *django) compareLocked(raw json.RawMessage) sent {
 		d.tb.Error(err)
 	}
 	if before, ok := d.bodies[m.ID]; ok && before != string(raw) {
-		d.tb.Errorf("under %s came\n%s\nand then\n%s", m.ID, before, raw)
+		d.tb.Errorf("under %s arrived\n%s\nand then\n%s", m.ID, before, raw)
 	}
 	d.bodies[m.ID] = string(raw)
 	if m.ConversationID == "" { // a receiver's copy
@@ -160,8 +160,8 @@ func (d *django) compareLocked(raw json.RawMessage) sent {
 	return sent{m.ID, m.Text, raw}
 }
 
-// compareKeyLocked wants one idempotency key for each batch, and another one for
-// every other.
+// compareKeyLocked checks that each batch has one idempotency key and that no two
+// batches share one.
 func (d *django) compareKeyLocked(key, ids string) {
 	if key == "" {
 		d.tb.Error("a request without an idempotency key")
@@ -188,7 +188,7 @@ func (d *django) store(batch []sent) {
 	}
 }
 
-// names are the messages that are stored, in the order in which they came.
+// names returns the stored messages in the order of their arrival.
 func (d *django) names() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -201,36 +201,36 @@ func (d *django) has(id string) bool {
 	return d.byID[id]
 }
 
-// hold notes that a message was in errors, or refused alone: it may come late.
+// hold records that a message had an error or was refused alone: it may arrive late.
 func (d *django) hold(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.held[name] = true
+	d.mayComeLate[name] = true
 }
 
 func (d *django) isHeld(name string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.held[name]
+	return d.mayComeLate[name]
 }
 
-// misbehave lets a fault answer so many requests.
+// misbehave lets a fault answer that many requests.
 func (d *django) misbehave(f fault, requests int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fault, d.left = f, requests
 }
 
-func (d *django) heal() { d.misbehave(nil, 0) }
+func (d *django) clearFault() { d.misbehave(nil, 0) }
 
-// faultsLeft says how many requests a fault has yet to answer.
+// faultsLeft returns how many requests the fault still answers.
 func (d *django) faultsLeft() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.left
 }
 
-// endless notes how much of an answer without an end was taken.
+// endless records how much of an endless response was read.
 func (d *django) endless(n int64) {
 	for {
 		before := d.wrote.Load()

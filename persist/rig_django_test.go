@@ -10,12 +10,11 @@ import (
 	"github.com/stayafrica/messaging/bench/torture"
 )
 
-// scenarios are all ways in which it goes wrong.
-func scenarios() []scenario { return append(answers(), network()...) }
+// scenarios returns all scenarios.
+func scenarios() []scenario { return append(djangoScenarios(), networkScenarios()...) }
 
-// TestRigDjango plays every scenario twice: as it is, and with a crash of the
-// drain in its midst. In its long form it plays as many mixtures of them as are
-// asked for.
+// TestRigDjango plays every scenario twice: unchanged, and with a crash of the drain in
+// the middle. In its long form it plays the requested number of mixtures of scenarios.
 func TestRigDjango(t *testing.T) {
 	if torture.Long() {
 		torture.Run(t, 1, mixture)
@@ -47,14 +46,14 @@ func TestRigDjango(t *testing.T) {
 	t.Logf("%d scenarios", len(list))
 }
 
-// play goes through a scenario: something is stored, it goes wrong in the midst of
-// a chat, and gets well. A crash takes the position back to where it began.
+// play runs a scenario: a message is stored, the fault begins during a chat, and then
+// it ends. A crash resets the position to where the scenario began.
 func (w *world) play(s scenario, crash bool) {
 	w.Helper()
 	w.start()
 	if !s.cold {
 		w.log.add("warm/0")
-		w.settled()
+		w.waitUntilSettled()
 	}
 	position := w.drain.Position()
 	if s.fault != nil {
@@ -73,17 +72,17 @@ func (w *world) play(s scenario, crash bool) {
 	w.log.addOwn("own/0")
 	w.log.add(names[15:]...)
 	if s.requests > 0 && s.requests < forEver {
-		w.eventually("it went wrong often enough", func() bool { return w.django.faultsLeft() <= 0 || w.atTheEnd() })
+		w.eventually("the fault has answered its requests", func() bool { return w.django.faultsLeft() <= 0 || w.atTheEnd() })
 		w.log.add("later/0", "later/1")
 	}
-	w.settled()
+	w.waitUntilSettled()
 	w.judge(s.dead)
-	w.judgeLetters(s)
+	w.checkDeadLetters(s)
 }
 
-// judgeLetters looks at what dead letters say, where no restart began to count
-// anew.
-func (w *world) judgeLetters(s scenario) {
+// checkDeadLetters checks the status and attempts of dead letters, for scenarios in
+// which no restart resets the attempts.
+func (w *world) checkDeadLetters(s scenario) {
 	w.Helper()
 	for _, d := range w.log.dead() {
 		if s.status != 0 && d.StatusCode != s.status {
@@ -95,8 +94,8 @@ func (w *world) judgeLetters(s scenario) {
 	}
 }
 
-// mixture lets several things go wrong, one after the other, with crashes among
-// them, drawn from a seed.
+// mixture runs several faults one after the other with crashes between them, drawn from
+// a seed.
 func mixture(r *torture.Round) {
 	w := newWorld(r)
 	list := slices.DeleteFunc(scenarios(), func(s scenario) bool { return s.endless })
@@ -104,7 +103,7 @@ func mixture(r *torture.Round) {
 	var poisoned []string
 	w.start()
 	w.log.add("warm/0")
-	w.settled()
+	w.waitUntilSettled()
 	for len(names) > 0 {
 		s := list[r.Rand.IntN(len(list))]
 		poisoned = append(poisoned, s.dead...)
@@ -128,16 +127,16 @@ func mixture(r *torture.Round) {
 		}
 		r.Count("faults", 1)
 	}
-	w.django.heal()
-	if w.settled() {
-		w.judge(w.excused())
-		w.judgeBlame(r, poisoned)
+	w.django.clearFault()
+	if w.waitUntilSettled() {
+		w.judge(w.mayBeDead())
+		w.checkBlame(r, poisoned)
 	}
 }
 
-// judgeBlame counts the dead letters, and those of messages that no scenario has
-// poisoned: the contract's evidence allows them, after a second try.
-func (w *world) judgeBlame(r *torture.Round, poisoned []string) {
+// checkBlame counts the dead letters, and those of messages that no scenario poisoned:
+// the contract's evidence rule allows them after a second try.
+func (w *world) checkBlame(r *torture.Round, poisoned []string) {
 	w.Helper()
 	for _, d := range w.log.dead() {
 		r.Count("dead_letters", 1)
@@ -150,9 +149,9 @@ func (w *world) judgeBlame(r *torture.Round, poisoned []string) {
 	}
 }
 
-// excused are the dead letters of messages that were refused alone, or in errors,
-// while others were stored: what several outages in turn may do to one.
-func (w *world) excused() (dead []string) {
+// mayBeDead returns the dead letters of messages that had errors or were refused alone
+// while others were stored. Consecutive outages may cause such dead letters.
+func (w *world) mayBeDead() (dead []string) {
 	for _, n := range w.log.deadNames() {
 		if w.django.isHeld(n) {
 			dead = append(dead, n)
@@ -161,10 +160,10 @@ func (w *world) excused() (dead []string) {
 	return dead
 }
 
-// TestRigDjangoPoisonHoldsUpNobody: while one message cannot be got rid of, in
-// whichever way the backend refuses it, all other conversations get through, and
-// the position stays in front of it.
-func TestRigDjangoPoisonHoldsUpNobody(t *testing.T) {
+// TestRigDjangoPoisonDelaysNoOther: while one message cannot be settled, however the
+// backend refuses it, all other conversations are stored, and the position stays before
+// it.
+func TestRigDjangoPoisonDelaysNoOther(t *testing.T) {
 	for _, s := range scenarios() {
 		if len(s.dead) != 1 || s.cold {
 			continue
@@ -172,10 +171,10 @@ func TestRigDjangoPoisonHoldsUpNobody(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.strict.jam(true) // no dead letter can be written
+			w.strict.failDeadLetters(true) // no dead letter can be written
 			w.start()
 			w.log.add("warm/0")
-			w.settled()
+			w.waitUntilSettled()
 			w.django.misbehave(s.fault, s.requests)
 			w.log.add(chat()...)
 			w.log.broadcast("all/0")
@@ -187,27 +186,28 @@ func TestRigDjangoPoisonHoldsUpNobody(t *testing.T) {
 			if p := w.drain.Position().Sequence; p > 17 {
 				t.Errorf("the position is %d, and message 17 is not settled", p)
 			}
-			w.strict.jam(false)
-			w.settled()
+			w.strict.failDeadLetters(false)
+			w.waitUntilSettled()
 			w.judge(s.dead)
 		})
 	}
 }
 
-// TestRigDjangoSickConversationHoldsUpNoOther: for as long as it is sick.
-func TestRigDjangoSickConversationHoldsUpNoOther(t *testing.T) {
+// TestRigDjangoFailingConversationDelaysNoOther: the other conversations are stored
+// while one fails.
+func TestRigDjangoFailingConversationDelaysNoOther(t *testing.T) {
 	w := newWorld(t)
 	w.attempts = forEver
 	w.start()
 	w.log.add("warm/0")
-	w.settled()
+	w.waitUntilSettled()
 	w.django.misbehave(errorsFor(func(n string) bool { return strings.HasPrefix(n, "a/") }, "deadlock detected", ""), forEver)
 	w.log.add(chat()...)
 	w.eventually("the others are stored", func() bool { return len(w.django.names()) == 21 })
 	if p := w.drain.Position().Sequence; p != 2 {
 		t.Errorf("the position is %d, and message 2 is not settled", p)
 	}
-	w.django.heal()
-	w.settled()
+	w.django.clearFault()
+	w.waitUntilSettled()
 	w.judge(nil)
 }

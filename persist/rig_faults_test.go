@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// says answers with a status and a body, and stores nothing.
+// says responds with a status and a body and stores nothing.
 func says(status int, body string, header ...string) fault {
 	return func(d *django, w http.ResponseWriter, _ *http.Request, batch []sent) {
 		if len(batch) == 1 {
@@ -27,14 +27,15 @@ func says(status int, body string, header ...string) fault {
 	}
 }
 
-// counts answers with a body made of how many were sent, and stores nothing.
+// counts responds with a body that depends on the number of messages, and stores
+// nothing.
 func counts(body func(n int) string) fault {
 	return func(d *django, w http.ResponseWriter, r *http.Request, batch []sent) {
 		says(200, body(len(batch)))(d, w, r, batch)
 	}
 }
 
-// storing stores all, and then does something else.
+// storing stores the batch and then applies another fault.
 func storing(then fault) fault {
 	return func(d *django, w http.ResponseWriter, r *http.Request, batch []sent) {
 		d.store(batch)
@@ -42,16 +43,16 @@ func storing(then fault) fault {
 	}
 }
 
-// naming says how an answer names a message that it has an error for.
+// naming is how an error identifies its message.
 type naming func(m sent) string
 
 func byID(m sent) string { return fmt.Sprintf(`{"id":%q}`, m.ID) }
 
-// whole is how the original's endpoint does it.
+// whole returns the whole message, as the original endpoint does.
 func whole(m sent) string { return string(m.Raw) }
 
-// equal gives the message back without what the service added, its members in
-// another order.
+// equal returns the message without the members that the service added, and with its
+// members in another order.
 func equal(m sent) string {
 	var members map[string]json.RawMessage
 	_ = json.Unmarshal(m.Raw, &members)
@@ -62,8 +63,8 @@ func equal(m sent) string {
 	return string(text)
 }
 
-// errorsFor stores what is not in trouble, and gives an error for the rest, the
-// last one first.
+// errorsFor stores the messages that are not in trouble and returns errors for the
+// others, the last one first.
 func errorsFor(trouble func(name string) bool, text string, more string) fault {
 	return errorsNamed(byID, trouble, text, more)
 }
@@ -85,7 +86,7 @@ func errorsNamed(named naming, trouble func(name string) bool, text string, more
 	}
 }
 
-// refuses answers a whole batch with a status while there is trouble in it.
+// refuses responds to a whole batch with a status while a message in it is in trouble.
 func refuses(trouble func(batch []sent) bool, status int) fault {
 	return func(d *django, w http.ResponseWriter, _ *http.Request, batch []sent) {
 		if trouble(batch) {
@@ -102,7 +103,7 @@ func refuses(trouble func(batch []sent) bool, status int) fault {
 
 func everything(string) bool { return true }
 
-// isPoison is of the one message that some scenarios refuse.
+// isPoison selects the one message that some scenarios refuse.
 func isPoison(name string) bool { return name == "a/5" }
 
 func hasPoison(batch []sent) bool {
@@ -114,7 +115,7 @@ func hasPoison(batch []sent) bool {
 	return false
 }
 
-// spread is poison in every conversation.
+// spread selects batches with a poison message, of which each conversation has one.
 func spread(batch []sent) bool {
 	for _, m := range batch {
 		if strings.HasSuffix(m.Name, "/5") {
@@ -124,7 +125,7 @@ func spread(batch []sent) bool {
 	return false
 }
 
-// raw answers with bytes that net/http would not write, and ends the connection.
+// raw writes bytes that net/http would not write, and closes the connection.
 func raw(text string) fault {
 	return func(_ *django, w http.ResponseWriter, _ *http.Request, _ []sent) {
 		if conn, ok := hijack(w); ok {
@@ -134,8 +135,8 @@ func raw(text string) fault {
 	}
 }
 
-// cutAtTheNext answers well, and cuts the connection as soon as the next request
-// comes on it: too late for the client to know that it is gone.
+// cutAtTheNext responds correctly and cuts the connection when the next request arrives
+// on it, too late for the client to notice before it sends.
 func cutAtTheNext(d *django, w http.ResponseWriter, _ *http.Request, batch []sent) {
 	d.store(batch)
 	conn, ok := hijack(w)
@@ -145,13 +146,13 @@ func cutAtTheNext(d *django, w http.ResponseWriter, _ *http.Request, batch []sen
 	body := fmt.Sprintf(`{"persisted":%d}`, len(batch))
 	_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	go func() {
-		_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second)) // when there is no next one
+		_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second)) // if there is no next request
 		_, _ = conn.Read(make([]byte, 1))
 		reset(conn)
 	}()
 }
 
-// drip gives its answer a byte at a time, for longer than anybody waits.
+// drip writes its response byte by byte, for longer than the client's timeout.
 func drip(_ *django, w http.ResponseWriter, r *http.Request, _ []sent) {
 	for _, b := range []byte(`{"persisted":10,"duplicates":0}`) {
 		if r.Context().Err() != nil {
@@ -165,9 +166,9 @@ func drip(_ *django, w http.ResponseWriter, r *http.Request, _ []sent) {
 
 func silence(_ *django, _ http.ResponseWriter, r *http.Request, _ []sent) { <-r.Context().Done() }
 
-func reseting(_ *django, w http.ResponseWriter, _ *http.Request, _ []sent) { cut(w) }
+func resetConnection(_ *django, w http.ResponseWriter, _ *http.Request, _ []sent) { cut(w) }
 
-// floods answers with a status and 100 MB.
+// floods responds with a status and 100 MB.
 func floods(status int) fault {
 	return func(d *django, w http.ResponseWriter, _ *http.Request, batch []sent) {
 		if len(batch) == 1 {
@@ -183,7 +184,7 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
-// bomb answers with 50 MB of zeros, compressed.
+// bomb responds with 50 MB of compressed zeros.
 func bomb(d *django, w http.ResponseWriter, r *http.Request, batch []sent) {
 	says(200, compressed(), "Content-Encoding", "gzip")(d, w, r, batch)
 }
@@ -196,7 +197,7 @@ var compressed = sync.OnceValue(func() string {
 	return b.String()
 })
 
-// hijack takes a connection from net/http.
+// hijack takes a connection over from net/http.
 func hijack(w http.ResponseWriter) (*net.TCPConn, bool) {
 	hijacker, ok := w.(http.Hijacker)
 	if !ok {
@@ -210,13 +211,13 @@ func hijack(w http.ResponseWriter) (*net.TCPConn, bool) {
 	return tcp, ok
 }
 
-// reset ends a connection without a word.
+// reset closes a connection with a TCP reset.
 func reset(conn *net.TCPConn) {
 	_ = conn.SetLinger(0)
 	_ = conn.Close()
 }
 
-// cut ends a connection with a reset.
+// cut takes a connection over and resets it.
 func cut(w http.ResponseWriter) {
 	if conn, ok := hijack(w); ok {
 		reset(conn)

@@ -18,23 +18,27 @@ import (
 	"github.com/stayafrica/messaging/wal"
 )
 
-// rigStore is the real log with the real control file, in memory. Its names are
-// "conversation/number"; a receiver's copy of a broadcast has one of its own.
+// rigStore is the real log, with the progress and the dead letters in memory. Message
+// names are "conversation/number"; a receiver's copy of a broadcast has a name of its
+// own.
 type rigStore struct {
 	*wal.Log
 
-	tb      testing.TB
-	engine  *engine.Engine
-	control *storage.Control
+	tb       testing.TB
+	engine   *engine.Engine
+	progress *memoryStore
 }
 
 func newRigStore(tb testing.TB) *rigStore {
 	tb.Helper()
-	store, err := storage.Open(storage.Config{Dir: "/data", FS: vfs.NewMem(), Control: storage.NewMemoryControl().Open, MemTableBytes: 1 << 20, CacheBytes: 1 << 20})
+	store, err := storage.Open(storage.Config{
+		Dir: "/data", FS: vfs.NewMem(), Control: storage.NewMemoryControl().Open, MemTableBytes: 1 << 20,
+		CacheBytes: 1 << 20,
+	})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := &rigStore{tb: tb, control: store.Control()}
+	s := &rigStore{tb: tb, progress: newMemoryStore()}
 	if s.Log, err = wal.Open(wal.Config{Store: store}); err != nil {
 		tb.Fatal(err)
 	}
@@ -49,11 +53,11 @@ func newRigStore(tb testing.TB) *rigStore {
 	return s
 }
 
-// add appends messages, all at once. What every body holds beside its name must
-// come to the backend to the byte, and to no line of the log.
+// add appends messages in one commit. Every body also has a secret text, which must
+// reach the backend unchanged and must not appear in the log output.
 func (s *rigStore) add(names ...string) { s.send("", names...) }
 
-// addOwn appends a message that the backend has by itself.
+// addOwn appends a message that the backend already has ("persist": false).
 func (s *rigStore) addOwn(name string) { s.send(`,"persist":false`, name) }
 
 func (s *rigStore) send(more string, names ...string) {
@@ -68,7 +72,7 @@ func (s *rigStore) send(more string, names ...string) {
 			s.tb.Fatal(err)
 		}
 	}
-	if _, err := s.engine.SendAll(drafts, messaging.Once{}); err != nil {
+	if _, err := s.engine.SendAll(drafts, messaging.IdempotencyKey{}); err != nil {
 		s.tb.Fatal(err)
 	}
 }
@@ -78,7 +82,7 @@ func (s *rigStore) broadcast(name string) {
 	s.tb.Helper()
 	b, err := messaging.ParseBroadcast(fmt.Appendf(nil, `{"message":{"sender_id":1,"text":%q},"user_ids":[11,12,13,"x-14",15]}`, name))
 	if err == nil {
-		_, err = s.engine.Broadcast(b, messaging.Once{})
+		_, err = s.engine.Broadcast(b, messaging.IdempotencyKey{})
 	}
 	if err != nil {
 		s.tb.Fatal(err)
@@ -94,26 +98,26 @@ func nameOf(m *messaging.Message) string {
 	return name(m.Body)
 }
 
-// all gives what the log has for the backend.
+// all returns the messages in the log for the backend.
 func (s *rigStore) all() (all []messaging.Message) {
 	s.tb.Helper()
-	from := messaging.Position{Sequence: s.Floor()}
+	from := messaging.Position{Sequence: s.FirstSequence()}
 	for {
 		page, next, err := s.Read(from, 1000, 1<<20)
 		if err != nil {
 			s.tb.Error(err)
 		}
 		if err != nil || next == from {
-			return slices.DeleteFunc(all, func(m messaging.Message) bool { return m.Stored })
+			return slices.DeleteFunc(all, func(m messaging.Message) bool { return m.NoPersist })
 		}
 		all, from = append(all, page...), next
 	}
 }
 
-// dead gives the dead letters.
+// dead returns the dead letters.
 func (s *rigStore) dead() []messaging.DeadLetter {
 	s.tb.Helper()
-	page, err := s.control.ListDeadLetters(messaging.DeadLetterFilter{Limit: 1000})
+	page, err := s.progress.ListDeadLetters(messaging.DeadLetterFilter{Limit: 1000})
 	if err != nil {
 		s.tb.Error(err)
 	}
@@ -129,19 +133,24 @@ func (s *rigStore) deadNames() []string {
 	return names
 }
 
-// strictLedger is a ledger that looks at every position before it is saved: all
-// below it must be stored or a dead letter, and it never goes back.
-type strictLedger struct {
-	*storage.Control
+// strictStore checks every position before it is saved: all messages below it must be
+// stored or dead letters, and it never decreases.
+type strictStore struct {
+	*memoryStore
 
-	store  *rigStore
-	django *django
-	mu     sync.Mutex
-	last   messaging.Position
-	jammed bool // dead letters cannot be written
+	store           *rigStore
+	django          *django
+	mu              sync.Mutex
+	last            messaging.Position
+	deadLettersFail bool // dead letters cannot be written
 }
 
-func (l *strictLedger) SavePosition(p messaging.Position) error {
+func (l *strictStore) SaveProgress(p messaging.Progress) error {
+	l.check(*p.Position)
+	return l.memoryStore.SaveProgress(p)
+}
+
+func (l *strictStore) check(p messaging.Position) {
 	l.mu.Lock()
 	if p.Before(l.last) {
 		l.store.tb.Errorf("the position went back from %v to %v", l.last, p)
@@ -154,50 +163,52 @@ func (l *strictLedger) SavePosition(p messaging.Position) error {
 			l.store.tb.Errorf("the position is %v, and %s is not settled", p, nameOf(&m))
 		}
 	}
-	return l.Control.SavePosition(p)
 }
 
-func (l *strictLedger) AddDeadLetters(letters []messaging.DeadLetter) error {
+func (l *strictStore) AddDeadLetters(letters []messaging.DeadLetter, p messaging.Progress) error {
 	l.mu.Lock()
-	jammed := l.jammed
+	jammed := l.deadLettersFail
 	l.mu.Unlock()
 	if jammed {
 		return storage.ErrDiskFull
 	}
-	return l.Control.AddDeadLetters(letters)
+	l.check(*p.Position)
+	return l.memoryStore.AddDeadLetters(letters, p)
 }
 
-func (l *strictLedger) jam(on bool) {
+func (l *strictStore) failDeadLetters(on bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.jammed = on
+	l.deadLettersFail = on
 }
 
-// rewind sets the position back, as a crash does that came before it was saved.
-func (l *strictLedger) rewind(to messaging.Position) {
+// rewind resets the position, as a crash before the save does.
+func (l *strictStore) rewind(to messaging.Position) {
 	l.mu.Lock()
 	l.last = to
 	l.mu.Unlock()
-	if err := l.Control.SavePosition(to); err != nil {
+	if err := l.memoryStore.SaveProgress(messaging.Progress{Position: &to}); err != nil {
 		l.store.tb.Error(err)
 	}
 }
 
-// journal judges the lines of the log: an outage is told once per change, and
-// neither secrets nor texts are in it.
-type journal struct {
+// logChecker checks the log output: an outage is logged once per change, and neither
+// secrets nor texts appear.
+type logChecker struct {
 	tb       testing.TB
 	mu       sync.Mutex
 	lines    int
 	outages  int
-	lastSaid string
+	lastLine string
 }
 
-func (j *journal) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
-func (j *journal) WithAttrs([]slog.Attr) slog.Handler               { return j }
-func (j *journal) WithGroup(string) slog.Handler                    { return j }
+func (j *logChecker) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelInfo
+}
+func (j *logChecker) WithAttrs([]slog.Attr) slog.Handler { return j }
+func (j *logChecker) WithGroup(string) slog.Handler      { return j }
 
-func (j *journal) Handle(_ context.Context, r slog.Record) error {
+func (j *logChecker) Handle(_ context.Context, r slog.Record) error {
 	line := r.Message
 	r.Attrs(func(a slog.Attr) bool {
 		line += " " + a.String()
@@ -212,24 +223,24 @@ func (j *journal) Handle(_ context.Context, r slog.Record) error {
 	switch {
 	case strings.Contains(line, "does not take messages"):
 		j.outages++
-		if line == j.lastSaid {
-			j.tb.Errorf("said twice: %s", line)
+		if line == j.lastLine {
+			j.tb.Errorf("logged twice: %s", line)
 		}
-		j.lastSaid = line
+		j.lastLine = line
 	case strings.Contains(line, "takes messages again"):
-		j.lastSaid = ""
+		j.lastLine = ""
 	}
 	return nil
 }
 
-// reopen is for a new process.
-func (j *journal) reopen() {
+// reset prepares the checker for a new process.
+func (j *logChecker) reset() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.lastSaid = ""
+	j.lastLine = ""
 }
 
-func (j *journal) count() (lines, outages int) {
+func (j *logChecker) count() (lines, outages int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.lines, j.outages

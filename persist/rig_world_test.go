@@ -20,7 +20,7 @@ import (
 	"github.com/stayafrica/messaging/persist"
 )
 
-// What the drain is given in the rig: everything is short.
+// Settings of the drain in the rig: all times are short.
 const (
 	rigTimeout  = 300 * time.Millisecond
 	rigBackoff  = 40 * time.Millisecond
@@ -36,10 +36,10 @@ type world struct {
 	log      *rigStore
 	django   *django
 	proxy    *toxiproxy.Proxy
-	sink     *switched
-	journal  *journal
-	strict   *strictLedger
-	ledger   persist.Ledger // strict, or what breaks the promise over it
+	sink     *switchableSink
+	journal  *logChecker
+	strict   *strictStore
+	progress persist.ProgressStore // strictStore, or a store over it that breaks the promise
 	drain    *persist.Drain
 	halt     func()
 	attempts int // MaxAttempts
@@ -49,10 +49,10 @@ type world struct {
 
 func newWorld(tb testing.TB) *world {
 	tb.Helper()
-	w := &world{TB: tb, log: newRigStore(tb), django: newDjango(tb), journal: &journal{tb: tb}, attempts: rigAttempts}
-	w.sink = &switched{tb: tb}
-	w.strict = &strictLedger{Control: w.log.control, store: w.log, django: w.django}
-	w.ledger = w.strict
+	w := &world{TB: tb, log: newRigStore(tb), django: newDjango(tb), journal: &logChecker{tb: tb}, attempts: rigAttempts}
+	w.sink = &switchableSink{tb: tb}
+	w.strict = &strictStore{memoryStore: w.log.progress, store: w.log, django: w.django}
+	w.progress = w.strict
 	w.connect()
 	return w
 }
@@ -80,7 +80,7 @@ func (w *world) start() {
 	w.Helper()
 	var err error
 	w.drain, err = persist.New(persist.Config{
-		Source: w.log, Ledger: w.ledger, Sink: w.sink, BatchSize: rigBatch, Linger: 3 * time.Millisecond, MaxAttempts: w.attempts,
+		Source: w.log, Store: w.progress, Sink: w.sink, BatchSize: rigBatch, Linger: 3 * time.Millisecond, MaxAttempts: w.attempts,
 		MaxBackoff: rigBackoff, Grace: 100 * time.Millisecond, Logger: slog.New(w.journal),
 	})
 	if err != nil {
@@ -98,24 +98,23 @@ func (w *world) start() {
 	w.Cleanup(w.halt)
 }
 
-// restart stops the drain and starts another one where it was.
+// restart stops the drain and starts another one at the saved position.
 func (w *world) restart() {
 	w.halt()
 	w.restarts++
-	w.sink.forgive()
-	w.journal.reopen()
+	w.sink.resetPause()
+	w.journal.reset()
 	w.start()
 }
 
-// crash is a restart that finds the position where it was longer ago.
+// crash is a restart from an earlier position.
 func (w *world) crash(position messaging.Position) {
 	w.halt()
 	w.strict.rewind(position)
 	w.restart()
 }
 
-// toxic lets the network misbehave in a direction until the given function is
-// called.
+// toxic injects a network failure in one direction until remove is called.
 func (w *world) toxic(kind, stream string, attributes map[string]any) (remove func()) {
 	w.Helper()
 	text, err := json.Marshal(map[string]any{"name": "t", "type": kind, "stream": stream, "attributes": attributes})
@@ -134,8 +133,8 @@ func (w *world) toxic(kind, stream string, attributes map[string]any) (remove fu
 	}
 }
 
-// plugIn starts the proxy again. Where somebody else has got its port meanwhile
-// the backend moves.
+// plugIn starts the proxy again. If another process has taken its port, the backend
+// gets a new address.
 func (w *world) plugIn() {
 	w.Helper()
 	if err := w.proxy.Start(); err != nil {
@@ -144,44 +143,44 @@ func (w *world) plugIn() {
 	}
 }
 
-// switched is a sink that can be replaced. It sees to it that pauses that were
-// asked for are kept.
-type switched struct {
-	tb    testing.TB
-	mu    sync.Mutex
-	now   persist.Sink
-	quiet time.Time // nothing may be sent until then
-	asked time.Time // since then
-	deaf  bool      // the drain does not hear of it
+// switchableSink is a sink that can be replaced. It checks that requested pauses are
+// kept.
+type switchableSink struct {
+	tb             testing.TB
+	mu             sync.Mutex
+	now            persist.Sink
+	quietUntil     time.Time // nothing may be sent before this time
+	requestedAt    time.Time // when the pause was requested
+	dropRetryAfter bool      // the drain does not see Retry-After
 }
 
-// reaction is how long after its answer a request may still leave that was about
-// to: the machine may be busy.
+// reaction is how long after a response a request that was already being sent may still
+// arrive, on a busy machine.
 const reaction = 300 * time.Millisecond
 
-func (s *switched) set(to persist.Sink) {
+func (s *switchableSink) set(to persist.Sink) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.now = to
 }
 
-func (s *switched) get() persist.Sink {
+func (s *switchableSink) get() persist.Sink {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.now
 }
 
-// forgive forgets what was asked for, as a new process does.
-func (s *switched) forgive() {
+// resetPause forgets the requested pause, as a new process does.
+func (s *switchableSink) resetPause() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.quiet = time.Time{}
+	s.quietUntil = time.Time{}
 }
 
-func (s *switched) Deliver(ctx context.Context, batch []messaging.Message) persist.Answer {
+func (s *switchableSink) Deliver(ctx context.Context, batch []messaging.Message) persist.Response {
 	s.mu.Lock()
-	if now := time.Now(); now.Before(s.quiet) && now.After(s.asked.Add(reaction)) {
-		s.tb.Errorf("it was asked to wait %s, and sent after %s", s.quiet.Sub(s.asked), now.Sub(s.asked))
+	if now := time.Now(); now.Before(s.quietUntil) && now.After(s.requestedAt.Add(reaction)) {
+		s.tb.Errorf("the backend asked for a pause of %s, and a request came after %s", s.quietUntil.Sub(s.requestedAt), now.Sub(s.requestedAt))
 	}
 	now := s.now
 	s.mu.Unlock()
@@ -189,19 +188,19 @@ func (s *switched) Deliver(ctx context.Context, batch []messaging.Message) persi
 	if a.RetryAfter > 0 {
 		s.mu.Lock()
 		now := time.Now()
-		if now.After(s.quiet) {
-			s.asked = now
+		if now.After(s.quietUntil) {
+			s.requestedAt = now
 		}
-		s.quiet = now.Add(a.RetryAfter)
+		s.quietUntil = now.Add(a.RetryAfter)
 		s.mu.Unlock()
 	}
-	if s.deaf {
+	if s.dropRetryAfter {
 		a.RetryAfter = 0
 	}
 	return a
 }
 
-// chat is thirty messages in three conversations.
+// chat returns thirty messages in three conversations.
 func chat() (names []string) {
 	for i := range 10 {
 		for _, c := range []string{"a", "b", "c"} {
@@ -222,9 +221,8 @@ func (w *world) eventually(what string, ok func() bool) bool {
 	return true
 }
 
-// waits sees to it that there is something to send, and that the drain sees that
-// it cannot.
-func (w *world) waits() {
+// waitForStall adds a message and waits until the drain reports an outage.
+func (w *world) waitForStall() {
 	w.Helper()
 	w.log.add(fmt.Sprintf("extra/%d", w.extras))
 	w.extras++
@@ -233,20 +231,20 @@ func (w *world) waits() {
 
 func (w *world) atTheEnd() bool { return w.drain.Position().Sequence == w.log.Durable()+1 }
 
-// settled waits until the drain has come to the end of the log.
-func (w *world) settled() bool {
+// waitUntilSettled waits until the drain reaches the end of the log.
+func (w *world) waitUntilSettled() bool {
 	w.Helper()
 	return w.eventually("everything is settled", w.atTheEnd)
 }
 
-// judge wants every message stored once or a dead letter, those of dead and no
-// others, and the order of each conversation kept but for what was in errors or
-// refused alone.
+// judge checks that every message is stored once or is a dead letter, that the dead
+// letters are those of dead, and that the order of each conversation is kept except for
+// messages that had errors or were refused alone.
 func (w *world) judge(dead []string) {
 	w.Helper()
-	w.halt() // which saves the position
-	if p, err := w.log.control.Position(); err != nil || p.Sequence != w.log.Durable()+1 {
-		w.Errorf("the position in the ledger is %v (%v), want %d", p, err, w.log.Durable()+1)
+	w.halt() // this saves the position
+	if p, err := w.log.progress.Position(); err != nil || p.Sequence != w.log.Durable()+1 {
+		w.Errorf("the saved position is %v (%v), want %d", p, err, w.log.Durable()+1)
 	}
 	dead = slices.Sorted(slices.Values(dead))
 	if got := w.log.deadNames(); !slices.Equal(got, dead) {
@@ -257,8 +255,8 @@ func (w *world) judge(dead []string) {
 	if lines, _ := w.journal.count(); lines > 60 {
 		w.Errorf("%d lines were logged", lines)
 	}
-	if n := w.django.wrote.Load(); n > 16<<20 { // the limit, and what sockets and the proxy hold
-		w.Errorf("%d bytes were taken of one answer", n)
+	if n := w.django.wrote.Load(); n > 16<<20 { // the limit plus the buffers of sockets and proxy
+		w.Errorf("%d bytes of one response were read", n)
 	}
 }
 
@@ -274,7 +272,7 @@ func (w *world) judgeStored(dead []string) {
 		case seen[n]:
 			w.Errorf("%s was stored twice", n)
 		case !missing[n]:
-			w.Errorf("%s was stored, and nobody sent it to be", n)
+			w.Errorf("%s was stored but was not sent to the backend", n)
 		}
 		seen[n] = true
 		delete(missing, n)
@@ -297,7 +295,7 @@ func (w *world) judgeOrder() {
 			continue // a copy has no conversation
 		}
 		if number < last[conversation] {
-			w.Errorf("%s was stored at place %d, behind %s/%d", n, i, conversation, last[conversation])
+			w.Errorf("%s was stored at index %d, after %s/%d", n, i, conversation, last[conversation])
 		}
 		last[conversation] = max(number, last[conversation])
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/stayafrica/messaging/persist"
 )
 
-// catches plays a scenario in worlds in which the promise is broken on purpose:
-// the judge must see it.
+// catches plays a scenario in worlds that break the promise on purpose: the judge must
+// detect it.
 func catches(t *testing.T, s scenario, breakIt func(w *world)) {
 	t.Helper()
 	torture.Control(t, 3, func(r *torture.Round) {
@@ -23,17 +23,17 @@ func catches(t *testing.T, s scenario, breakIt func(w *world)) {
 	})
 }
 
-func TestRigDjangoCatchesAnAnswerThatIsTakenForStored(t *testing.T) {
-	catches(t, scenario{fault: says(500, ""), requests: 2}, func(w *world) { w.sink.set(credulous{w.sink.get()}) })
+func TestRigDjangoCatchesAResponseTakenForStored(t *testing.T) {
+	catches(t, scenario{fault: says(500, ""), requests: 2}, func(w *world) { w.sink.set(trustingSink{w.sink.get()}) })
 }
 
-// credulous takes every answer for a good one.
-type credulous struct{ persist.Sink }
+// trustingSink treats every response as success.
+type trustingSink struct{ persist.Sink }
 
-func (c credulous) Deliver(ctx context.Context, batch []messaging.Message) persist.Answer {
+func (c trustingSink) Deliver(ctx context.Context, batch []messaging.Message) persist.Response {
 	a := c.Sink.Deliver(ctx, batch)
-	if a.Verdict != persist.Accounted {
-		a = persist.Answer{Verdict: persist.Accounted, Results: make([]persist.Result, len(batch))}
+	if a.Class != persist.Accounted {
+		a = persist.Response{Class: persist.Accounted, Results: make([]persist.Result, len(batch))}
 		for i := range a.Results {
 			a.Results[i].Stored = true
 		}
@@ -41,58 +41,58 @@ func (c credulous) Deliver(ctx context.Context, batch []messaging.Message) persi
 	return a
 }
 
-// TestRigDjangoCatchesAPositionThatRunsAhead: after a restart what it passed is
-// lost.
-func TestRigDjangoCatchesAPositionThatRunsAhead(t *testing.T) {
+// TestRigDjangoCatchesAPositionAheadOfTheStored: after a restart, the messages that the
+// position skipped are lost.
+func TestRigDjangoCatchesAPositionAheadOfTheStored(t *testing.T) {
 	s := scenario{fault: says(500, ""), requests: 3, net: func(w *world) {
-		w.waits()
+		w.waitForStall()
 		w.restart()
 	}}
-	catches(t, s, func(w *world) { w.ledger = hasty{w.strict} })
+	catches(t, s, func(w *world) { w.progress = endPosition{w.strict} })
 }
 
-// hasty says after a restart that all was settled that is in the log.
-type hasty struct{ *strictLedger }
+// endPosition reports after a restart that everything in the log was settled.
+type endPosition struct{ *strictStore }
 
-func (h hasty) Position() (messaging.Position, error) {
+func (h endPosition) Position() (messaging.Position, error) {
 	return messaging.Position{Sequence: h.store.Durable() + 1}, nil
 }
 
-// TestRigDjangoCatchesAPositionThatIsSavedTooEarly: also where no restart shows
-// what it costs.
+// TestRigDjangoCatchesAPositionThatIsSavedTooEarly: detected even without a restart
+// that would lose messages.
 func TestRigDjangoCatchesAPositionThatIsSavedTooEarly(t *testing.T) {
-	sick := errorsFor(func(n string) bool { return n == "a/3" }, "deadlock detected", "")
-	catches(t, scenario{fault: sick, requests: forEver, dead: []string{"a/3"}}, func(w *world) {
-		w.attempts, w.ledger = 40, early{w.strict} // it is sick for longer than a position waits to be saved
+	failing := errorsFor(func(n string) bool { return n == "a/3" }, "deadlock detected", "")
+	catches(t, scenario{fault: failing, requests: forEver, dead: []string{"a/3"}}, func(w *world) {
+		w.attempts, w.progress = 40, earlyStore{w.strict} // the fault outlasts the save interval of the position
 	})
 }
 
-// early saves each position as if one message more were settled.
-type early struct{ *strictLedger }
+// earlyStore saves each position as if one more message were settled.
+type earlyStore struct{ *strictStore }
 
-func (e early) SavePosition(p messaging.Position) error {
-	p.Sequence = min(p.Sequence+1, e.store.Durable()+1)
-	return e.strictLedger.SavePosition(p)
+func (e earlyStore) SaveProgress(p messaging.Progress) error {
+	p.Position = &messaging.Position{Sequence: min(p.Position.Sequence+1, e.store.Durable()+1)}
+	return e.strictStore.SaveProgress(p)
 }
 
 func TestRigDjangoCatchesADeadLetterThatIsForgotten(t *testing.T) {
 	s := scenario{fault: refuses(hasPoison, 400), requests: forEver, dead: []string{"a/5"}}
-	catches(t, s, func(w *world) { w.ledger = forgetful{w.strict} })
+	catches(t, s, func(w *world) { w.progress = forgetfulStore{w.strict} })
 }
 
-type forgetful struct{ *strictLedger }
+type forgetfulStore struct{ *strictStore }
 
-func (forgetful) AddDeadLetters([]messaging.DeadLetter) error { return nil }
+func (forgetfulStore) AddDeadLetters([]messaging.DeadLetter, messaging.Progress) error { return nil }
 
-func TestRigDjangoCatchesAnOutageThatIsTakenForPoison(t *testing.T) {
+func TestRigDjangoCatchesAnOutageTakenForPoison(t *testing.T) {
 	s := scenario{fault: errorsFor(everything, `relation "chat_message" does not exist`, ""), requests: 6}
-	catches(t, s, func(w *world) { w.sink.set(hard{w.sink.get()}) })
+	catches(t, s, func(w *world) { w.sink.set(permanentSink{w.sink.get()}) })
 }
 
-// hard takes every error for one for good.
-type hard struct{ persist.Sink }
+// permanentSink treats every error as permanent.
+type permanentSink struct{ persist.Sink }
 
-func (h hard) Deliver(ctx context.Context, batch []messaging.Message) persist.Answer {
+func (h permanentSink) Deliver(ctx context.Context, batch []messaging.Message) persist.Response {
 	a := h.Sink.Deliver(ctx, batch)
 	for i := range a.Results {
 		a.Results[i].Permanent = !a.Results[i].Stored
@@ -101,14 +101,14 @@ func (h hard) Deliver(ctx context.Context, batch []messaging.Message) persist.An
 }
 
 func TestRigDjangoCatchesAnotherID(t *testing.T) {
-	s := scenario{fault: storing(reseting), requests: 2}
-	catches(t, s, func(w *world) { w.sink.set(renaming{w.sink.get()}) })
+	s := scenario{fault: storing(resetConnection), requests: 2}
+	catches(t, s, func(w *world) { w.sink.set(renamingSink{w.sink.get()}) })
 }
 
-// renaming gives messages another id each time that they are sent.
-type renaming struct{ persist.Sink }
+// renamingSink gives a message another id each time it is sent.
+type renamingSink struct{ persist.Sink }
 
-func (n renaming) Deliver(ctx context.Context, batch []messaging.Message) persist.Answer {
+func (n renamingSink) Deliver(ctx context.Context, batch []messaging.Message) persist.Response {
 	batch = slices.Clone(batch)
 	for i := range batch {
 		batch[i].ID = uuid.Must(uuid.NewV7())
@@ -117,13 +117,13 @@ func (n renaming) Deliver(ctx context.Context, batch []messaging.Message) persis
 }
 
 func TestRigDjangoCatchesAnotherOrder(t *testing.T) {
-	catches(t, scenario{}, func(w *world) { w.sink.set(backwards{w.sink.get()}) })
+	catches(t, scenario{}, func(w *world) { w.sink.set(reversingSink{w.sink.get()}) })
 }
 
-// backwards sends each batch from its end.
-type backwards struct{ persist.Sink }
+// reversingSink sends each batch in reverse order.
+type reversingSink struct{ persist.Sink }
 
-func (b backwards) Deliver(ctx context.Context, batch []messaging.Message) persist.Answer {
+func (b reversingSink) Deliver(ctx context.Context, batch []messaging.Message) persist.Response {
 	batch = slices.Clone(batch)
 	slices.Reverse(batch)
 	a := b.Sink.Deliver(ctx, batch)
@@ -131,9 +131,9 @@ func (b backwards) Deliver(ctx context.Context, batch []messaging.Message) persi
 	return a
 }
 
-// TestRigDjangoCatchesImpatience: a sink that does not say what it was asked for
-// lets the drain come back too soon.
-func TestRigDjangoCatchesImpatience(t *testing.T) {
+// TestRigDjangoCatchesAShortenedPause: a sink that hides Retry-After makes the drain
+// return too soon.
+func TestRigDjangoCatchesAShortenedPause(t *testing.T) {
 	s := scenario{fault: says(429, "", "Retry-After", "3"), requests: 40}
-	catches(t, s, func(w *world) { w.sink.deaf = true })
+	catches(t, s, func(w *world) { w.sink.dropRetryAfter = true })
 }

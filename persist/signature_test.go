@@ -16,7 +16,7 @@ import (
 	"github.com/stayafrica/messaging/persist"
 )
 
-// signed posts a batch with keys and gives what arrived.
+// signed posts a batch with keys and returns what arrived.
 func signed(t *testing.T, keys ...string) (header, path, body string) {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -7,18 +7,21 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/stayafrica/messaging/storage/internal/controlfile"
+	"github.com/stayafrica/messaging/storage/internal/storagetest"
 )
 
 // The power is cut before each operation of a start, and again before each of
 // the next start. Of what was not synced the disk keeps anything: a name that
 // was made later without one that was made before, too.
 func TestStoreOpensAfterACrashBeforeAnyOperationOfItsStart(t *testing.T) {
-	disk, control := vfs.NewCrashableMem(), NewMemoryControl()
+	disk, control := vfs.NewCrashableMem(), controlfile.NewMemory()
 	for start := range 2 {
 		var mu sync.Mutex // the database works in the background
 		operations := 0
 		var crashed []*vfs.MemFS
-		var controls []*MemoryControl
+		var controls []*controlfile.Memory
 		random := rand.New(rand.NewPCG(1, uint64(start)))
 		fs := errorfs.Wrap(disk, errorfs.InjectorFunc(func(errorfs.Op) error {
 			mu.Lock()
@@ -40,12 +43,12 @@ func TestStoreOpensAfterACrashBeforeAnyOperationOfItsStart(t *testing.T) {
 	}
 }
 
-func openAndClose(t *testing.T, fs vfs.FS, control *MemoryControl) {
+func openAndClose(t *testing.T, fs vfs.FS, control *controlfile.Memory) {
 	t.Helper()
 	s, err := Open(Config{Dir: "/data", FS: fs, Control: control.Open, MemTableBytes: 1 << 20, CacheBytes: 1 << 20})
 	if err != nil {
 		t.Errorf("open: %v", err)
 		return
 	}
-	closeStore(t, s)
+	storagetest.Close(t, s)
 }

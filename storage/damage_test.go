@@ -1,20 +1,31 @@
 package storage
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/record"
+
+	"github.com/stayafrica/messaging/storage/fsck"
+	"github.com/stayafrica/messaging/storage/internal/controlfile"
+	"github.com/stayafrica/messaging/storage/internal/filetest"
+	"github.com/stayafrica/messaging/storage/internal/layout"
+	"github.com/stayafrica/messaging/storage/internal/storagetest"
+	"github.com/stayafrica/messaging/storage/repair"
 )
 
 func TestFact2WatermarkFindsAMissingWAL(t *testing.T) {
 	dir := t.TempDir()
 	s := openDisk(t, dir)
-	fill(t, s, 5)
-	closeStore(t, s)
-	logs, err := filepath.Glob(filepath.Join(dir, messagesDir, "*.log"))
+	storagetest.Fill(t, s, 5)
+	storagetest.Close(t, s)
+	logs, err := filepath.Glob(filepath.Join(dir, layout.MessagesDir, "*.log"))
 	if err != nil || len(logs) == 0 {
 		t.Fatalf("no write-ahead log: %v", err)
 	}
@@ -23,15 +34,15 @@ func TestFact2WatermarkFindsAMissingWAL(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wantRefused(t, dir, ErrDamaged)
+	wantRefused(t, dir, layout.ErrCorrupt)
 }
 
 func TestFact1CutWALIsFound(t *testing.T) {
 	dir := t.TempDir()
 	s := openDisk(t, dir)
-	fill(t, s, 50)
-	closeStore(t, s)
-	logs, _ := filepath.Glob(filepath.Join(dir, messagesDir, "*.log"))
+	storagetest.Fill(t, s, 50)
+	storagetest.Close(t, s)
+	logs, _ := filepath.Glob(filepath.Join(dir, layout.MessagesDir, "*.log"))
 	for _, name := range logs {
 		info, err := os.Stat(name)
 		if err != nil {
@@ -41,7 +52,7 @@ func TestFact1CutWALIsFound(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wantRefused(t, dir, ErrDamaged)
+	wantRefused(t, dir, layout.ErrCorrupt)
 }
 
 // The watermark lags behind by up to a second; for what is newer, the WAL itself
@@ -60,9 +71,9 @@ func TestFact1FlippedByteInTheFirstWALIsFound(t *testing.T) {
 				b.Commit()
 				b.Close()
 			}
-			closeStore(t, s)
-			flipInLargest(t, filepath.Join(dir, messagesDir, "*.log"), at)
-			wantRefused(t, dir, ErrDamaged)
+			storagetest.Close(t, s)
+			flipInLargest(t, filepath.Join(dir, layout.MessagesDir, "*.log"), at)
+			wantRefused(t, dir, layout.ErrCorrupt)
 		})
 	}
 }
@@ -75,7 +86,7 @@ func TestFact1NewStoreDoesNotNeedTheWALOfItsMaking(t *testing.T) {
 	if err := errors.Join(maker.create(), maker.closeAll()); err != nil {
 		t.Fatal(err)
 	}
-	logs, err := filepath.Glob(filepath.Join(dir, messagesDir, "*.log"))
+	logs, err := filepath.Glob(filepath.Join(dir, layout.MessagesDir, "*.log"))
 	if err != nil || len(logs) == 0 {
 		t.Fatalf("no write-ahead log: %v", err)
 	}
@@ -85,10 +96,10 @@ func TestFact1NewStoreDoesNotNeedTheWALOfItsMaking(t *testing.T) {
 		}
 	}
 	s := openDisk(t, dir)
-	if m := s.Meta(); m.Floor != 1 || m.Generation != 1 {
+	if m := s.Meta(); m.FirstSequence != 1 || m.Generation != 1 {
 		t.Errorf("%+v", m)
 	}
-	closeStore(t, s)
+	storagetest.Close(t, s)
 }
 
 // flipInLargest changes one byte of the largest of some files.
@@ -136,23 +147,23 @@ func TestFact2GapAmongTheLastRecordsIsFound(t *testing.T) {
 			b.PutMeta(meta)
 			b.Commit()
 			b.Close()
-			closeStore(t, s)
-			wantRefused(t, dir, ErrDamaged)
+			storagetest.Close(t, s)
+			wantRefused(t, dir, layout.ErrCorrupt)
 		})
 	}
 }
 
 func TestHalfAStoreIsRefused(t *testing.T) {
-	for _, missing := range []string{controlName, messagesDir} {
+	for _, missing := range []string{layout.ControlName, layout.MessagesDir} {
 		t.Run(missing, func(t *testing.T) {
 			dir := t.TempDir()
 			s := openDisk(t, dir)
-			fill(t, s, 3)
-			closeStore(t, s)
+			storagetest.Fill(t, s, 3)
+			storagetest.Close(t, s)
 			if err := os.RemoveAll(filepath.Join(dir, missing)); err != nil {
 				t.Fatal(err)
 			}
-			wantRefused(t, dir, ErrDamaged)
+			wantRefused(t, dir, layout.ErrCorrupt)
 		})
 	}
 }
@@ -160,9 +171,9 @@ func TestHalfAStoreIsRefused(t *testing.T) {
 func TestFact3DamagedControlFileIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	s := openDisk(t, dir)
-	fill(t, s, 3)
-	closeStore(t, s)
-	path := filepath.Join(dir, controlName)
+	storagetest.Fill(t, s, 3)
+	storagetest.Close(t, s)
+	path := filepath.Join(dir, layout.ControlName)
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -174,7 +185,7 @@ func TestFact3DamagedControlFileIsRefused(t *testing.T) {
 			if err := os.WriteFile(path, damage, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			wantRefused(t, dir, ErrDamaged)
+			wantRefused(t, dir, layout.ErrCorrupt)
 		})
 	}
 }
@@ -182,10 +193,10 @@ func TestFact3DamagedControlFileIsRefused(t *testing.T) {
 func TestOneCopyOfTheControlStateIsEnough(t *testing.T) {
 	dir := t.TempDir()
 	s := openDisk(t, dir)
-	fill(t, s, 3)
-	if err := s.control.file.Update(func(tx ControlTx) error {
-		for _, key := range []string{keyIdentity, keyWatermark} {
-			if err := tx.Put(bucketState, key, []byte("rubbish")); err != nil {
+	storagetest.Fill(t, s, 3)
+	if err := s.controlFile.Update(func(tx controlfile.Tx) error {
+		for _, key := range []string{controlfile.KeyIdentity, controlfile.KeyWatermark} {
+			if err := tx.Put(controlfile.StateBuckets()[0], key, []byte("rubbish")); err != nil {
 				return err
 			}
 		}
@@ -193,23 +204,83 @@ func TestOneCopyOfTheControlStateIsEnough(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	closeStore(t, s)
+	storagetest.Close(t, s)
 	s = openDisk(t, dir)
 	if s.Meta().Last != 3 {
 		t.Errorf("%+v", s.Meta())
 	}
-	closeStore(t, s)
+	storagetest.Close(t, s)
 }
 
 func TestStoreOfAnotherDirectoryIsRefused(t *testing.T) {
 	a, b := t.TempDir(), t.TempDir()
 	for _, dir := range []string{a, b} {
 		s := openDisk(t, dir)
-		fill(t, s, 3)
-		closeStore(t, s)
+		storagetest.Fill(t, s, 3)
+		storagetest.Close(t, s)
 	}
-	if err := os.Rename(filepath.Join(b, controlName), filepath.Join(a, controlName)); err != nil {
+	if err := os.Rename(filepath.Join(b, layout.ControlName), filepath.Join(a, layout.ControlName)); err != nil {
 		t.Fatal(err)
 	}
-	wantRefused(t, a, ErrDamaged)
+	wantRefused(t, a, layout.ErrCorrupt)
+}
+
+// TestWhatTheLibraryDoesNotCallCorruptionIsDamageToo: so that a start ends with the
+// status of a damaged store.
+func TestWhatTheLibraryDoesNotCallCorruptionIsDamageToo(t *testing.T) {
+	for pattern, cut := range map[string]func(b []byte) int{
+		"*.sst":     func(b []byte) int { return len(b) / 2 },
+		"OPTIONS-*": func(b []byte) int { return bytes.Index(b, []byte("Comparator")) }, // within a name
+	} {
+		dir := filled(t, func(s *Store) {
+			if err := s.db.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		})
+		name := filetest.NewestFile(t, filepath.Join(dir, layout.MessagesDir, pattern))
+		b, err := os.ReadFile(name)
+		if err = errors.Join(err, os.Truncate(name, int64(cut(b)))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(Config{Dir: dir}); !errors.Is(err, layout.ErrCorrupt) {
+			t.Errorf("%s is cut: %v", pattern, err)
+		}
+	}
+}
+
+// filled is a store of some records that nobody has open.
+func filled(t *testing.T, change func(s *Store)) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "data")
+	s := openDisk(t, dir)
+	storagetest.Fill(t, s, 20)
+	if change != nil {
+		change(s)
+	}
+	storagetest.Close(t, s)
+	return dir
+}
+
+// TestStartOverAManifestInALogsPlaceIsRefused: the library takes its records for
+// batches, and indexes beyond one that ends too early.
+func TestStartOverAManifestInALogsPlaceIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	s := openDisk(t, dir)
+	storagetest.Fill(t, s, 3)
+	storagetest.Close(t, s)
+	var manifest bytes.Buffer
+	w := record.NewWriter(&manifest)
+	_, err := w.WriteRecord([]byte{0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, byte(pebble.InternalKeyKindSet)})
+	log := filetest.NewestFile(t, filepath.Join(dir, layout.MessagesDir, "*.log"))
+	if err := errors.Join(err, w.Close(), os.WriteFile(log, manifest.Bytes(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	wantRefused(t, dir, layout.ErrCorrupt)
+	report, err := fsck.Verify(checkConfig(dir))
+	if err != nil || report.Found == 0 {
+		t.Errorf("a check finds %+v (%v)", report, err)
+	}
+	if done, err := repair.Repair(checkConfig(dir)); err != nil || done.After.Found > 0 {
+		t.Errorf("%+v (%v)", done, err)
+	}
 }

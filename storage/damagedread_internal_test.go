@@ -4,10 +4,19 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/storage/internal/filetest"
+	"github.com/stayafrica/messaging/storage/internal/layout"
+	"github.com/stayafrica/messaging/storage/internal/pebbledb"
+	"github.com/stayafrica/messaging/storage/internal/schema"
+	"github.com/stayafrica/messaging/storage/internal/storagetest"
+	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
 // TestReadingADamagedTableIsDamage: a start that is refused for it must say so, and
@@ -15,50 +24,51 @@ import (
 func TestReadingADamagedTableIsDamage(t *testing.T) {
 	dir := t.TempDir()
 	s := openDisk(t, dir)
-	fill(t, s, 3)
+	storagetest.Fill(t, s, 3)
 	id, user := messaging.MessageID{1}, messaging.UserID("789")
 	b := s.NewBatch()
 	b.PutTime(5, 1)
 	b.PutReceivers(id, 0, []byte{3, 'u'})
 	b.PutStage(id)
-	b.PutFanout(Fanout{Sequence: 1})
-	b.PutUser(user, &User{})
-	b.PutEntry(Queued, user, 0, 1, Entry{})
-	b.PutTimer(Due, Timer{At: 5, User: user, Sequence: 1}, 0)
-	b.PutOnce([16]byte{}, "key", OnceRecord{Expires: 5})
+	b.PutFanout(schema.Fanout{Sequence: 1})
+	b.PutQueueState(user, &schema.QueueState{})
+	b.PutEntry(schema.Queued, user, 0, 1, schema.Entry{})
+	b.PutTimer(schema.Due, schema.Timer{At: 5, User: user, Sequence: 1}, 0)
+	b.PutIdempotencyRecord([16]byte{}, "key", schema.IdempotencyRecord{Expires: 5})
 	b.Commit()
 	b.Close()
 	if err := s.db.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	closeStore(t, s)
-	for _, name := range glob(t, filepath.Join(dir, messagesDir, "*.sst")) {
-		zero(t, name, 10, 20) // its only block of data comes first
+	storagetest.Close(t, s)
+	for _, name := range filetest.Glob(t, filepath.Join(dir, layout.MessagesDir, "*.sst")) {
+		storagetest.Zero(t, name, 10, 20) // its only block of data comes first
 	}
-	s = newRepairer(repairConfig(dir), &Repaired{}).store
+	s = newStore(Config{Dir: dir})
 	var err error
-	if s.db, err = s.readPebble(s.path(messagesDir)); err != nil {
+	if s.db, err = pebbledb.OpenReadOnly(layout.Messages(dir), s.pebbleConfig(vfs.Default)); err != nil {
 		t.Fatal(err)
 	}
-	each := func(uint64, Entry) bool { return true }
+	each := func(uint64, schema.Entry) bool { return true }
 	for what, read := range map[string]func() error{
-		"meta":        func() error { _, err := s.readMeta(); return err },
+		"meta":        func() error { _, err := tables.ReadMeta(s.Reader); return err },
 		"record":      func() error { _, err := s.Record(1); return err },
 		"records":     func() error { return s.Records(1, 9, func(uint64, []byte) (bool, error) { return true, nil }) },
-		"user":        func() error { _, err := s.User(user); return err },
-		"users":       func() error { return s.Users([]messaging.UserID{user}, func(int, User) {}) },
-		"entry":       func() error { _, _, err := s.Entry(Queued, user, 0, 1); return err },
-		"entries":     func() error { return s.Entries(Queued, user, 0, 1, 9, each) },
+		"user":        func() error { _, err := s.QueueState(user); return err },
+		"users":       func() error { return s.QueueStates([]messaging.UserID{user}, func(int, schema.QueueState) {}) },
+		"entry":       func() error { _, _, err := s.Entry(schema.Queued, user, 0, 1); return err },
+		"entries":     func() error { return s.Entries(schema.Queued, user, 0, 1, 9, each) },
 		"receivers":   func() error { _, err := s.Receivers(id, 0); return err },
 		"stages":      func() error { _, err := s.Stages(); return err },
 		"fan-outs":    func() error { _, err := s.Fanouts(); return err },
-		"once":        func() error { _, _, err := s.Once([16]byte{}, "key"); return err },
-		"once ends":   func() error { _, err := s.OnceEnds(0, 9, 9); return err },
-		"next timer":  func() error { _, _, err := s.NextTimer(Due, 0); return err },
+		"clears":      func() error { _, err := s.Clears(); return err },
+		"once":        func() error { _, _, err := s.IdempotencyRecord([16]byte{}, "key"); return err },
+		"once ends":   func() error { _, err := s.IdempotencyExpiries(0, 9, 9); return err },
+		"next timer":  func() error { _, _, err := s.NextTimer(schema.Due, 0); return err },
 		"last time":   func() error { _, err := s.LastTime(); return err },
 		"time before": func() error { _, err := s.SequenceBefore(9); return err },
 	} {
-		if err := read(); !errors.Is(err, ErrDamaged) {
+		if err := read(); !errors.Is(err, layout.ErrCorrupt) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -72,9 +82,9 @@ func TestReadingADamagedTableIsDamage(t *testing.T) {
 func TestAStartThatIsRefusedRemovesNoLog(t *testing.T) {
 	puts := map[string]func(*Batch){
 		"a stage":       func(b *Batch) { b.PutStage(messaging.MessageID{1}) },
-		"a fan-out":     func(b *Batch) { b.PutFanout(Fanout{Sequence: 1}) },
-		"a due time":    func(b *Batch) { b.PutTimer(Due, Timer{At: 5, User: "789", Sequence: 1}, 0) },
-		"an expiry":     func(b *Batch) { b.PutTimer(Expiry, Timer{At: 5, User: "789", Sequence: 1}, 0) },
+		"a fan-out":     func(b *Batch) { b.PutFanout(schema.Fanout{Sequence: 1}) },
+		"a due time":    func(b *Batch) { b.PutTimer(schema.Due, schema.Timer{At: 5, User: "789", Sequence: 1}, 0) },
+		"an expiry":     func(b *Batch) { b.PutTimer(schema.Expiry, schema.Timer{At: 5, User: "789", Sequence: 1}, 0) },
 		"a time":        func(b *Batch) { b.PutTime(5, 1) },
 		"a last record": func(b *Batch) { b.PutRecord(1, 4, func(dst []byte) { copy(dst, "body") }) },
 	}
@@ -82,27 +92,23 @@ func TestAStartThatIsRefusedRemovesNoLog(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			dir := t.TempDir()
 			s := openDisk(t, dir)
-			if err := s.db.Flush(); err != nil { // a table of its own for what is put
-				t.Fatal(err)
-			}
-			before := files(t, dir, "*.sst")
+			compact(t, s)
+			before := filetest.Glob(t, filepath.Join(dir, layout.MessagesDir, "*.sst"))
 			b := s.NewBatch()
 			put(b)
 			b.Commit()
 			b.Close()
-			if err := s.db.Flush(); err != nil {
-				t.Fatal(err)
-			}
-			fill(t, s, 3)
-			closeStore(t, s)
-			for name := range files(t, dir, "*.sst") {
-				if _, ok := before[name]; !ok {
-					zero(t, name, 10, 20)
+			compact(t, s) // into a table of its own, which overlaps no other
+			storagetest.Fill(t, s, 3)
+			storagetest.Close(t, s)
+			for _, name := range filetest.Glob(t, filepath.Join(dir, layout.MessagesDir, "*.sst")) {
+				if !slices.Contains(before, name) {
+					storagetest.Zero(t, name, 10, 20)
 				}
 			}
 			logs := files(t, dir, "*.log")
-			wantRefused(t, dir, ErrDamaged)
-			if _, err := Open(Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), howToRepair) {
+			wantRefused(t, dir, layout.ErrCorrupt)
+			if _, err := Open(Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), layout.HowToRepair) {
 				t.Errorf("it does not say what to do: %v", err)
 			}
 			after := files(t, dir, "*.log")
@@ -115,10 +121,21 @@ func TestAStartThatIsRefusedRemovesNoLog(t *testing.T) {
 	}
 }
 
-// files gives what is in the files of the database whose names match.
+// compact moves all that is in the store into the lowest level. Two tables above it
+// whose keys overlap are enough for a compaction in the background: it would merge
+// what a test wants apart, remove a table while the test reads it, and end the
+// process when it meets the damage first.
+func compact(t *testing.T, s *Store) {
+	t.Helper()
+	if err := s.db.Compact(t.Context(), []byte{0}, []byte{0xff}, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// files returns what is in the files of the database whose names match.
 func files(t *testing.T, dir, pattern string) map[string]string {
 	t.Helper()
-	names, err := filepath.Glob(filepath.Join(dir, messagesDir, pattern))
+	names, err := filepath.Glob(filepath.Join(dir, layout.MessagesDir, pattern))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,10 +9,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"go.etcd.io/bbolt"
+
+	"github.com/stayafrica/messaging/storage/internal/controlfile"
+	"github.com/stayafrica/messaging/storage/internal/layout"
+	"github.com/stayafrica/messaging/storage/internal/storagetest"
 )
 
 var errBroken = errors.New("input/output error")
@@ -20,13 +23,13 @@ var errBroken = errors.New("input/output error")
 // brokenDisk is a disk of which some operations fail once it is broken.
 type brokenDisk struct {
 	fs      vfs.FS
-	control *MemoryControl
+	control *controlfile.Memory
 	broken  atomic.Bool
 	fatal   chan error
 }
 
 func newBrokenDisk(fails func(op errorfs.Op) bool) *brokenDisk {
-	d := &brokenDisk{control: NewMemoryControl(), fatal: make(chan error, 10)}
+	d := &brokenDisk{control: controlfile.NewMemory(), fatal: make(chan error, 10)}
 	at := func(op errorfs.Op) error {
 		if d.broken.Load() && fails(op) {
 			return errBroken
@@ -34,7 +37,7 @@ func newBrokenDisk(fails func(op errorfs.Op) bool) *brokenDisk {
 		return nil
 	}
 	d.fs = errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(at))
-	d.control.OnSync(func() error { return at(errorfs.Op{Kind: errorfs.OpFileSync, Path: controlName}) })
+	d.control.OnSync(func() error { return at(errorfs.Op{Kind: errorfs.OpFileSync, Path: layout.ControlName}) })
 	return d
 }
 
@@ -77,7 +80,7 @@ func TestFact5AnySyncErrorEndsTheProcess(t *testing.T) {
 	}{
 		"a commit":                    {syncOf(".log"), commit},
 		"a commit in two halves":      {syncOf(".log"), inHalves},
-		"the control file":            {syncOf(controlName), func(s *Store) { _ = s.Control().SaveWatermark(Watermark{}) }},
+		"the control file":            {syncOf(layout.ControlName), func(s *Store) { _ = s.Control().SaveWatermark(controlfile.Watermark{}) }},
 		"a directory":                 {syncOf("messages"), func(s *Store) { commit(s); _ = s.db.Flush() }},
 		"the log that a flush begins": {func(op errorfs.Op) bool { return op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, ".log") }, func(s *Store) { commit(s); _ = s.db.Flush() }},
 		"every table":                 {syncOf(".sst"), func(s *Store) { commit(s); _ = s.db.Flush() }},
@@ -109,40 +112,16 @@ func TestFact5AnySyncErrorEndsTheProcess(t *testing.T) {
 	}
 }
 
-// Fact 11: the format is pinned, every level has bloom filters, and a commit
-// waits for no other.
-func TestFact11OptionsOfTheDatabase(t *testing.T) {
-	d := newBrokenDisk(func(errorfs.Op) bool { return false })
-	s, err := d.open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer closeStore(t, s)
-	if v := s.db.FormatMajorVersion(); v != 24 {
-		t.Errorf("the format is %d", v)
-	}
-	options := s.pebbleOptions()
-	if options.FormatMajorVersion != pebble.FormatValueSeparation || options.WALMinSyncInterval != nil {
-		t.Errorf("format %d, least interval of syncs set: %t", options.FormatMajorVersion, options.WALMinSyncInterval != nil)
-	}
-	for i := range options.Levels {
-		if options.Levels[i].FilterPolicy == nil {
-			t.Errorf("level %d has no filter", i)
-		}
-	}
-}
-
 // Fact 13: a store on a memory file system and a control file of bbolt both work
 // in a bubble, in which an hour passes at once.
 func TestFact13StoreAndControlFileWorkInABubble(t *testing.T) {
-	path := filepath.Join(t.TempDir(), controlName)
+	path := filepath.Join(t.TempDir(), layout.ControlName)
 	synctest.Test(t, func(t *testing.T) {
-		options := boltOptions
-		db, err := bbolt.Open(path, 0o600, &options)
+		db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 5 * time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		control := func() (ControlFile, error) { return unclosed{boltFile{db}}, nil }
+		control := func() (controlfile.File, error) { return unclosed{controlfile.FromBolt(db)}, nil }
 		fs := vfs.NewMem()
 		began := time.Now()
 		for range 3 {
@@ -150,9 +129,9 @@ func TestFact13StoreAndControlFileWorkInABubble(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			fill(t, s, 10)
+			storagetest.Fill(t, s, 10)
 			time.Sleep(time.Hour)
-			closeStore(t, s)
+			storagetest.Close(t, s)
 		}
 		if spent := time.Since(began); spent < 3*time.Hour || spent > 4*time.Hour {
 			t.Errorf("%s have passed", spent)
@@ -164,6 +143,6 @@ func TestFact13StoreAndControlFileWorkInABubble(t *testing.T) {
 }
 
 // unclosed is a control file that several stores use in turn.
-type unclosed struct{ boltFile }
+type unclosed struct{ controlfile.File }
 
 func (unclosed) Close() error { return nil }

@@ -18,7 +18,10 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sys/unix"
 
-	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/storage/internal/controlfile"
+	"github.com/stayafrica/messaging/storage/internal/diskfs"
+	"github.com/stayafrica/messaging/storage/internal/layout"
+	"github.com/stayafrica/messaging/storage/internal/storagetest"
 )
 
 // smallDisk mounts a disk of 160 MiB until the end of the test; fill leaves so
@@ -43,7 +46,7 @@ func smallDisk(t *testing.T) (dir string, fill func(leave int64), empty func()) 
 		}
 		defer f.Close()
 		for {
-			free, err := Free(dir)
+			free, err := layout.Free(dir)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -104,7 +107,7 @@ func putMegabyte(s *Store, seq uint64) {
 
 // TestFact4AFullDiskHoldsWritesUpUntilThereIsRoom: Pebble tries for ever to
 // flush to a full disk, and ends the process when its log cannot be written. The
-// reserve is used first; then writes wait, and go on without a restart.
+// ballast is used first; then writes wait, and go on without a restart.
 func TestFact4AFullDiskHoldsWritesUpUntilThereIsRoom(t *testing.T) {
 	dir, fill, empty := smallDisk(t)
 	log := new(lines)
@@ -118,7 +121,7 @@ func TestFact4AFullDiskHoldsWritesUpUntilThereIsRoom(t *testing.T) {
 		seq++
 		putMegabyte(s, seq)
 	}
-	if s.ReserveMissing() == 0 {
+	if s.BallastMissing() == 0 {
 		t.Fatal("the reserve was not needed")
 	}
 	fill(0)
@@ -141,7 +144,7 @@ func TestFact4AFullDiskHoldsWritesUpUntilThereIsRoom(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Fatal("writes do not go on though there is room")
 	}
-	if err := s.RestoreReserve(); err != nil || s.ReserveMissing() != 0 {
+	if err := s.RestoreBallast(); err != nil || s.BallastMissing() != 0 {
 		t.Errorf("the reserve is not there again: %v", err)
 	}
 	for _, line := range []string{"the reserve is given free", "writes wait for room"} {
@@ -152,14 +155,14 @@ func TestFact4AFullDiskHoldsWritesUpUntilThereIsRoom(t *testing.T) {
 	if n := log.count("level=ERROR"); n != 2 {
 		t.Errorf("the log has %d errors", n)
 	}
-	closeStore(t, s)
+	storagetest.Close(t, s)
 	if s, err = openSmall(t, dir, log); err != nil || s.Meta().Last != seq {
 		t.Fatalf("after opening again it ends at %d, want %d (%v)", s.Meta().Last, seq, err)
 	}
-	closeStore(t, s)
+	storagetest.Close(t, s)
 }
 
-// TestFact4AStartOnAFullDiskEnds: it uses the reserve; without one it is refused,
+// TestFact4AStartOnAFullDiskEnds: it uses the ballast; without one it is refused,
 // unless there is enough room to recover in.
 func TestFact4AStartOnAFullDiskEnds(t *testing.T) {
 	dir, fill, empty := smallDisk(t)
@@ -169,30 +172,30 @@ func TestFact4AStartOnAFullDiskEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	putMegabyte(s, 1)
-	closeStore(t, s)
+	storagetest.Close(t, s)
 
 	fill(0)
 	if s, err = openSmall(t, dir, log); err != nil {
 		t.Fatalf("with its reserve it gave %v", err)
 	}
 	putMegabyte(s, 2)
-	closeStore(t, s)
+	storagetest.Close(t, s)
 
-	_ = os.Remove(filepath.Join(dir, "data", reserveName))
+	_ = os.Remove(filepath.Join(dir, "data", layout.BallastName))
 	fill(0)
-	if _, err = openSmall(t, dir, log); !errors.Is(err, ErrDiskFull) {
+	if _, err = openSmall(t, dir, log); !errors.Is(err, layout.ErrDiskFull) {
 		t.Fatalf("without a reserve it gave %v", err)
 	}
 	empty()
 	fill(67 << 20)
-	if s, err = openSmall(t, dir, log); err != nil || s.ReserveMissing() == 0 {
+	if s, err = openSmall(t, dir, log); err != nil || s.BallastMissing() == 0 {
 		t.Fatalf("with room for a start and not for the reserve it gave %v", err)
 	}
 	putMegabyte(s, 3)
-	closeStore(t, s)
+	storagetest.Close(t, s)
 }
 
-// TestAFullDiskDoesNotBreakTheControlFile: it may use the reserve as well, and
+// TestAFullDiskDoesNotBreakTheControlFile: it may use the ballast as well, and
 // without one an update is refused and can be tried again.
 func TestAFullDiskDoesNotBreakTheControlFile(t *testing.T) {
 	dir, fill, empty := smallDisk(t)
@@ -201,46 +204,52 @@ func TestAFullDiskDoesNotBreakTheControlFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	letters := func(n int) []messaging.DeadLetter {
-		list := make([]messaging.DeadLetter, 100)
-		for i := range list {
-			seq := uint64(n*len(list) + i + 1)
-			list[i] = messaging.DeadLetter{
-				ID: fmt.Sprint("refused-", seq), Kind: messaging.Refused, Reason: "x",
-				Message: messaging.Message{Position: messaging.Position{Sequence: seq}, Body: fmt.Appendf(nil, `{"text":%q}`, strings.Repeat("x", 50_000))},
+	write := func(n int) error {
+		return s.Control().Update("write", func(tx controlfile.Tx) error {
+			for i := range 100 {
+				key := fmt.Sprint(n*100 + i)
+				if err := tx.Put(controlfile.Format1Letters, key, controlfile.AppendChecksum(controlfile.Format1Letters, key, make([]byte, 50_000))); err != nil {
+					return err
+				}
 			}
+			return nil
+		})
+	}
+	written := func() (n int) {
+		if err := controlfile.Scan(s.controlFile, controlfile.Format1Letters, "", func(string, []byte) (bool, error) { n++; return true, nil }); err != nil {
+			t.Error(err)
 		}
-		return list
+		return n
 	}
 	fill(0)
-	if err := s.Control().AddDeadLetters(letters(0)); err != nil || s.ReserveMissing() == 0 {
-		t.Fatalf("with the reserve: %v, %d bytes of it are missing", err, s.ReserveMissing())
+	if err := write(0); err != nil || s.BallastMissing() == 0 {
+		t.Fatalf("with the reserve: %v, %d bytes of it are missing", err, s.BallastMissing())
 	}
 	fill(0)
 	wrote, refused := 1, error(nil)
 	for refused == nil && wrote < 50 {
-		if refused = s.Control().AddDeadLetters(letters(wrote)); refused == nil {
+		if refused = write(wrote); refused == nil {
 			wrote++
 		}
 	}
-	if !errors.Is(refused, ErrDiskFull) {
+	if !errors.Is(refused, layout.ErrDiskFull) {
 		t.Fatalf("on a full disk %d updates gave %v", wrote, refused)
 	}
-	if n := s.Control().DeadLetters(messaging.Refused); n != uint64(wrote*100) {
-		t.Errorf("%d dead letters, want %d", n, wrote*100)
+	if n := written(); n != wrote*100 {
+		t.Errorf("%d values, want %d", n, wrote*100)
 	}
 	empty()
-	if err := s.Control().AddDeadLetters(letters(wrote)); err != nil {
+	if err := write(wrote); err != nil {
 		t.Fatalf("with room again: %v", err)
 	}
-	closeStore(t, s)
+	storagetest.Close(t, s)
 	if s, err = openSmall(t, dir, log); err != nil {
 		t.Fatal(err)
 	}
-	if n := s.Control().DeadLetters(messaging.Refused); n != uint64((wrote+1)*100) {
-		t.Errorf("after opening again %d dead letters, want %d", n, (wrote+1)*100)
+	if n := written(); n != (wrote+1)*100 {
+		t.Errorf("after opening again %d values, want %d", n, (wrote+1)*100)
 	}
-	closeStore(t, s)
+	storagetest.Close(t, s)
 }
 
 // stingyFS has no room for so many writes.
@@ -276,18 +285,18 @@ func TestAWriteWaitsWhereSomebodyElseTakesTheReserve(t *testing.T) {
 	dir := t.TempDir()
 	s := &Store{
 		config: Config{Dir: dir}, logger: slog.New(slog.DiscardHandler),
-		reserve: &reserve{path: filepath.Join(dir, reserveName), size: 1 << 20},
+		ballast: diskfs.NewBallast(filepath.Join(dir, layout.BallastName), 1<<20),
 	}
-	if err := s.reserve.restore(); err != nil {
+	if err := s.ballast.Restore(); err != nil {
 		t.Fatal(err)
 	}
 	refusals := 2
-	file, err := s.withReserve(stingyFS{vfs.NewMem(), &refusals}).Create("log", vfs.WriteCategoryUnspecified)
+	file, err := s.withBallast(stingyFS{vfs.NewMem(), &refusals}).Create("log", vfs.WriteCategoryUnspecified)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := file.Write([]byte("x")); err != nil || s.ReserveMissing() == 0 {
-		t.Errorf("the write gave %v, and %d bytes of the reserve are missing", err, s.ReserveMissing())
+	if _, err := file.Write([]byte("x")); err != nil || s.BallastMissing() == 0 {
+		t.Errorf("the write gave %v, and %d bytes of the reserve are missing", err, s.BallastMissing())
 	}
 	if err := file.Close(); err != nil {
 		t.Error(err)

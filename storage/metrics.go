@@ -33,6 +33,10 @@ func (s Stats) Live() uint64 {
 	return live
 }
 
+// PointReads is how many keys were read one by one. Tests bound with it what a
+// commit reads.
+func (s *Store) PointReads() uint64 { return s.pointReads.Load() }
+
 // Stats reads the store's measures. It is cheap enough for a scrape.
 func (s *Store) Stats() Stats {
 	m := s.db.Metrics()
@@ -48,8 +52,8 @@ func (s *Store) Stats() Stats {
 		ReadAmplification:  m.ReadAmp(),
 		WrittenBytes:       m.WAL.BytesWritten,
 	}
-	if s.spares != nil {
-		stats.Bytes += s.spares.bytes()
+	if s.prealloc != nil {
+		stats.Bytes += s.prealloc.Bytes()
 	}
 	for i := range m.Levels {
 		level := &m.Levels[i]

@@ -8,46 +8,30 @@ import (
 	"os"
 	"slices"
 	"sync/atomic"
-	"time"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/gofrs/uuid/v5"
 
 	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/storage/internal/controlfile"
+	"github.com/stayafrica/messaging/storage/internal/diskfs"
+	"github.com/stayafrica/messaging/storage/internal/layout"
+	"github.com/stayafrica/messaging/storage/internal/pebbledb"
+	"github.com/stayafrica/messaging/storage/internal/schema"
+	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// What keeps a data directory from being opened. Each has an exit status of
-// its own; the sentence of the error says what to do.
-var (
-	// ErrLocked says that another process has the directory.
-	ErrLocked = errors.New("data directory is in use")
-	// ErrDamaged says that the store is damaged or holds less than was
-	// acknowledged. Nothing was changed.
-	ErrDamaged = errors.New("store is damaged")
-	// ErrFormat says that the store is of a format that this program does not
-	// know. Nothing was changed.
-	ErrFormat = errors.New("store has an unknown format")
-	// ErrDiskFull says that there is no room to open, or to write.
-	ErrDiskFull error = &messaging.Error{Code: messaging.CodeDiskFull, Message: "the disk is full: nothing was stored; free some space"}
-)
-
-// howToRepair is what to do about damage, for a person.
-const howToRepair = "restore it if you can; else `messaging verify` says what is wrong and `messaging repair` keeps what is whole; delete nothing"
-
-// Format is the version of everything that is on disk.
-const Format = 1
-
-// pebbleFormat is pinned by its own name: FormatNewest moves with an upgrade
-// of the library, and a database never moves back.
-const pebbleFormat = pebble.FormatValueSeparation
+// MaxOpenFiles is how many tables are kept open where nothing else is said.
+const MaxOpenFiles = pebbledb.MaxOpenFiles
 
 // Config says where a store lives and what it may use.
 type Config struct {
 	// Dir is the data directory; it is made, with mode 0700, if it is not there.
 	Dir string
 	// FS is the file system of the database; nil is the real one. With another
-	// one there is no lock, no reserve file and no check of free space.
+	// one there is no lock, no ballast file and no check of free space.
 	FS vfs.FS
 	// Control opens the control file when FS is not the real file system.
 	Control func() (ControlFile, error)
@@ -74,43 +58,47 @@ type Config struct {
 
 // Store is an open data directory. Its methods are safe for concurrent use.
 type Store struct {
+	Reader
+
 	config  Config
 	logger  *slog.Logger
 	db      *pebble.DB
-	control *Control
-	meta    Meta
-	reserve *reserve
-	full    fullness
-	held    *heldFS     // below the database
-	spares  *spareFS    // below that; nil where the file system is a given one
-	closers []io.Closer // closed last to first, behind the database
-	// failures counts how often in a row background work has failed.
-	failures atomic.Int32
+	control *controlfile.Control
+	// controlFile is the file of control.
+	controlFile controlfile.File
+	meta        schema.Meta
+	old         bool // of format 1, and opened to be read
+	ballast     *diskfs.Ballast
+	full        diskFull
+	held        *diskfs.DeferredRemove // below the database
+	prealloc    *diskfs.Prealloc       // below that; nil where the file system is a given one
+	closers     []io.Closer            // closed last to first, after the database
+	writes      tables.Config
+	// pointReads counts the keys that were read one by one.
+	pointReads atomic.Uint64
 }
 
-// Names of what stands in the data directory.
-const (
-	messagesDir = "messages"
-	creatingDir = "messages.new"
-	controlName = "control.db"
-	lockName    = "LOCK"
-	reserveName = "reserve"
-	repairName  = "repair" // there while a repair puts files in their places
-)
-
-// Open opens or creates the store. What it finds must be whole: it holds at
-// least what the watermark says was acknowledged, else [ErrDamaged].
-func Open(config Config) (*Store, error) {
+func newStore(config Config) *Store {
 	s := &Store{config: config, logger: config.Logger}
+	s.Reader = tables.NewReader(live{s})
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
+	s.writes = tables.Config{NoSync: config.NoSync, Fatal: s.fatal, Logger: s.logger}
+	return s
+}
+
+// NewBatch returns an empty batch, for one commit. Close it when done, committed
+// or not.
+func (s *Store) NewBatch() *Batch { return tables.NewBatch(s.db, &s.writes) }
+
+// Open opens or creates the store. What it finds must be whole: it holds at
+// least what the watermark says was acknowledged, else [ErrCorrupt].
+func Open(config Config) (*Store, error) {
+	s := newStore(config)
 	s.full.opening.Store(true)
 	if err := s.open(); err != nil {
-		if isDiskFull(err) && !errors.Is(err, ErrDiskFull) {
-			err = fmt.Errorf("%w: %w", ErrDiskFull, err)
-		}
-		return nil, errors.Join(err, s.closeAll())
+		return nil, errors.Join(layout.MarkDiskFull(err), s.closeAll())
 	}
 	s.full.opening.Store(false)
 	return s, nil
@@ -135,20 +123,20 @@ func (s *Store) open() error {
 	if err := s.openControl(); err != nil {
 		return err
 	}
-	identity, err := s.control.identity()
+	identity, err := controlfile.ReadIdentity(s.controlFile)
 	if err != nil {
 		return err
 	}
-	if s.db, err = s.openPebble(s.path(messagesDir), true); err != nil {
+	if s.db, err = s.openPebble(s.path(layout.MessagesDir), pebbledb.Open); err != nil {
 		return err
 	}
 	return s.recover(identity)
 }
 
 func (s *Store) refuseHalfRepaired() error {
-	cut, err := s.exists(repairName)
+	cut, err := s.exists(layout.RepairName)
 	if err == nil && cut {
-		return fmt.Errorf("%w: a repair of %s was cut off: run `messaging repair` again", ErrDamaged, s.config.Dir)
+		return fmt.Errorf("%w: a repair of %s was cut off: run `messaging repair` again", layout.ErrCorrupt, s.config.Dir)
 	}
 	return err
 }
@@ -165,19 +153,22 @@ func (s *Store) prepareDirectory() error {
 	if err := os.Chmod(s.config.Dir, 0o700); err != nil { //nolint:gosec // a directory needs its x
 		return fmt.Errorf("make the data directory private: %w", err)
 	}
-	lock, err := lockFile(s.path(lockName))
+	lock, err := layout.Lock(s.config.Dir)
 	if err != nil {
 		return err
 	}
 	s.closers = append(s.closers, lock)
-	return s.enterReserve()
+	return s.useBallast()
 }
 
 // makeDirectory makes a directory and those above it, each durable in the one
-// that it stands in: a crash must not take the name of the data directory.
+// that it is in: a crash must not take the name of the data directory.
 func (s *Store) makeDirectory(dir string) error {
 	fs := s.baseFS()
-	if _, err := fs.Stat(dir); err == nil {
+	if info, err := fs.Stat(dir); err == nil {
+		if !info.IsDir() { // its mode must not change: it is somebody's file
+			return &os.PathError{Op: "open", Path: dir, Err: syscall.ENOTDIR}
+		}
 		return nil
 	}
 	parent := fs.PathDir(dir)
@@ -192,16 +183,16 @@ func (s *Store) makeDirectory(dir string) error {
 	return s.syncDir(parent)
 }
 
-// reserveSize is what Pebble needs to get out of a full disk: the memtables
+// ballastSize is what Pebble needs to get out of a full disk: the memtables
 // that it may have to flush, and some room for their tables' overhead.
-func (s *Store) reserveSize() int64 {
-	return int64(memTablesMax*s.memTableBytes()) + 64<<20 //nolint:gosec // far below 2^63
+func (s *Store) ballastSize() int64 {
+	return int64(pebbledb.MaxMemTables*s.pebbleConfig(nil).MemTableSize()) + 64<<20 //nolint:gosec // far below 2^63
 }
 
 // isFresh says whether there is no store yet. A store of which one half is
 // missing is damaged, not fresh.
 func (s *Store) isFresh() (bool, error) {
-	hasMessages, err := s.exists(messagesDir)
+	hasMessages, err := s.exists(layout.MessagesDir)
 	if err != nil {
 		return false, err
 	}
@@ -212,7 +203,7 @@ func (s *Store) isFresh() (bool, error) {
 	switch {
 	case hasControl && !hasMessages:
 		return false, fmt.Errorf("%w: %s is there and %s is not: put the missing directory back from where it went; %s",
-			ErrDamaged, s.path(controlName), s.path(messagesDir), howToRepair)
+			layout.ErrCorrupt, s.path(layout.ControlName), s.path(layout.MessagesDir), layout.HowToRepair)
 	case hasMessages && !hasControl:
 		return false, s.refuseWithoutControl()
 	}
@@ -223,31 +214,31 @@ func (s *Store) isFresh() (bool, error) {
 // directory of messages gets its name before the control file does, so a crash
 // while creating leaves this, and then it is empty.
 func (s *Store) refuseWithoutControl() error {
-	db, err := s.openPebble(s.path(messagesDir), true)
+	db, err := s.openPebble(s.path(layout.MessagesDir), pebbledb.Open)
 	if err != nil {
 		return err
 	}
 	s.db = db
-	meta, err := s.readMeta()
+	meta, err := tables.ReadMeta(s.Reader)
 	s.db = nil
 	if err = errors.Join(err, db.Close()); err != nil {
 		return err
 	}
 	if meta.Last != 0 {
 		return fmt.Errorf("%w: %s is there and %s is not: put the missing file back from where it went; %s",
-			ErrDamaged, s.path(messagesDir), s.path(controlName), howToRepair)
+			layout.ErrCorrupt, s.path(layout.MessagesDir), s.path(layout.ControlName), layout.HowToRepair)
 	}
 	return s.createControl(meta.StoreID)
 }
 
 // create makes an empty store. Its commit point is the name of the control
-// file; what a crash before it leaves is recognized and made anew.
+// file; what a crash before it leaves is recognized and made again.
 func (s *Store) create() error {
 	fs := s.baseFS()
-	if err := fs.RemoveAll(s.path(creatingDir)); err != nil {
+	if err := fs.RemoveAll(s.path(layout.CreatingDir)); err != nil {
 		return err
 	}
-	db, err := s.openPebble(s.path(creatingDir), false)
+	db, err := s.openPebble(s.path(layout.CreatingDir), pebbledb.Create)
 	if err != nil {
 		return err
 	}
@@ -255,9 +246,9 @@ func (s *Store) create() error {
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
-	value := make([]byte, metaLen)
-	Meta{StoreID: id, Floor: 1}.encode(value)
-	err = db.Set([]byte{tableMeta}, value, pebble.Sync)
+	value := make([]byte, schema.MetaLen)
+	schema.Meta{StoreID: id, FirstSequence: 1}.Encode(value)
+	err = db.Set([]byte{schema.TableMeta}, value, pebble.Sync)
 	if err == nil {
 		// The first WAL of a database is still written in old chunks, in which
 		// a flipped bit goes unseen; from here on there is only the new format.
@@ -266,7 +257,7 @@ func (s *Store) create() error {
 	if err = errors.Join(err, db.Close()); err != nil {
 		return err
 	}
-	if err := fs.Rename(s.path(creatingDir), s.path(messagesDir)); err != nil {
+	if err := fs.Rename(s.path(layout.CreatingDir), s.path(layout.MessagesDir)); err != nil {
 		return err
 	}
 	if err := s.syncDir(s.config.Dir); err != nil {
@@ -281,30 +272,30 @@ func (s *Store) createControl(id messaging.MessageID) error {
 		if err != nil {
 			return err
 		}
-		return (&Control{file: file}).create(id)
+		return controlfile.Init(file, id, controlfile.Watermark{})
 	}
-	return createControlFile(s.path(controlName), id)
+	return controlfile.Create(s.path(layout.ControlName), id, controlfile.Watermark{})
 }
 
 func (s *Store) openControl() error {
-	var file ControlFile
+	var file controlfile.File
 	var err error
 	if s.config.FS != nil {
 		file, err = s.config.Control()
 	} else {
-		file, err = openControlFile(s.path(controlName))
+		file, err = controlfile.Open(s.path(layout.ControlName))
 	}
 	if err != nil {
 		return err
 	}
-	s.control = &Control{file: file, fatal: s.fatal, release: s.releaseReserve}
-	return s.control.load()
+	s.controlFile, s.control = file, controlfile.New(file, s.fatal, s.releaseBallast)
+	return nil
 }
 
-// Meta gives what was recovered when the store was opened.
-func (s *Store) Meta() Meta { return s.meta }
+// Meta returns what was recovered when the store was opened.
+func (s *Store) Meta() schema.Meta { return s.meta }
 
-// Control gives the control state.
+// Control returns the control state.
 func (s *Store) Control() *Control { return s.control }
 
 // Close closes everything, in the opposite order of Open.
@@ -318,8 +309,8 @@ func (s *Store) closeAll() error {
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
 	}
-	if s.control != nil {
-		errs = append(errs, s.control.file.Close())
+	if s.controlFile != nil {
+		errs = append(errs, s.controlFile.Close())
 	}
 	for _, v := range slices.Backward(s.closers) {
 		errs = append(errs, v.Close())
@@ -329,15 +320,9 @@ func (s *Store) closeAll() error {
 
 // fatal ends the process through the configuration's hook.
 func (s *Store) fatal(doing string, err error) {
-	err = fmt.Errorf("%s: %w", doing, err)
-	if isDiskFull(err) && !errors.Is(err, ErrDiskFull) {
-		err = fmt.Errorf("%w: %w", ErrDiskFull, err)
-	}
+	err = layout.MarkDiskFull(fmt.Errorf("%s: %w", doing, err))
 	if s.config.Fatal != nil {
 		s.config.Fatal(err)
 	}
 	panic(err) //nolint:forbidigo // going on would acknowledge what is not on disk
 }
-
-// slowDisk is when an operation of the disk is worth a line in the log.
-const slowDisk = 5 * time.Second

@@ -9,54 +9,56 @@ import (
 	"syscall"
 )
 
-// cache keeps records in memory: those that were appended last, and those around
-// what was read. A message is often taken soon after it was sent, and what stands
-// at the heads of many queues lies in one part of the log.
+// cache keeps records in memory: the records appended last, and the neighbours of records
+// that were read. A message is often taken soon after it was sent, and the messages at the
+// heads of many queues are close together in the log.
 //
-// Records never change once they have their sequence, so nothing has to be kept
-// in step but a trim, which drops what it takes. A ring of bytes holds them, the
-// oldest to enter is the first to go, and a table finds them by their sequence:
+// Records do not change once they have a sequence, except by a trim, which drops the
+// record from the cache. A ring of bytes holds the records, oldest evicted first, and a
+// table finds them by sequence:
 //
-//	ring:   … [seq:8 len:4 record] [seq:8 len:4 record] …
-//	places: at seq modulo its length, where in all that was ever written it stands, plus one
+//	ring:    … [seq:8 len:4 record] [seq:8 len:4 record] …
+//	offsets: at seq modulo its length, the entry's offset in all bytes ever written, plus one
 //
 // Invariants, under mu:
 //
-//  1. What was written between head-len(ring) and head is in the ring, at its place
-//     modulo the length; what is older is overwritten, and is not read.
+//  1. The bytes written between head-len(ring) and head are in the ring, at their
+//     offset modulo its length. Older bytes are overwritten and are not read.
 //  2. An entry does not cross the ring's end.
 //
-// The ring is memory of its own: on the heap it would let as much garbage again
-// gather beside it, several times over. Its pages are there once they are used.
+// The ring is mapped outside the heap. On the heap it would raise the garbage collector's
+// target by a multiple of its size. Its pages use memory only once they are written.
 type cache struct {
-	mu     sync.RWMutex
-	ring   []byte
-	places []uint64
-	head   uint64
-	// dropped counts the trims: what was read before one is not put in after it.
+	mu      sync.RWMutex
+	ring    []byte
+	offsets []uint64
+	head    uint64
+	// dropped counts the trims. A record that was read before a trim is not added after
+	// it.
 	dropped uint64
-	// missed has, by their numbers modulo its length, the chunks that something was
-	// read of and not found.
+	// missed holds the chunks in which a record was looked up and not found, at their
+	// number modulo its length.
 	missed []uint64
 }
 
 const (
 	cacheHeader = 12
-	// cacheChunk is how many records are read at once where more than one is wanted
-	// of them.
+	// cacheChunk is how many records are read at once when a second record of the same
+	// chunk is missed.
 	cacheChunk = 32
-	// ordinaryRecord is what the table is made for: with smaller records the ring
-	// holds more than can be found.
+	// ordinaryRecord is the record size that the table is made for. With smaller records
+	// the ring holds more than the table can find.
 	ordinaryRecord = 256
-	// mapped is the size from which the ring is not on the heap.
+	// mapped is the ring size from which it is not on the heap.
 	mapped = 4 << 20
 )
 
-// newCache makes a cache of so many bytes. Without the memory there is none.
+// newCache returns a cache of size bytes. If the memory cannot be mapped, the cache stays
+// empty.
 func newCache(size int) *cache {
 	c := &cache{
-		places: make([]uint64, max(1, size/ordinaryRecord)),
-		missed: make([]uint64, max(1, size/ordinaryRecord/cacheChunk)),
+		offsets: make([]uint64, max(1, size/ordinaryRecord)),
+		missed:  make([]uint64, max(1, size/ordinaryRecord/cacheChunk)),
 	}
 	if size < mapped {
 		c.ring = make([]byte, size)
@@ -67,11 +69,11 @@ func newCache(size int) *cache {
 		return c // an empty ring holds nothing
 	}
 	c.ring = ring
-	runtime.AddCleanup(c, func(ring []byte) { syscall.Munmap(ring) }, ring) //nolint:errcheck,gosec // there is nothing to do about it
+	runtime.AddCleanup(c, func(ring []byte) { syscall.Munmap(ring) }, ring) //nolint:errcheck,gosec // nothing can be done about a failure
 	return c
 }
 
-// get gives a copy of a record, if it is there.
+// get returns a copy of a record, if it is cached.
 func (c *cache) get(seq uint64) ([]byte, bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -79,8 +81,8 @@ func (c *cache) get(seq uint64) ([]byte, bool) {
 	return slices.Clone(raw), raw != nil
 }
 
-// collect gives copies of those of the records that are there, in one piece of
-// memory, and says whether they all are.
+// collect sets raw of each cached record to a copy, all in one allocation, and reports
+// whether every record was cached.
 func (c *cache) collect(records []fetched) (all bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -102,18 +104,18 @@ func (c *cache) collect(records []fetched) (all bool) {
 }
 
 func (c *cache) findLocked(seq uint64) []byte {
-	place := c.places[seq%uint64(len(c.places))]
-	if place == 0 || place-1+uint64(len(c.ring)) < c.head {
+	offset := c.offsets[seq%uint64(len(c.offsets))]
+	if offset == 0 || offset-1+uint64(len(c.ring)) < c.head {
 		return nil
 	}
-	entry := c.ring[(place-1)%uint64(len(c.ring)):]
+	entry := c.ring[(offset-1)%uint64(len(c.ring)):]
 	if binary.BigEndian.Uint64(entry) != seq {
-		return nil // another has its place in the table
+		return nil // another sequence has this slot
 	}
 	return entry[cacheHeader:][:binary.BigEndian.Uint32(entry[8:])]
 }
 
-// put adds a record. One that would drive out much else is left out.
+// put adds a record. A record larger than a sixteenth of the ring is not cached.
 func (c *cache) put(seq uint64, raw []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -132,23 +134,23 @@ func (c *cache) putLocked(seq uint64, raw []byte) {
 	binary.BigEndian.PutUint64(entry, seq)
 	binary.BigEndian.PutUint32(entry[8:], uint32(len(raw))) //nolint:gosec // less than the ring
 	copy(entry[cacheHeader:], raw)
-	c.places[seq%uint64(len(c.places))] = c.head + 1
+	c.offsets[seq%uint64(len(c.offsets))] = c.head + 1
 	c.head += need
 }
 
-// drop takes a record out that is about to change on disk.
+// drop removes a record that is about to change on disk.
 func (c *cache) drop(seq uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dropped++
 	if c.findLocked(seq) != nil {
-		c.places[seq%uint64(len(c.places))] = 0
+		c.offsets[seq%uint64(len(c.offsets))] = 0
 	}
 }
 
-// miss notes that a record has to be read from the disk. again says that another
-// one near it had to be too, so that all of them are worth reading; since is for
-// [cache.fill].
+// miss records that a record has to be read from the disk. again reports whether another
+// record of its chunk was missed before; then the whole chunk is worth reading. since is
+// the argument for [cache.fill].
 func (c *cache) miss(seq uint64) (again bool, since uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -159,8 +161,8 @@ func (c *cache) miss(seq uint64) (again bool, since uint64) {
 	return again, c.dropped
 }
 
-// fill adds a record that was read from the disk, unless something was trimmed
-// since the miss: it may be that.
+// fill adds a record that was read from the disk. It does nothing if a record was trimmed
+// since the miss, because it may be this one.
 func (c *cache) fill(seq uint64, raw []byte, since uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -7,13 +7,12 @@ import (
 	"testing"
 )
 
-// recordOf is what a sequence's record is in these tests: told from all others.
+// recordOf returns the record of a sequence in these tests. It differs from all others.
 func recordOf(seq uint64, size int) []byte {
 	return bytes.Repeat([]byte{byte(seq), byte(seq >> 8), byte(seq >> 16)}, size/3+1)[:size]
 }
 
-// Whatever was put in, and whatever it drove out: a sequence gives its own record,
-// or none.
+// Whatever was added and evicted, a sequence returns its own record or none.
 func TestCacheNeverMixesRecords(t *testing.T) {
 	for _, size := range []int{1, 64, 1 << 10, 1 << 16, mapped} {
 		c, random := newCache(size), rand.New(rand.NewPCG(1, uint64(size)))
@@ -24,7 +23,7 @@ func TestCacheNeverMixesRecords(t *testing.T) {
 			case 0:
 				c.drop(seq)
 				if _, ok := c.get(seq); ok {
-					t.Fatalf("%d bytes: record %d was dropped and is there", size, seq)
+					t.Fatalf("%d bytes: record %d was dropped and is still cached", size, seq)
 				}
 				delete(sizes, seq)
 			default:
@@ -36,7 +35,7 @@ func TestCacheNeverMixesRecords(t *testing.T) {
 			seq = random.Uint64N(3000)
 			raw, ok := c.get(seq)
 			if ok && !bytes.Equal(raw, recordOf(seq, sizes[seq])) {
-				t.Fatalf("%d bytes: record %d is another's", size, seq)
+				t.Fatalf("%d bytes: record %d has another record's bytes", size, seq)
 			}
 			if ok {
 				hits++
@@ -48,50 +47,50 @@ func TestCacheNeverMixesRecords(t *testing.T) {
 	}
 }
 
-// The ring holds what was put in last, as much as there is room for.
+// The ring holds the records added last, as many as fit.
 func TestCacheKeepsTheNewest(t *testing.T) {
 	c := newCache(1 << 16)
 	for seq := uint64(1); seq <= 10_000; seq++ {
 		c.put(seq, recordOf(seq, 300))
 		if _, ok := c.get(seq); !ok {
-			t.Fatalf("record %d is not there right after it was put in", seq)
+			t.Fatalf("record %d is not cached right after it was added", seq)
 		}
 	}
 	for seq := uint64(10_000 - 200); seq <= 10_000; seq++ {
 		if _, ok := c.get(seq); !ok {
-			t.Errorf("record %d has gone, though there is room for it and all behind it", seq)
+			t.Errorf("record %d was evicted, although it and all later ones fit", seq)
 		}
 	}
 	if _, ok := c.get(10_000 - 300); ok {
-		t.Error("more is there than there is room for")
+		t.Error("more is cached than fits")
 	}
 }
 
-// What was read before a trim is not put in behind it.
-func TestCacheForgetsWhatIsTrimmedWhileItIsRead(t *testing.T) {
+// A record that was read before a trim is not added after it.
+func TestCacheSkipsARecordTrimmedDuringItsRead(t *testing.T) {
 	c := newCache(1 << 16)
 	_, since := c.miss(7)
 	c.drop(7)
 	c.fill(7, recordOf(7, 10), since)
 	if _, ok := c.get(7); ok {
-		t.Error("a trimmed record came back")
+		t.Error("a trimmed record is cached")
 	}
 	_, since = c.miss(7)
 	c.fill(7, recordOf(7, 10), since)
 	if _, ok := c.get(7); !ok {
-		t.Error("what was read after the trim is not there")
+		t.Error("a record read after the trim is not cached")
 	}
 }
 
-// The second that is read of those that stand together asks for all of them.
-func TestCacheAsksForNeighbours(t *testing.T) {
+// The second miss in a chunk requests the whole chunk.
+func TestCacheRequestsNeighbours(t *testing.T) {
 	c := newCache(1 << 16)
 	for i, step := range []struct {
 		seq   uint64
 		again bool
 	}{{64, false}, {70, true}, {200, false}, {95, true}, {96, false}} {
 		if again, _ := c.miss(step.seq); again != step.again {
-			t.Errorf("step %d: a miss of %d gives %t", i, step.seq, again)
+			t.Errorf("step %d: a miss of %d returns %t", i, step.seq, again)
 		}
 	}
 }
@@ -105,7 +104,7 @@ func TestCacheServesManyAtOnce(t *testing.T) {
 			for range 20_000 {
 				seq := random.Uint64N(200)
 				if raw, ok := c.get(seq); ok && !bytes.Equal(raw, recordOf(seq, 100)) {
-					t.Errorf("record %d is another's", seq)
+					t.Errorf("record %d has another record's bytes", seq)
 					return
 				}
 				c.put(seq, recordOf(seq, 100))

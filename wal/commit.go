@@ -7,10 +7,10 @@ import (
 	"github.com/stayafrica/messaging/storage"
 )
 
-// committer is the one goroutine that writes. While it and the disk are busy,
-// the next group gathers by itself: that is all there is to group commit. The
-// next one is not staged before the last is durable: commits that overlap are
-// more and smaller, and an fsync costs more than it hides (docs/adr/0003).
+// committer is the only goroutine that writes. While it and the disk are busy, the next
+// group collects in pending: this is the whole group commit. A group is staged only after
+// the last one is durable. Overlapping commits are more and smaller, and an extra fsync
+// costs more than the overlap hides (docs/adr/0003).
 func (l *Log) committer() {
 	defer close(l.syncing)
 	for {
@@ -24,15 +24,19 @@ func (l *Log) committer() {
 	}
 }
 
-// publisher waits for commits to be durable and tells everyone, while the
-// committer has the next one.
+// publisher waits for commits to be durable and publishes them. Readers rely on its order:
+// the snapshot is taken before the next commit can be applied, and readers can get it
+// before anyone is notified of its contents. A woken waiter reads that snapshot or a newer
+// one.
 func (l *Log) publisher() {
 	defer close(l.done)
 	for g := range l.syncing {
 		l.waiting.Store(&g.began)
 		g.batch.Wait()
+		snapshot := l.snapshots.take(l.store, g.number, &g.meta)
 		<-l.disk
 		l.waiting.Store(nil)
+		l.snapshots.publish(snapshot)
 		if l.config.Observe != nil {
 			l.config.Observe(len(g.changes), g.batch.Len(), time.Since(g.began))
 		}
@@ -43,8 +47,8 @@ func (l *Log) publisher() {
 	}
 }
 
-// next waits for a group with changes; nil says that the log is closed and
-// nothing waits any more.
+// next waits for a group with changes. It returns nil when the log is closed and no change
+// is pending.
 func (l *Log) next() *group {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -59,23 +63,22 @@ func (l *Log) next() *group {
 	return g
 }
 
-// apply stages a group and hands it to the store. The commit point is the fsync
-// that the publisher waits for: before it nothing has happened, after it all
-// has, and recovery finds one or the other.
+// apply stages a group and hands it to the store. The commit point is the fsync that the
+// publisher waits for. Recovery finds all of the group or none of it.
 func (l *Log) apply(g *group) {
 	g.batch = l.store.NewBatch()
 	g.spans = make([]span, len(g.changes))
 	l.commits++
-	// Records come first, then all the rest: keys in order are cheaper to insert.
+	// Records come first, then all other keys: keys in order are cheaper to insert.
 	for i, c := range g.changes {
 		g.spans[i] = l.append(g.batch, c.Records())
 	}
 	for i, c := range g.changes {
-		c.Stage(&Tx{Batch: g.batch, Sequence: g.spans[i].first, Last: g.spans[i].last, Commit: l.commits, log: l})
+		c.Stage(&Tx{Writer: g.batch.Writer, Sequence: g.spans[i].first, Last: g.spans[i].last, Commit: l.commits, log: l})
 	}
-	g.published = l.finish(&Tx{Batch: g.batch, Commit: l.commits, log: l})
+	g.onDurable = l.preCommit(&Tx{Writer: g.batch.Writer, Commit: l.commits, log: l})
 	g.batch.PutMeta(l.meta)
-	g.meta, g.began = l.meta, time.Now()
+	g.meta, g.number, g.began = l.meta, l.commits, time.Now()
 	if l.config.Early > 0 {
 		l.publish(g)
 		time.Sleep(l.config.Early)
@@ -85,9 +88,9 @@ func (l *Log) apply(g *group) {
 	l.applying.Store(nil)
 }
 
-// Stalled says for how long the commits that are running have been waiting for
-// the disk; 0 when there is none. Not only the fsync can hold them up: the
-// store takes nothing while its background work is stuck.
+// Stalled returns how long the running commits have been waiting for the disk, or 0 if
+// there are none. It covers apply as well as the fsync: the store accepts no writes while
+// its background work is stuck.
 func (l *Log) Stalled() (longest time.Duration) {
 	for _, running := range []*atomic.Pointer[time.Time]{&l.applying, &l.waiting} {
 		if began := running.Load(); began != nil {
@@ -97,7 +100,7 @@ func (l *Log) Stalled() (longest time.Duration) {
 	return longest
 }
 
-// append gives records their sequences and adds them to the batch.
+// append assigns sequences to records and adds them to the batch.
 func (l *Log) append(batch *storage.Batch, records []Record) (s span) {
 	if len(records) > 0 {
 		s.first = l.meta.Last + 1
@@ -120,12 +123,13 @@ func (l *Log) append(batch *storage.Batch, records []Record) (s span) {
 
 func (l *Log) publish(g *group) {
 	moved := l.durable.Swap(g.meta.Last) != g.meta.Last
-	l.floor.Store(g.meta.Floor)
+	l.firstSequence.Store(g.meta.FirstSequence)
 	l.queued.Store(g.meta.Queued)
+	l.trimmed.Store(g.meta.Trimmed)
 	for _, c := range g.changes {
-		c.Published()
+		c.OnDurable()
 	}
-	g.published()
+	g.onDurable()
 	if moved {
 		l.mu.Lock()
 		close(l.tail)
@@ -135,14 +139,14 @@ func (l *Log) publish(g *group) {
 	close(g.done)
 }
 
-// The time index has a note at least every so many records or milliseconds.
+// The time index has an entry at least every so many records or milliseconds.
 const (
 	timeIndexRecords = 4096
 	timeIndexMillis  = 10_000
 )
 
-// timeIndex decides which records get a note in the time index. Notes only move
-// forward in time, also when the clock does not.
+// timeIndex decides which records get an entry in the time index. The times of entries
+// only increase, even if the clock is set back.
 type timeIndex struct {
 	last int64
 	seq  uint64

@@ -18,8 +18,8 @@ import (
 	"github.com/stayafrica/messaging/storage"
 )
 
-// walSyncs is a file system that calls sync before each sync of a write-ahead
-// log, and takes its error for the sync's.
+// walSyncs is a file system that calls sync before each sync of a write-ahead log. If sync
+// returns an error, so does the sync.
 func walSyncs(fs vfs.FS, sync func() error) vfs.FS {
 	syncs := []errorfs.OpKind{errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo}
 	return errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
@@ -60,7 +60,7 @@ func commitSome(t *testing.T, l *Log, n int) {
 	}
 }
 
-// wantReadable wants the messages 1 to last, and none else.
+// wantReadable expects exactly the messages 1 to last.
 func wantReadable(t *testing.T, l *Log, last uint64) {
 	t.Helper()
 	page, _, err := l.Read(messaging.Position{Sequence: 1}, 1000, 1<<20)
@@ -92,10 +92,10 @@ func TestInvariant1SuccessFollowsTheFsync(t *testing.T) {
 		time.Sleep(59 * time.Second)
 		synctest.Wait()
 		if len(answered) > 0 {
-			t.Error("answered while the fsync runs")
+			t.Error("Commit returned during the fsync")
 		}
 		if l.Durable() != 3 {
-			t.Errorf("%d counts as durable while the fsync runs", l.Durable())
+			t.Errorf("%d counts as durable during the fsync", l.Durable())
 		}
 		wantReadable(t, l, 3)
 		time.Sleep(2 * time.Second)
@@ -108,17 +108,20 @@ func TestInvariant1SuccessFollowsTheFsync(t *testing.T) {
 	})
 }
 
-// trimming is a change by which retention takes all below floor.
-type trimming struct{ floor uint64 }
+// trimming is a change by which retention removes everything below the first sequence.
+type trimming struct{ first uint64 }
 
 func (c *trimming) Records() []Record { return nil }
 func (c *trimming) Stage(tx *Tx) {
-	tx.TrimLog(c.floor, time.Now().Add(time.Hour).UnixMilli())
-	tx.SetFloor(c.floor)
+	for seq := tx.FirstSequence(); seq < c.first; seq++ {
+		tx.CountTrimmed(seq)
+	}
+	tx.TrimLog(c.first, time.Now().Add(time.Hour).UnixMilli())
+	tx.SetFirstSequence(c.first)
 }
-func (c *trimming) Published() {}
+func (c *trimming) OnDurable() {}
 
-func TestInvariant2SequencesGoOnAcrossRestartsAndAnEmptyLog(t *testing.T) {
+func TestInvariant2SequencesContinueAcrossRestartsAndAnEmptyLog(t *testing.T) {
 	fs, control := vfs.NewMem(), storage.NewMemoryControl()
 	for round := range uint64(3) {
 		l, store := openOn(t, fs, control, nil)
@@ -128,7 +131,7 @@ func TestInvariant2SequencesGoOnAcrossRestartsAndAnEmptyLog(t *testing.T) {
 				t.Errorf("round %d: commit %d has the sequence %d (%v)", round, n, c.sequence, err)
 			}
 		}
-		if err := l.Commit(&trimming{floor: l.Durable() + 1}); err != nil {
+		if err := l.Commit(&trimming{first: l.Durable() + 1}); err != nil {
 			t.Fatal(err)
 		}
 		if page, _, err := l.Read(messaging.Position{}, 10, 1<<20); err != nil || len(page) != 0 {
@@ -140,11 +143,11 @@ func TestInvariant2SequencesGoOnAcrossRestartsAndAnEmptyLog(t *testing.T) {
 
 var errBrokenDisk = errors.New("input/output error")
 
-// The fsync of a commit fails. What the disk holds then is one thing or the
-// other; what was acknowledged before is there in any case.
+// The fsync of a commit fails. Then the disk may hold the commit or not; what was
+// acknowledged before is there in either case.
 func TestInvariant7FailedSyncEndsTheProcess(t *testing.T) {
 	for _, unsynced := range []int{0, 50, 100} {
-		t.Run(fmt.Sprintf("%d%% of what was not synced is on disk", unsynced), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d%% of the unsynced data is on disk", unsynced), func(t *testing.T) {
 			disk, control := vfs.NewCrashableMem(), storage.NewMemoryControl()
 			var broken atomic.Bool
 			fatal := make(chan error, 10)
@@ -166,21 +169,21 @@ func TestInvariant7FailedSyncEndsTheProcess(t *testing.T) {
 			select {
 			case err := <-fatal:
 				if !errors.Is(err, errBrokenDisk) {
-					t.Errorf("it ends with %v", err)
+					t.Errorf("the process ends with %v", err)
 				}
 			case err := <-answered:
-				t.Fatalf("answered (%v) after a failed sync", err)
+				t.Fatalf("Commit returned (%v) after a failed sync", err)
 			}
-			broken.Store(false) // a disk that seems to be back changes nothing
+			broken.Store(false) // a disk that seems to work again changes nothing
 			time.Sleep(50 * time.Millisecond)
 			if len(answered) > 0 || l.Durable() != 5 {
-				t.Errorf("%d commits answered, durable up to %d, after a sync had failed", len(answered), l.Durable())
+				t.Errorf("%d commits returned, durable up to %d, after a sync had failed", len(answered), l.Durable())
 			}
 			crashed := disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsynced, RNG: rand.New(rand.NewPCG(1, 2))})
 			again, store := openOn(t, crashed, control.Clone(), nil)
 			defer closeBoth(t, again, store)
 			if again.Durable() < 5 || again.Durable() > 7 {
-				t.Errorf("after the restart it holds up to %d", again.Durable())
+				t.Errorf("after the restart the log ends at %d", again.Durable())
 			}
 			wantReadable(t, again, again.Durable())
 		})

@@ -15,7 +15,7 @@ import (
 	"github.com/stayafrica/messaging/storage"
 )
 
-// open opens a log, and sees at the end that no goroutine of it is left.
+// open opens a log, and checks at the end that none of its goroutines is left.
 func open(t *testing.T) *Log {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
@@ -45,7 +45,7 @@ type appended struct {
 
 func (a *appended) Records() []Record { return []Record{a.record} }
 func (a *appended) Stage(tx *Tx)      { a.sequence = tx.Sequence }
-func (a *appended) Published() {
+func (a *appended) OnDurable() {
 	if a.published != nil {
 		a.published()
 	}
@@ -105,12 +105,12 @@ func TestInvariant8TooManyWaitingChangesAreRefused(t *testing.T) {
 	l.config.MaxPending = 2
 	hold := make(chan struct{})
 	blocker := &blocking{hold: hold, begun: make(chan struct{})}
-	if err := l.Enqueue(blocker); err != nil {
+	if err := l.CommitAsync(blocker); err != nil {
 		t.Fatal(err)
 	}
 	<-blocker.begun
 	for range 2 {
-		if err := l.Enqueue(&appended{record: record(time.Now())}); err != nil {
+		if err := l.CommitAsync(&appended{record: record(time.Now())}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -120,12 +120,12 @@ func TestInvariant8TooManyWaitingChangesAreRefused(t *testing.T) {
 	close(hold)
 }
 
-// blocking holds the committer up until hold is closed.
+// blocking blocks the committer until hold is closed.
 type blocking struct{ hold, begun chan struct{} }
 
 func (b *blocking) Records() []Record { return nil }
 func (b *blocking) Stage(*Tx)         { close(b.begun); <-b.hold }
-func (b *blocking) Published()        {}
+func (b *blocking) OnDurable()        {}
 
 func TestClosedLogRefuses(t *testing.T) {
 	l := open(t)
@@ -164,16 +164,16 @@ func TestExpiredBeforePassesRecordsOfAClockThatRanAhead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	keep, err := l.ExpiredBefore(now.Add(-time.Hour).UnixMilli(), now.UnixMilli(), 1000)
+	keep, err := l.ExpiredBefore(1, now.Add(-time.Hour).UnixMilli(), now.UnixMilli(), 1000)
 	if err != nil || keep != 4 {
 		t.Errorf("keeps from %d (%v), want 4", keep, err)
 	}
-	if keep, err = l.ExpiredBefore(now.Add(-time.Hour).UnixMilli(), now.UnixMilli(), 1); err != nil || keep > 2 {
-		t.Errorf("a limit of one record gave %d (%v)", keep, err)
+	if keep, err = l.ExpiredBefore(1, now.Add(-time.Hour).UnixMilli(), now.UnixMilli(), 1); err != nil || keep > 2 {
+		t.Errorf("with a limit of one record: %d (%v)", keep, err)
 	}
 }
 
-func TestReadStopsAtItsLimitsAndGoesOnThere(t *testing.T) {
+func TestReadStopsAtItsLimitsAndContinues(t *testing.T) {
 	l := open(t)
 	for range 10 {
 		if err := l.Commit(&appended{record: record(time.Now())}); err != nil {
@@ -219,8 +219,8 @@ func FuzzDecodeRecord(f *testing.F) {
 	})
 }
 
-// BenchmarkCommit1000 measures the commit point alone: appends in commits of a
-// thousand, on the real disk.
+// BenchmarkCommit1000 measures the commit alone: appends in commits of a thousand, on the
+// real disk.
 func BenchmarkCommit1000(b *testing.B) {
 	store, err := storage.Open(storage.Config{Dir: b.TempDir(), Fatal: func(err error) { b.Fatal(err) }})
 	if err != nil {

@@ -13,13 +13,12 @@ import (
 	"github.com/stayafrica/messaging/storage"
 )
 
-// errEnough stops a scan whose page is full.
-var errEnough = errors.New("page is full")
+// errPageFull stops a scan when the page is full.
+var errPageFull = errors.New("page is full")
 
-// Record gives the record of a sequence, or [storage.ErrNotFound] when
-// retention has taken it.
+// Record returns the record of a sequence, or [storage.ErrNotFound] if it was trimmed.
 func (l *Log) Record(seq uint64) (Record, error) {
-	if seq < l.Floor() {
+	if seq < l.FirstSequence() {
 		return Record{}, storage.ErrNotFound
 	}
 	raw, ok := l.cache.get(seq)
@@ -32,56 +31,57 @@ func (l *Log) Record(seq uint64) (Record, error) {
 	return present(seq, raw)
 }
 
-// RecordReader reads several records: from memory those that are there, and what is
-// near those that are not. Close it after a page. It is not safe for concurrent use.
+// RecordReader reads several records. It takes cached records from memory, and reads
+// missed ones from the disk, with their neighbours if two are close together. Close it
+// after a page. It is not safe for concurrent use.
 type RecordReader struct {
-	log   *Log
-	ahead []fetched
-	disk  *storage.RecordReader // opened for the first that is read with its neighbours
+	log        *Log
+	prefetched []fetched
+	disk       *storage.RecordReader // opened for the first read of a whole chunk
 }
 
-// fetched is a record that was asked for ahead: its bytes or why there are none, or
-// neither where it is to be read with its neighbours.
+// fetched is a prefetched record: its bytes or its error. Both are nil if the record is to
+// be read with its neighbours.
 type fetched struct {
 	seq uint64
 	raw []byte
 	err error
 }
 
-// aheadAtOnce is how many records are read at a time for one reader.
-const aheadAtOnce = 4
+// prefetchAtOnce is how many records one reader reads concurrently.
+const prefetchAtOnce = 4
 
-// RecordReader begins to read records.
+// RecordReader returns a new reader of records.
 func (l *Log) RecordReader() *RecordReader { return &RecordReader{log: l} }
 
-// Ahead reads records that [RecordReader.Record] will be asked for. Those that are
-// not in memory are read several at a time: where they lie far apart each waits
-// for a block of its own.
-func (r *RecordReader) Ahead(seqs []uint64) {
-	r.ahead = make([]fetched, len(seqs))
+// Prefetch reads the records that [RecordReader.Record] will be asked for. Records that
+// are not cached are read concurrently, because records far apart each need a block of
+// their own.
+func (r *RecordReader) Prefetch(seqs []uint64) {
+	r.prefetched = make([]fetched, len(seqs))
 	for i, seq := range seqs {
-		r.ahead[i].seq = seq
+		r.prefetched[i].seq = seq
 	}
-	if r.log.cache.collect(r.ahead) {
+	if r.log.cache.collect(r.prefetched) {
 		return
 	}
 	var alone []*fetched
 	var since []uint64
-	for i := range r.ahead {
-		if f := &r.ahead[i]; f.raw == nil {
+	for i := range r.prefetched {
+		if f := &r.prefetched[i]; f.raw == nil {
 			if again, at := r.log.cache.miss(f.seq); !again {
 				alone, since = append(alone, f), append(since, at)
 			}
 		}
 	}
-	inParallel(len(alone), aheadAtOnce, func(i int) {
+	inParallel(len(alone), prefetchAtOnce, func(i int) {
 		f := alone[i]
 		f.raw, f.err = r.log.readAlone(f.seq, since[i])
 	})
 }
 
-// inParallel calls do for each number below n, a few at a time, and returns when all
-// are done.
+// inParallel calls do for each number below n, atOnce at a time, and returns when all
+// calls have returned.
 func inParallel(n, atOnce int, do func(i int)) {
 	var next atomic.Int64
 	work := func() {
@@ -97,10 +97,9 @@ func inParallel(n, atOnce int, do func(i int)) {
 	others.Wait()
 }
 
-// Record gives the record of a sequence, or [storage.ErrNotFound] when retention
-// has taken it.
+// Record returns the record of a sequence, or [storage.ErrNotFound] if it was trimmed.
 func (r *RecordReader) Record(seq uint64) (Record, error) {
-	if seq < r.log.Floor() {
+	if seq < r.log.FirstSequence() {
 		return Record{}, storage.ErrNotFound
 	}
 	raw, err := r.raw(seq)
@@ -111,8 +110,8 @@ func (r *RecordReader) Record(seq uint64) (Record, error) {
 }
 
 func (r *RecordReader) raw(seq uint64) ([]byte, error) {
-	for i := range r.ahead {
-		if f := &r.ahead[i]; f.seq == seq && (f.raw != nil || f.err != nil) {
+	for i := range r.prefetched {
+		if f := &r.prefetched[i]; f.seq == seq && (f.raw != nil || f.err != nil) {
 			return f.raw, f.err
 		}
 	}
@@ -122,8 +121,8 @@ func (r *RecordReader) raw(seq uint64) ([]byte, error) {
 	return r.read(seq)
 }
 
-// read reads a record from the disk, and those near it too where it is not the
-// first of them that is wanted.
+// read reads a record from the disk. If another record of its chunk was missed before, it
+// reads the whole chunk.
 func (r *RecordReader) read(seq uint64) ([]byte, error) {
 	again, since := r.log.cache.miss(seq)
 	if again {
@@ -132,8 +131,8 @@ func (r *RecordReader) read(seq uint64) ([]byte, error) {
 	return r.log.readAlone(seq, since)
 }
 
-// readAlone gets one record, which looks into one table; an iterator would look for
-// what comes next in all levels. since is from the miss.
+// readAlone reads one record by key, which searches one table; an iterator would search
+// all levels for the next key. since is from [cache.miss].
 func (l *Log) readAlone(seq, since uint64) ([]byte, error) {
 	record, err := l.store.Record(seq)
 	if err == nil {
@@ -161,7 +160,7 @@ func (r *RecordReader) readAround(seq, since uint64) (record []byte, err error) 
 	return record, err
 }
 
-// Close ends the reading.
+// Close closes the reader.
 func (r *RecordReader) Close() error {
 	if r.disk == nil {
 		return nil
@@ -169,7 +168,7 @@ func (r *RecordReader) Close() error {
 	return r.disk.Close()
 }
 
-// present decodes a record; one that was trimmed is not there any more.
+// present decodes a record. For a tombstone it returns [storage.ErrNotFound].
 func present(seq uint64, raw []byte) (Record, error) {
 	r, err := decode(seq, raw)
 	if err == nil && r.Trimmed {
@@ -181,60 +180,64 @@ func present(seq uint64, raw []byte) (Record, error) {
 func decode(seq uint64, raw []byte) (Record, error) {
 	r, err := DecodeRecord(raw)
 	if err != nil {
-		return Record{}, fmt.Errorf("%w: record %d: %w", storage.ErrDamaged, seq, err)
+		return Record{}, fmt.Errorf("%w: record %d: %w", storage.ErrCorrupt, seq, err)
 	}
 	return r, nil
 }
 
-// Read gives the messages from a position on, in the order of the log, until
-// there are limit of them, they have maxBytes of bodies (always at least one
-// message), or the durable end is reached. A broadcast gives one message a
-// receiver; what was trimmed is passed over, so a page may be empty before the
-// end. next is the position behind the last one.
+// Read returns the messages from a position on, in the order of the log. It stops at limit
+// messages, at maxBytes of bodies (but after at least one message), or at the durable end.
+// A broadcast is one message per receiver. Trimmed records are skipped, so a page may be
+// empty before the end. next is the position after the last message.
+//
+// Invariant: each record that is not trimmed is in the page. A sequence from from on and
+// below next without a message in the page was trimmed.
 func (l *Log) Read(from messaging.Position, limit, maxBytes int) (page []messaging.Message, next messaging.Position, err error) {
-	r := reader{log: l, limit: limit, maxBytes: maxBytes, next: from}
-	if floor := l.Floor(); r.next.Sequence < floor {
-		r.next = messaging.Position{Sequence: floor}
+	snapshot := l.Snapshot()
+	defer snapshot.Release()
+	r := reader{snapshot: snapshot, limit: limit, maxBytes: maxBytes, next: from}
+	if r.next.Sequence < snapshot.FirstSequence {
+		r.next = messaging.Position{Sequence: snapshot.FirstSequence}
 	}
-	err = l.store.Records(r.next.Sequence, l.Durable()+1, r.record)
-	if errors.Is(err, errEnough) {
+	err = snapshot.Records(r.next.Sequence, snapshot.Last+1, r.record)
+	if errors.Is(err, errPageFull) {
 		err = nil
 	}
 	return r.page, r.next, err
 }
 
-// reader gathers one page.
+// reader collects one page.
 type reader struct {
-	log      *Log
+	snapshot *Snapshot
 	limit    int
 	maxBytes int
 	bytes    int
-	passed   int // records that were trimmed
+	skipped  int // tombstones
 	page     []messaging.Message
 	next     messaging.Position
 }
 
-// maxPassed bounds the trimmed records that one page passes over.
-const maxPassed = 65_536
+// maxSkipped bounds the tombstones that one page skips.
+const maxSkipped = 65_536
 
 func (r *reader) full() bool {
-	return r.passed >= maxPassed || len(r.page) >= r.limit || (r.bytes >= r.maxBytes && len(r.page) > 0)
+	return r.skipped >= maxSkipped || len(r.page) >= r.limit || (r.bytes >= r.maxBytes && len(r.page) > 0)
 }
 
 func (r *reader) record(seq uint64, raw []byte) (bool, error) {
 	if seq != r.next.Sequence {
-		return false, fmt.Errorf("%w: record %d is missing", storage.ErrDamaged, r.next.Sequence)
+		return false, fmt.Errorf("%w: record %d is missing", storage.ErrCorrupt, r.next.Sequence)
 	}
 	record, err := decode(seq, raw)
 	if err != nil {
 		return false, err
 	}
 	if record.Trimmed {
-		r.passed++
+		r.skipped++
 		r.next = messaging.Position{Sequence: seq + 1}
 		return !r.full(), nil
 	}
-	record.Message.Body = slices.Clone(record.Message.Body) // raw is the iterator's
+	record.Message.Body = slices.Clone(record.Message.Body) // the iterator owns raw
 	if record.IsBroadcast() {
 		err = r.broadcast(seq, &record)
 	} else {
@@ -255,16 +258,13 @@ func (r *reader) add(m messaging.Message) {
 func (r *reader) broadcast(seq uint64, record *Record) error {
 	for r.next.Receiver < record.Recipients {
 		chunk := r.next.Receiver / messaging.ReceiversPerChunk
-		receivers, err := r.log.Receivers(record, chunk)
-		if err != nil && r.log.gone(seq) {
-			return nil // it was trimmed while it was read
-		}
+		receivers, err := receiversOf(r.snapshot.Reader, record, chunk)
 		if err != nil {
 			return err
 		}
 		for _, receiver := range receivers[r.next.Receiver%messaging.ReceiversPerChunk:] {
 			if r.full() {
-				return errEnough
+				return errPageFull
 			}
 			r.add(record.CopyFor(seq, r.next.Receiver, receiver))
 			r.next.Receiver++
@@ -273,27 +273,25 @@ func (r *reader) broadcast(seq uint64, record *Record) error {
 	return nil
 }
 
-// Receivers gives one chunk of a broadcast's receivers, whole.
+// Receivers returns one whole chunk of a broadcast's receivers.
 func (l *Log) Receivers(record *Record, chunk uint32) ([]messaging.Receiver, error) {
-	receivers, err := l.store.Receivers(record.Message.ID, chunk)
+	return receiversOf(l.store.Reader, record, chunk)
+}
+
+func receiversOf(store storage.Reader, record *Record, chunk uint32) ([]messaging.Receiver, error) {
+	receivers, err := store.Receivers(record.Message.ID, chunk)
 	if err != nil {
-		return nil, fmt.Errorf("%w: receivers of broadcast %s: %w", storage.ErrDamaged, record.Message.ID, err)
+		return nil, fmt.Errorf("%w: receivers of broadcast %s: %w", storage.ErrCorrupt, record.Message.ID, err)
 	}
 	want := min(record.Recipients-chunk*messaging.ReceiversPerChunk, messaging.ReceiversPerChunk)
 	if uint32(len(receivers)) != want { //nolint:gosec // at most 4096
-		return nil, fmt.Errorf("%w: receivers of broadcast %s: chunk %d has %d", storage.ErrDamaged, record.Message.ID, chunk, len(receivers))
+		return nil, fmt.Errorf("%w: receivers of broadcast %s: chunk %d has %d", storage.ErrCorrupt, record.Message.ID, chunk, len(receivers))
 	}
 	return receivers, nil
 }
 
-// gone says whether a record was trimmed.
-func (l *Log) gone(seq uint64) bool {
-	_, err := l.Record(seq)
-	return errors.Is(err, storage.ErrNotFound)
-}
-
-// Wait returns when the log has something at or behind a position, or with the
-// context's error.
+// Wait returns nil when the log has a message at or after a position, or the context's
+// error.
 func (l *Log) Wait(ctx context.Context, from messaging.Position) error {
 	for {
 		l.mu.Lock()
@@ -310,9 +308,9 @@ func (l *Log) Wait(ctx context.Context, from messaging.Position) error {
 	}
 }
 
-// SequenceAt gives the first sequence whose message was created at or after a
-// time, or the one behind the end of the log. Where a clock was set back it is
-// the first of several.
+// SequenceAt returns the first sequence whose message was created at or after a time, or
+// the sequence after the end of the log. If the clock was set back, several sequences
+// match; it returns the first.
 func (l *Log) SequenceAt(at time.Time) (uint64, error) {
 	ms, end := at.UnixMilli(), l.Durable()+1
 	indexed, err := l.store.SequenceBefore(ms - 1)
@@ -320,7 +318,7 @@ func (l *Log) SequenceAt(at time.Time) (uint64, error) {
 		return 0, err
 	}
 	found := end
-	err = l.store.Records(max(l.Floor(), indexed), end, func(seq uint64, raw []byte) (bool, error) {
+	err = l.store.Records(max(l.FirstSequence(), indexed), end, func(seq uint64, raw []byte) (bool, error) {
 		record, err := decode(seq, raw)
 		if err != nil {
 			return false, err
@@ -334,16 +332,16 @@ func (l *Log) SequenceAt(at time.Time) (uint64, error) {
 	return found, err
 }
 
-// ExpiredBefore gives the first sequence that retention must keep: every record
-// below it was written at or before cutoff (Unix ms). now tells records apart
-// that a clock running ahead has dated into the future; they go with those
-// around them. It looks at no more than limit records.
-func (l *Log) ExpiredBefore(cutoff, now int64, limit uint64) (uint64, error) {
+// ExpiredBefore returns the first sequence that retention must keep: every record from
+// from on and below it was written at or before cutoff (Unix ms). Records dated after now
+// come from a clock that ran ahead; they expire with their neighbours. It reads at most
+// limit records.
+func (l *Log) ExpiredBefore(from uint64, cutoff, now int64, limit uint64) (uint64, error) {
 	indexed, err := l.store.SequenceBefore(cutoff)
 	if err != nil {
 		return 0, err
 	}
-	keep := l.Floor()
+	keep := max(from, l.FirstSequence())
 	end := min(l.Durable()+1, keep+limit)
 	if keep = max(keep, indexed+1); keep >= end {
 		return end, nil

@@ -9,7 +9,7 @@ import (
 	"github.com/stayafrica/messaging/storage"
 )
 
-// cold is a log of n records, none of them in memory.
+// cold is a log of n records, none of them cached.
 func cold(t *testing.T, n int) *Log {
 	t.Helper()
 	l := open(t)
@@ -26,13 +26,12 @@ func cold(t *testing.T, n int) *Log {
 
 func textOf(seq uint64) string { return fmt.Sprintf(`{"text":"%d"}`, seq) }
 
-// What is asked for ahead is in memory when it is read, but for what is read
-// together with its neighbours or is not there at all.
-func TestAheadBringsRecordsIntoMemory(t *testing.T) {
+// A prefetched record is cached, unless it is read with its neighbours or does not exist.
+func TestPrefetchCachesRecords(t *testing.T) {
 	l := cold(t, 500)
 	r := l.RecordReader()
 	wanted := []uint64{5, 40, 41, 90, 130, 170, 300, 499, 1000}
-	r.Ahead(wanted)
+	r.Prefetch(wanted)
 	for _, seq := range wanted {
 		_, ok := l.cache.get(seq)
 		if alone := seq != 41 && seq != 1000; ok != alone {
@@ -46,7 +45,7 @@ func TestAheadBringsRecordsIntoMemory(t *testing.T) {
 		}
 	}
 	if _, err := r.Record(1000); !errors.Is(err, storage.ErrNotFound) {
-		t.Errorf("a record that is not there gives %v", err)
+		t.Errorf("a missing record returns %v", err)
 	}
 	if err := r.Close(); err != nil {
 		t.Error(err)

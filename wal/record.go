@@ -9,33 +9,33 @@ import (
 	"github.com/stayafrica/messaging/storage"
 )
 
-// Record is what the log keeps of a send or a broadcast. Its Message has no
-// position and, for a broadcast, no receiver: [Record.Single] and
-// [Record.CopyFor] give the messages that receivers get.
+// Record is the log's form of a send or a broadcast. Its Message has no position and, for
+// a broadcast, no receiver: [Record.Single] and [Record.CopyFor] return the messages for
+// the receivers.
 type Record struct {
 	Message messaging.Message
 	// Recipients is how many receivers a broadcast has; 0 for a single message.
 	Recipients uint32
-	// Trimmed says that the message went before its time, to make room: what is
-	// left says that there was one, when it was created, and its id. It keeps the
-	// log without gaps.
+	// Trimmed marks a tombstone: the message was removed before its retention ended, to
+	// free space. The tombstone has the message's id and creation time. It keeps the log
+	// without gaps.
 	Trimmed bool
-	// Lost says that the record was damaged: a repair put this one in its place, so
-	// that the log has no gap. It counts as settled, and nobody gets it.
+	// Lost marks a record that was corrupt and that a repair replaced, so that the log has
+	// no gap. It counts as settled, and no receiver gets it.
 	Lost bool
 }
 
-// IsBroadcast says whether the record is one message for many.
+// IsBroadcast reports whether the record is one message for many receivers.
 func (r *Record) IsBroadcast() bool { return r.Recipients > 0 }
 
-// Single gives the message of a record that is not a broadcast.
+// Single returns the message of a record that is not a broadcast.
 func (r *Record) Single(seq uint64) messaging.Message {
 	m := r.Message
 	m.Position = messaging.Position{Sequence: seq}
 	return m
 }
 
-// CopyFor gives the copy of a broadcast for one receiver.
+// CopyFor returns the copy of a broadcast for one receiver.
 func (r *Record) CopyFor(seq uint64, number uint32, receiver messaging.Receiver) messaging.Message {
 	m := r.Message
 	m.Position = messaging.Position{Sequence: seq}
@@ -45,26 +45,30 @@ func (r *Record) CopyFor(seq uint64, number uint32, receiver messaging.Receiver)
 // The record on disk:
 //
 //	version:1  flags:1  priority:1  defaults:1  time:8 (Unix ms)  id:16  recipients:4
-//	[due:8]  [expires:8]  len:1 conversation   len:1 receiver   body (to the end, as it came)
+//	[due:8]  [expires:8]  len:1 conversation   len:1 receiver   body (to the end, as received)
 //
-// flags: 1 the backend has it already ("persist": false), 2 due, 4 expires are
-// there (Unix ms), 8 the record was lost: it has neither receiver nor message,
-// 16 the message was trimmed: only time and id are left, and nothing follows but
-// the two lengths.
+// Flags:
+//
+//	 1  the drain skips the message ("persist": false)
+//	 2  due (Unix ms) is present
+//	 4  expires (Unix ms) is present
+//	 8  the record was lost: it has neither receiver nor message
+//	16  the message was trimmed: only time and id are left, followed by the two
+//	    lengths, which are 0
 const (
 	recordVersion = 1
-	flagStored    = 1
+	flagNoPersist = 1
 	flagDue       = 2
 	flagExpires   = 4
 	flagLost      = 8
 	flagTrimmed   = 16
-	recordFlags   = flagStored | flagDue | flagExpires | flagLost | flagTrimmed
+	recordFlags   = flagNoPersist | flagDue | flagExpires | flagLost | flagTrimmed
 	recordFixed   = 4 + 8 + 16 + 4
 	maxPriority   = byte(messaging.Priorities - 1)
 	allDefaults   = byte(messaging.DefaultType | messaging.DefaultPriority | messaging.DefaultMetadata)
 )
 
-var errRecord = errors.New("record is damaged")
+var errRecord = errors.New("record is corrupt")
 
 func (r *Record) size() int {
 	n := recordFixed + 2 + len(r.Message.Conversation) + len(r.Message.Receiver.User) + len(r.Message.Body)
@@ -76,17 +80,17 @@ func (r *Record) size() int {
 	return n
 }
 
-// times are the record's optional times, in the order of their flags.
+// times returns the record's optional times, in the order of their flags.
 func (r *Record) times() [2]time.Time {
 	return [2]time.Time{r.Message.DeliverAt, r.Message.ExpiresAt}
 }
 
-// encode writes the record into dst, which has its size.
+// encode writes the record into dst, whose length is r.size().
 func (r *Record) encode(dst []byte) {
 	m := &r.Message
 	dst[0], dst[1] = recordVersion, 0
-	if m.Stored {
-		dst[1] = flagStored
+	if m.NoPersist {
+		dst[1] = flagNoPersist
 	}
 	if r.Trimmed {
 		dst[1] |= flagTrimmed
@@ -94,7 +98,7 @@ func (r *Record) encode(dst []byte) {
 	if r.Lost {
 		dst[1] |= flagLost
 	}
-	dst[2], dst[3] = byte(m.Priority), byte(m.Defaults)
+	dst[2], dst[3] = byte(m.Priority), byte(m.Defaulted)
 	binary.BigEndian.PutUint64(dst[4:], uint64(m.CreatedAt.UnixMilli()))
 	copy(dst[12:], m.ID[:])
 	binary.BigEndian.PutUint32(dst[28:], r.Recipients)
@@ -114,8 +118,8 @@ func (r *Record) encode(dst []byte) {
 	copy(rest, m.Body)
 }
 
-// DecodeRecord reads a record; the message's body aliases src. It gives an
-// error, and never panics, for bytes that no record was encoded to.
+// DecodeRecord decodes a record. The message's body aliases src. For bytes that encode
+// does not produce it returns an error; it never panics.
 func DecodeRecord(src []byte) (Record, error) {
 	if len(src) < recordFixed+2 || src[0] != recordVersion || src[1]&^recordFlags != 0 ||
 		src[2] > maxPriority || src[3]&^allDefaults != 0 {
@@ -123,9 +127,9 @@ func DecodeRecord(src []byte) (Record, error) {
 	}
 	r := Record{Recipients: binary.BigEndian.Uint32(src[28:]), Lost: src[1]&flagLost != 0}
 	m := &r.Message
-	m.Stored = src[1]&flagStored != 0
-	m.Priority, m.Defaults = messaging.Priority(src[2]), messaging.Defaults(src[3])
-	m.CreatedAt = time.UnixMilli(int64(binary.BigEndian.Uint64(src[4:]))) //nolint:gosec // the bits come back as they went
+	m.NoPersist = src[1]&flagNoPersist != 0
+	m.Priority, m.Defaulted = messaging.Priority(src[2]), messaging.DefaultedFields(src[3])
+	m.CreatedAt = time.UnixMilli(int64(binary.BigEndian.Uint64(src[4:]))) //nolint:gosec // the bits are those that encode converted
 	copy(m.ID[:], src[12:28])
 	m.Origin = m.ID
 	if src[1]&flagTrimmed != 0 {
@@ -140,7 +144,7 @@ func DecodeRecord(src []byte) (Record, error) {
 		if len(rest) < 8 {
 			return Record{}, errRecord
 		}
-		*into, rest = time.UnixMilli(int64(binary.BigEndian.Uint64(rest))), rest[8:] //nolint:gosec // the bits come back as they went
+		*into, rest = time.UnixMilli(int64(binary.BigEndian.Uint64(rest))), rest[8:] //nolint:gosec // the bits are those that encode converted
 	}
 	conversation, rest, ok := cutID(rest)
 	if !ok {
@@ -152,18 +156,18 @@ func DecodeRecord(src []byte) (Record, error) {
 	}
 	m.Conversation, m.Receiver.User, m.Body = conversation, messaging.UserID(receiver), body
 	switch {
-	case r.Lost && (!m.Stored || r.IsBroadcast() || receiver != ""), !r.Lost && r.IsBroadcast() == (receiver != ""):
+	case r.Lost && (!m.NoPersist || r.IsBroadcast() || receiver != ""), !r.Lost && r.IsBroadcast() == (receiver != ""):
 		return Record{}, errRecord
 	}
 	return r, nil
 }
 
-// stub is what is left of a record that is trimmed.
-func (r *Record) stub() Record {
+// tombstone returns what remains of a record that is trimmed.
+func (r *Record) tombstone() Record {
 	return Record{Message: messaging.Message{ID: r.Message.ID, CreatedAt: r.Message.CreatedAt}, Trimmed: true}
 }
 
-// checkTrimmed refuses bytes that no stub was encoded to.
+// checkTrimmed returns an error for bytes that are no encoded tombstone.
 func (r *Record) checkTrimmed(src []byte) error {
 	if len(src) != recordFixed+2 || src[1] != flagTrimmed || src[2] != 0 || src[3] != 0 || r.Recipients != 0 ||
 		src[recordFixed] != 0 || src[recordFixed+1] != 0 {
@@ -172,12 +176,12 @@ func (r *Record) checkTrimmed(src []byte) error {
 	return nil
 }
 
-// LostRecord is what a repair puts in the place of a record that was lost.
+// LostRecord returns the record that a repair puts in place of a lost one.
 func LostRecord(at time.Time) Record {
-	return Record{Lost: true, Message: messaging.Message{Stored: true, CreatedAt: at, Body: []byte(`{}`)}}
+	return Record{Lost: true, Message: messaging.Message{NoPersist: true, CreatedAt: at, Body: []byte(`{}`)}}
 }
 
-// Codec is what a check or a repair of the store has to know of records.
+// Codec returns what a check or a repair of the store needs to know about records.
 func Codec() storage.Codec {
 	return storage.Codec{
 		Inspect: func(raw []byte) (storage.RecordInfo, error) {
@@ -186,7 +190,7 @@ func Codec() storage.Codec {
 			return storage.RecordInfo{ID: m.ID, CreatedAt: m.CreatedAt, Recipients: r.Recipients, Lost: r.Lost, Trimmed: r.Trimmed}, err
 		},
 		Lost: func(at time.Time) []byte { return encoded(LostRecord(at)) },
-		Narrow: func(raw []byte, recipients uint32) ([]byte, error) {
+		WithReceivers: func(raw []byte, recipients uint32) ([]byte, error) {
 			r, err := DecodeRecord(raw)
 			r.Recipients = recipients
 			return encoded(r), err

@@ -12,8 +12,8 @@ import (
 	"github.com/stayafrica/messaging/storage"
 )
 
-// stuckTables is a file system on which no table can be made until free is
-// closed, so no memtable can be flushed; all else works.
+// stuckTables is a file system on which no table can be created until free is closed, so
+// no memtable can be flushed. Everything else works.
 type stuckTables struct {
 	vfs.FS
 	free chan struct{}
@@ -26,7 +26,7 @@ func (fs *stuckTables) Create(name string, category vfs.DiskWriteCategory) (vfs.
 	return fs.FS.Create(name, category)
 }
 
-// The write-ahead log can be written and synced, and yet nothing goes on.
+// The write-ahead log can be written and synced, but no commit proceeds.
 func TestStoreThatCannotFlushIsAStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fs := &stuckTables{FS: vfs.NewMem()}
@@ -51,7 +51,7 @@ func TestStoreThatCannotFlushIsAStall(t *testing.T) {
 			t.Error(err)
 		}
 		if s := l.Stalled(); s != 0 {
-			t.Errorf("stalled for %s after it went on", s)
+			t.Errorf("stalled for %s after the disk worked again", s)
 		}
 		if err := l.Close(); err != nil {
 			t.Error(err)

@@ -1,5 +1,5 @@
-// Command empty is the yardstick for what HTTP costs: net/http and httprouter
-// with a handler that reads the body and answers.
+// Command empty is the baseline for the cost of HTTP: net/http and httprouter with a
+// handler that reads the body and responds.
 package main
 
 import (
@@ -21,7 +21,7 @@ func main() {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, `{"status":"success"}`) // the load generator notices
+		_, _ = io.WriteString(w, `{"status":"success"}`) // the load generator detects a failure
 	})
 	server := &http.Server{Addr: *addr, Handler: router, ReadHeaderTimeout: 10 * time.Second}
 	log.Fatal(server.ListenAndServe())

@@ -1,12 +1,12 @@
-// Command ledger shows whether a messaging service loses, repeats, reorders or
-// alters messages. It runs beside the service, never in it:
+// Command ledger detects whether a messaging service loses, duplicates, reorders or
+// alters messages. It runs next to the service, never in it:
 //
 //	ledger sink  --port 9000 --file sink.log
 //	ledger load  --url http://127.0.0.1:8765 --file ledger.log --for 10s
 //	ledger judge --url http://127.0.0.1:8765 --file ledger.log --sink sink.log
 //
-// Start the service with DJANGO_API_URL at the sink, do to it what it should
-// survive while the load runs, start it again, and judge when it has drained.
+// Start the service with DJANGO_API_URL set to the sink, inject faults while the load
+// runs, start the service again, and judge after it has drained.
 package main
 
 import (
@@ -39,7 +39,7 @@ func main() {
 
 var (
 	errUsage = errors.New("usage: ledger load|judge|sink [flags]; each has -help")
-	errFound = errors.New("the service broke its promise")
+	errFound = errors.New("the service broke its guarantees")
 )
 
 func run(ctx context.Context, args []string) error {
@@ -53,13 +53,13 @@ func run(ctx context.Context, args []string) error {
 	return command(ctx, args[1:])
 }
 
-// parse reads the flags of a command.
+// parse parses the flags of a command.
 func parse(set *flag.FlagSet, args []string) error {
 	if err := set.Parse(args); err != nil {
 		return errors.Join(errUsage, err)
 	}
 	if set.NArg() > 0 {
-		return fmt.Errorf("%w: what is %q?", errUsage, set.Arg(0))
+		return fmt.Errorf("%w: unexpected argument %q", errUsage, set.Arg(0))
 	}
 	return nil
 }
@@ -71,15 +71,15 @@ func load(ctx context.Context, args []string) error {
 	duration := set.Duration("for", 10*time.Second, "how long to send")
 	connections := set.Int("connections", 32, "connections that send")
 	readers := set.Int("readers", 4, "connections that take and acknowledge")
-	seed := set.Uint64("seed", uint64(time.Now().UnixNano()), "what is sent follows from it")
-	most := set.Int64("messages", 10_000_000, "how many messages to send at most")
-	text := set.Int("text", 1000, "how many characters a text has at most")
-	users := set.Int("users", 60, "how many users there are")
+	seed := set.Uint64("seed", uint64(time.Now().UnixNano()), "the seed that the traffic is derived from")
+	most := set.Int64("messages", 10_000_000, "the maximum number of messages to send")
+	text := set.Int("text", 1000, "the maximum length of a text in characters")
+	users := set.Int("users", 60, "the number of users")
 	if err := parse(set, args); err != nil {
 		return err
 	}
 	if _, err := os.Stat(*path); err == nil {
-		return fmt.Errorf("%w: %s is there already", errUsage, *path)
+		return fmt.Errorf("%w: %s exists already", errUsage, *path)
 	}
 	file, err := ledger.Create(*path)
 	if err != nil {
@@ -101,9 +101,9 @@ func load(ctx context.Context, args []string) error {
 
 func judge(_ context.Context, args []string) error {
 	set := flag.NewFlagSet("judge", flag.ContinueOnError)
-	url := set.String("url", "http://127.0.0.1:8765", "the service; its queues are read to their end, under leases")
+	url := set.String("url", "http://127.0.0.1:8765", "the service, whose queues are read to their end under leases")
 	path := set.String("file", "ledger.log", "the ledger")
-	stored := set.String("sink", "", "the file of the sink, into which all was drained")
+	stored := set.String("sink", "", "the file of the sink, into which everything was drained")
 	if err := parse(set, args); err != nil {
 		return err
 	}
@@ -121,20 +121,20 @@ func judge(_ context.Context, args []string) error {
 func sink(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("sink", flag.ContinueOnError)
 	port := set.Int("port", 9000, "port to listen on, on loopback")
-	path := set.String("file", "sink.log", "where it writes what it stored; what is there already counts as stored")
-	seed := set.Uint64("seed", 1, "how it misbehaves follows from it")
-	wait := set.Duration("wait", 12*time.Second, "how long it leaves a request without an answer; longer than PERSIST_TIMEOUT")
+	path := set.String("file", "sink.log", "the file that records the stored messages; its content counts as stored")
+	seed := set.Uint64("seed", 1, "the seed of its failures")
+	wait := set.Duration("wait", 12*time.Second, "how long it does not respond to a hanging request; longer than PERSIST_TIMEOUT")
 	var bad ledger.Misbehaviour
 	for _, share := range []struct {
 		name, usage string
 		into        *int
 		value       int
 	}{
-		{"fail", "of 100 requests answer so many with 500", &bad.Fail, 10},
-		{"hang", "leave so many without an answer", &bad.Hang, 4},
-		{"reset", "store so many and reset the connection", &bad.Reset, 10},
-		{"errors", "answer so many with 200 and errors", &bad.Errors, 10},
-		{"slow", "answer so many slowly", &bad.Slow, 6},
+		{"fail", "how many of 100 requests get a 500", &bad.Fail, 10},
+		{"hang", "how many of 100 requests get no response", &bad.Hang, 4},
+		{"reset", "how many of 100 requests are stored and get a connection reset", &bad.Reset, 10},
+		{"errors", "how many of 100 requests get a 200 with errors", &bad.Errors, 10},
+		{"slow", "how many of 100 requests get a slow response", &bad.Slow, 6},
 	} {
 		set.IntVar(share.into, share.name, share.value, share.usage)
 	}

@@ -18,8 +18,8 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// TestLoadAndJudge loads a real service and judges it, once as it is, and once
-// when its messages are gone.
+// TestLoadAndJudge loads a real service and judges it: once unchanged, and once after
+// its messages are gone.
 func TestLoadAndJudge(t *testing.T) {
 	dir := t.TempDir()
 	sink, err := ledger.NewSink(t.Context(), 0, filepath.Join(dir, "sink"), 1, ledger.Misbehaviour{})
@@ -44,13 +44,13 @@ func TestLoadAndJudge(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := run(ctx, arguments); !errors.Is(err, errUsage) {
-		t.Errorf("over a ledger that is there already: %v", err)
+		t.Errorf("with an existing ledger: %v", err)
 	}
 	verdict := []string{"judge", "--url", p.URL, "--file", file}
 	if err := run(ctx, verdict); err != nil {
 		t.Error(err)
 	}
-	// The judge has leased everything: nothing is there for a second one.
+	// The first judge has leased everything, so a second one finds nothing.
 	if err := run(ctx, verdict); !errors.Is(err, errFound) {
 		t.Errorf("with all queues empty: %v", err)
 	}

@@ -8,10 +8,10 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// SeriesStep is the width of a step of a [Sample]'s series.
+// SeriesStep is the length of a step of a [Sample]'s series.
 const SeriesStep = 250 * time.Millisecond
 
-// Latency is how long calls took, in milliseconds.
+// Latency is the distribution of call durations in milliseconds.
 type Latency struct {
 	Calls int64   `json:"calls"`
 	P50   float64 `json:"p50_ms"`
@@ -19,8 +19,8 @@ type Latency struct {
 	P99   float64 `json:"p99_ms"`
 	P999  float64 `json:"p999_ms"`
 	Max   float64 `json:"max_ms"`
-	// Curve is the distribution, for a plot: at which part of all calls (0 to 1)
-	// the latency was reached.
+	// Curve is the distribution for a plot: the latency at given parts (0 to 1) of all
+	// calls.
 	Curve []Point `json:"curve,omitempty"`
 }
 
@@ -30,34 +30,33 @@ type Point struct {
 	MS   float64 `json:"ms"`
 }
 
-// parts are where a distribution is drawn: from the half, each step a tenth of
-// what remains.
+// parts are the points of a plotted distribution; towards 1 they become denser.
 var parts = []float64{0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1}
 
-// Latencies collects how long calls took. It is not safe for concurrent use; see
+// Latencies collects call durations. It is not safe for concurrent use; see
 // [Latencies.Add].
 type Latencies struct{ h *hdrhistogram.Histogram }
 
-// NewLatencies makes an empty collection, exact to a hundredth from a
+// NewLatencies returns an empty collection with a precision of two digits, from a
 // microsecond to ten minutes.
 func NewLatencies() *Latencies {
 	return &Latencies{h: hdrhistogram.New(1, (10 * time.Minute).Microseconds(), 2)}
 }
 
-// Record puts one call into it.
+// Record adds one call.
 func (l *Latencies) Record(d time.Duration) {
-	_ = l.h.RecordValue(min(max(d.Microseconds(), 1), (10 * time.Minute).Microseconds())) // within its range
+	_ = l.h.RecordValue(min(max(d.Microseconds(), 1), (10 * time.Minute).Microseconds())) // clamped to the range
 }
 
-// Add puts another collection into it.
+// Add adds another collection.
 func (l *Latencies) Add(other *Latencies) { l.h.Merge(other.h) }
 
-// At is the latency in milliseconds that this part of the calls (0 to 1) kept.
+// At returns the latency in milliseconds at this part (0 to 1) of the calls.
 func (l *Latencies) At(part float64) float64 {
 	return float64(l.h.ValueAtQuantile(part*100)) / 1000
 }
 
-// Summary gives the distribution; nil when there was no call.
+// Summary returns the distribution; nil without calls.
 func (l *Latencies) Summary() *Latency {
 	if l.h.TotalCount() == 0 {
 		return nil
@@ -69,7 +68,7 @@ func (l *Latencies) Summary() *Latency {
 	return s
 }
 
-// worker is what one goroutine of a load did.
+// worker is the result of one goroutine of a load.
 type worker struct {
 	latencies *Latencies
 	steps     []int64
@@ -77,14 +76,13 @@ type worker struct {
 	err       error
 }
 
-// ErrDone ends a worker of [Load] before its time: it has nothing more to do.
+// ErrDone ends a worker of [Load] early.
 var ErrDone = errors.New("done")
 
-// Load lets so many workers call do over and over, for as long or until it says
-// [ErrDone], and gives how many messages a second that was, how long the calls
-// took, and the course of it. do gives how many messages a call was; its
-// arguments are the worker's number and that of its call, both from 0. The first
-// other error ends the load.
+// Load runs workers that call do repeatedly, for d or until do returns [ErrDone]. It
+// returns the messages per second, the latencies, and the rate over time. do receives
+// the number of the worker and of its call, both from 0, and returns how many messages
+// the call was. Any other error ends the load.
 func Load(workers int, d time.Duration, do func(worker, n int) (messages int, err error)) (Sample, error) {
 	all := make([]worker, workers)
 	stop := make(chan struct{})
@@ -130,7 +128,7 @@ func (w *worker) run(number int, began time.Time, d time.Duration, stop <-chan s
 	}
 }
 
-// sum joins what the workers did.
+// sum merges the results of the workers.
 func sum(all []worker, took time.Duration) (Sample, error) {
 	latencies := NewLatencies()
 	var messages int64
@@ -142,7 +140,7 @@ func sum(all []worker, took time.Duration) (Sample, error) {
 		latencies.Add(w.latencies)
 		messages += w.messages
 		if series == nil {
-			series = make([]float64, len(w.steps)-1) // the last step is cut off
+			series = make([]float64, len(w.steps)-1) // the last step is incomplete
 		}
 		for i := range series {
 			series[i] += float64(w.steps[i]) / SeriesStep.Seconds()

@@ -11,13 +11,13 @@ import (
 	"github.com/stayafrica/messaging/bench/measure"
 )
 
-// near says whether a latency is as exact as they are kept.
+// near reports whether a latency matches within the precision of the histogram.
 func near(got, want float64) bool { return math.Abs(got-want) <= want/100 }
 
 func TestLoadCountsAndTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, err := measure.Load(4, time.Second, func(_, n int) (int, error) {
-			if n%10 == 9 { // each tenth call takes longer
+			if n%10 == 9 { // every tenth call takes longer
 				time.Sleep(19 * time.Millisecond)
 			} else {
 				time.Sleep(9 * time.Millisecond)
@@ -27,15 +27,15 @@ func TestLoadCountsAndTimes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Ten calls take 100 ms, so that a worker makes 100 in the second.
+		// Ten calls take 100 ms, so a worker makes 100 calls in one second.
 		if s.Value != 2000 || s.Latency.Calls != 400 {
 			t.Error(s.Value, s.Latency.Calls)
 		}
 		if l := s.Latency; !near(l.P50, 9) || !near(l.P90, 9) || !near(l.P99, 19) || !near(l.P999, 19) || !near(l.Max, 19) {
 			t.Errorf("%+v", l)
 		}
-		// A worker's calls end 9, 18 … 81 and 100 ms into each 100: 25, 24, 26 and 24 of
-		// them in the four steps, and one at the very end, in none.
+		// A worker's calls end 9, 18 … 81 and 100 ms into each 100 ms: 25, 24, 26 and
+		// 24 of them in the four steps, and one at the very end, in no step.
 		if want := []float64{2000, 1920, 2080, 1920}; !slices.Equal(s.Series, want) {
 			t.Error(s.Series)
 		}
@@ -46,7 +46,7 @@ func TestLoadCountsAndTimes(t *testing.T) {
 	})
 }
 
-func TestLoadShowsWhenNothingMoved(t *testing.T) {
+func TestLoadSeriesShowsStalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, err := measure.Load(1, time.Second, func(_, n int) (int, error) {
 			if n == 0 {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Machine is what a reader must know of the machine to compare a run with
-// another one. It does not say whose machine it is: no host name, no path.
+// Machine describes a machine so that runs can be compared. It does not identify the
+// machine: no host name, no path.
 type Machine struct {
 	Date   string `json:"date"` // RFC 3339, UTC
 	CPU    string `json:"cpu"`
@@ -14,34 +14,33 @@ type Machine struct {
 	Memory int64  `json:"memory_mib"`
 	Kernel string `json:"kernel"`
 	OS     string `json:"os"`
-	// FileSystem, MountOptions and Device are those of the directory with the data;
-	// Device is the kernel's name, such as vda1, and empty without a block device.
+	// FileSystem, MountOptions and Device are those of the data directory. Device is
+	// the kernel's name, such as vda1, and empty without a block device.
 	FileSystem   string `json:"file_system"`
 	MountOptions string `json:"mount_options"`
 	Device       string `json:"device"`
 	Go           string `json:"go"`
 	GOMAXPROCS   int    `json:"gomaxprocs"`
-	// Append is how long it took to append 8 KiB to a file in that directory and to
-	// fdatasync it; Overwrite is the same in place, where no size changes.
+	// Append is the time to append 8 KiB to a file in that directory with an fdatasync.
+	// Overwrite is the same in place, without a change of size.
 	Append    Sync `json:"append_8_kib"`
 	Overwrite Sync `json:"overwrite_8_kib"`
-	// Load is the load average over 1, 5 and 15 minutes, before the run.
+	// Load is the load average over 1, 5 and 15 minutes before the run.
 	Load [3]float64 `json:"load_average"`
-	// Versions are those of what was measured and of what measured it, by name. The
-	// caller puts them in; the revision of a tree with changes ends in "-dirty".
+	// Versions are the versions of the measured programs and of the tools, by name. The
+	// caller sets them. The revision of a modified tree ends in "-dirty".
 	Versions map[string]string `json:"versions,omitempty"`
 }
 
-// Sync is how long writes took until they were on the disk, in microseconds.
+// Sync is the distribution of synced write times in microseconds.
 type Sync struct {
 	P50 float64 `json:"p50_us"`
 	P99 float64 `json:"p99_us"`
 }
 
-// Inspect looks at the machine, and at the file system of the directory, in which
-// it writes a few MiB for a moment. Call it before the run, while the load average
-// is still that of others. Away from Linux it knows little, and says so by leaving
-// fields empty.
+// Inspect describes the machine and the file system of a directory, in which it
+// temporarily writes a few MiB. Call it before the run, while the load average does not
+// include the run. On systems other than Linux most fields are empty.
 func Inspect(dir string, now time.Time) (Machine, error) {
 	m := Machine{
 		Date:       now.UTC().Format(time.RFC3339),

@@ -16,14 +16,14 @@ import (
 func (m *Machine) inspect(dir string) error {
 	for _, look := range []func() error{m.processor, m.memory, m.system, m.load, func() error { return m.disk(dir) }} {
 		if err := look(); err != nil {
-			return fmt.Errorf("look at the machine: %w", err)
+			return fmt.Errorf("inspect the machine: %w", err)
 		}
 	}
 	return nil
 }
 
-// field gives the value of the first line "name: value", or "name=value", of a
-// file of the system.
+// field returns the value of the first line "name: value", or "name=value", of a system
+// file.
 func field(path, name, separator string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -40,7 +40,7 @@ func field(path, name, separator string) (string, error) {
 
 func (m *Machine) processor() error {
 	model, err := field("/proc/cpuinfo", "model name", ":")
-	if model != "" { // not every architecture says
+	if model != "" { // not every architecture has it
 		m.CPU = model
 	}
 	return err
@@ -72,7 +72,7 @@ func (m *Machine) system() error {
 	return err
 }
 
-// text is a string of C.
+// text converts a C string.
 func text(c []byte) string {
 	before, _, _ := bytes.Cut(c, []byte{0})
 	return string(before)
@@ -109,12 +109,12 @@ func (m *Machine) disk(dir string) error {
 	return err
 }
 
-// mount is what a line of mountinfo says: the device as major:minor, the kind of
-// file system and the options.
+// mount is a line of mountinfo: the device as major:minor, the file system and the
+// options.
 type mount struct{ number, kind, options string }
 
-// mountOf finds the mount that a directory is on: the one with the longest path,
-// and of several on one another the last one.
+// mountOf finds the mount of a directory: the one with the longest path, and the last
+// one of several with that path.
 func mountOf(mountinfo, dir string) mount {
 	var found mount
 	longest := -1
@@ -134,15 +134,15 @@ func mountOf(mountinfo, dir string) mount {
 	return found
 }
 
-// octal undoes how mountinfo writes the characters that would break its lines.
+// octal decodes the characters that mountinfo escapes.
 var octal = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
 func within(point, dir string) bool {
 	return point == "/" || dir == point || strings.HasPrefix(dir, point+"/")
 }
 
-// options joins those of the mount and of the file system, each once, without
-// those that name a path or an address.
+// options merges the options of the mount and of the file system, each once, without
+// those that contain a path or an address.
 func options(lists ...string) string {
 	var all []string
 	seen := map[string]bool{}
@@ -162,8 +162,8 @@ const (
 	syncSize = 8 << 10
 )
 
-// timeSyncs writes 8 KiB and syncs them, over and over: at the end of a file that
-// grows, or inside one that was written before.
+// timeSyncs repeatedly writes 8 KiB with an fdatasync: at the end of a growing file, or
+// within an existing one.
 func timeSyncs(dir string, overwrite bool) (Sync, error) {
 	file, err := os.CreateTemp(dir, "sync-*.tmp")
 	if err != nil {

@@ -1,7 +1,7 @@
-// Package measure is how the benchmarks measure: things that are compared run in
-// turn in one run, round after round, and what is reported is the median with
-// the least and the most. Machines are shared and noisy; a ratio taken in one
-// run says more than two figures taken in two.
+// Package measure measures and compares. The compared sides run in turn within one run,
+// round by round, and the report has the median with the minimum and the maximum.
+// Machines are shared and noisy: a ratio within one run is more reliable than two
+// figures of two runs.
 package measure
 
 import (
@@ -10,62 +10,62 @@ import (
 	"slices"
 )
 
-// Sample is what one round of one side gave.
+// Sample is the result of one round of one side.
 type Sample struct {
-	// Value is the figure, in the unit of its [Result].
+	// Value is the figure in the unit of its [Result].
 	Value float64 `json:"value"`
-	// Latency is how long calls took; nil where calls are not timed one by one.
+	// Latency is the distribution of call durations; nil if calls are not timed
+	// individually.
 	Latency *Latency `json:"latency,omitempty"`
-	// Series is what was done in each [SeriesStep] of the round, as a rate in the
-	// result's unit; nil where the load generator does not say.
+	// Series is the rate in each [SeriesStep] of the round, in the result's unit; nil
+	// if the load generator does not report it.
 	Series []float64 `json:"series,omitempty"`
 }
 
-// Side is one of the things that are compared.
+// Side is one of the compared systems or variants.
 type Side struct {
-	// Name is who it is, such as "messaging" or "Redis streams".
+	// Name is its name, such as "messaging" or "Redis streams".
 	Name string `json:"name"`
-	// Detail is with which settings and by which client, for a reader who wants to
-	// do it again.
+	// Detail describes the settings and the client, so that a reader can repeat the
+	// measurement.
 	Detail  string   `json:"detail,omitempty"`
 	Samples []Sample `json:"samples"`
 }
 
-// Goal is what a result should reach.
+// Goal is a target of a result.
 type Goal struct {
-	// Against names the side that the first one is compared with; without it the
-	// figure itself is meant.
+	// Against names the side that the first side is compared with; empty if the goal is
+	// about the figure itself.
 	Against string `json:"against,omitempty"`
-	// Least or Most is the bound on the ratio, or on the figure; the other is 0.
+	// Least or Most is the bound on the ratio or the figure; the other is 0.
 	Least float64 `json:"least,omitzero"`
 	Most  float64 `json:"most,omitzero"`
 }
 
-// Result is one thing that was measured, for one size of it.
+// Result is one measurement at one size.
 type Result struct {
-	// Workload is what was done, such as "send"; Case is of what size, such as
-	// "64 connections", and Size the same as a number, for plots of cost against
-	// size.
+	// Workload is the kind of work, such as "send". Case describes the size, such as
+	// "64 connections". Size is the same as a number, for plots of cost against size.
 	Workload string  `json:"workload"`
 	Case     string  `json:"case"`
 	Size     float64 `json:"size,omitzero"`
 	SizeName string  `json:"size_name,omitempty"`
-	// Unit is that of the values, such as "messages/s", "ms" or "MiB".
+	// Unit is the unit of the values, such as "messages/s", "ms" or "MiB".
 	Unit string `json:"unit"`
-	// Sides are what was compared; the first one is ours.
+	// Sides are the compared sides; the first one is the service.
 	Sides []Side `json:"sides"`
 	Goals []Goal `json:"goals,omitempty"`
-	// Note is what a reader must know beside the figures.
+	// Note is additional information for the reader.
 	Note string `json:"note,omitempty"`
 }
 
-// Spread is a median with the least and the most.
+// Spread is a median with the minimum and the maximum.
 type Spread struct {
 	Median, Least, Most float64
 }
 
-// SpreadOf gives the spread of a list, without what is not a number in it; that of
-// an empty one is not a number.
+// SpreadOf returns the spread of a list, ignoring NaN. The spread of an empty list is
+// NaN.
 func SpreadOf(list []float64) Spread {
 	sorted := slices.DeleteFunc(slices.Clone(list), math.IsNaN)
 	if len(sorted) == 0 {
@@ -75,13 +75,13 @@ func SpreadOf(list []float64) Spread {
 	return Spread{Median: sorted[(len(sorted)-1)/2], Least: sorted[0], Most: sorted[len(sorted)-1]}
 }
 
-// Format writes it as "12.3 (10.1 to 14.0)", with as many digits as its size asks
-// for.
+// Format returns the spread as "12.3 (10.1 to 14.0)", with a precision that depends on
+// the magnitude.
 func (s Spread) Format() string {
 	return fmt.Sprintf("%s (%s to %s)", Number(s.Median), Number(s.Least), Number(s.Most))
 }
 
-// Number writes a figure with three digits or more.
+// Number formats a figure with at least three digits.
 func Number(f float64) string {
 	switch a := math.Abs(f); {
 	case math.IsNaN(f):
@@ -100,10 +100,10 @@ func Number(f float64) string {
 	return fmt.Sprintf("%.3g", f)
 }
 
-// Count writes a whole number.
+// Count formats an integer.
 func Count(n int) string { return thousands(int64(n)) }
 
-// thousands writes 1234567 as 1,234,567.
+// thousands formats 1234567 as 1,234,567.
 func thousands(n int64) string {
 	if n < 0 {
 		return "-" + thousands(-n)
@@ -114,7 +114,7 @@ func thousands(n int64) string {
 	return fmt.Sprintf("%s,%03d", thousands(n/1000), n%1000)
 }
 
-// Values are the figures of all rounds.
+// Values returns the figures of all rounds.
 func (s Side) Values() []float64 {
 	list := make([]float64, len(s.Samples))
 	for i, sample := range s.Samples {
@@ -123,7 +123,7 @@ func (s Side) Values() []float64 {
 	return list
 }
 
-// Side gives the side of that name.
+// Side returns the side with that name.
 func (r Result) Side(name string) (Side, bool) {
 	for _, s := range r.Sides {
 		if s.Name == name {
@@ -133,7 +133,8 @@ func (r Result) Side(name string) (Side, bool) {
 	return Side{}, false
 }
 
-// Ratio is the first side beside another, round by round, and its spread.
+// Ratio returns the spread of the ratio of the first side to another, taken round by
+// round.
 func (r Result) Ratio(other string) Spread {
 	theirs, ok := r.Side(other)
 	if !ok || len(r.Sides) == 0 {
@@ -147,9 +148,9 @@ func (r Result) Ratio(other string) Spread {
 	return SpreadOf(list)
 }
 
-// Judge says whether a goal was reached, and how near it came: the median of the
-// ratio, or of the figure. A goal against a side that was not measured, or that did
-// nothing, is not judged.
+// Judge returns the measured value for a goal, which is the median ratio or figure with
+// its spread, and whether it meets the goal. judged is false if the other side was not
+// measured or did nothing.
 func (r Result) Judge(g Goal) (value Spread, met, judged bool) {
 	if g.Against != "" {
 		value = r.Ratio(g.Against)
@@ -163,7 +164,7 @@ func (r Result) Judge(g Goal) (value Spread, met, judged bool) {
 	return value, met, true
 }
 
-// String says what the goal is, for a table.
+// String formats the goal for a table.
 func (g Goal) String() string {
 	bound := "≥ " + Number(g.Least)
 	if g.Most > 0 {
@@ -175,16 +176,16 @@ func (g Goal) String() string {
 	return bound + " × " + g.Against
 }
 
-// Measured is a side that is about to be measured: once a round.
+// Measured is a side to be measured: Round is called once per round.
 type Measured struct {
 	Name   string
 	Detail string
 	Round  func() (Sample, error)
 }
 
-// InTurn measures the sides in turn for so many rounds, and puts them into the
-// result. Every other round goes through them in reverse, so that none always
-// comes after the same one. say, if given, is told of each sample.
+// InTurn measures the sides in turn for a number of rounds and adds them to the result.
+// Every other round uses the reverse order, so that no side always follows the same
+// one. say, if not nil, is called for each sample.
 func InTurn(result *Result, rounds int, say func(side string, round int, s Sample), sides ...Measured) error {
 	for _, s := range sides {
 		result.Sides = append(result.Sides, Side{Name: s.Name, Detail: s.Detail})

@@ -24,7 +24,7 @@ func TestSpreads(t *testing.T) {
 		{[]float64{nan}, "– (– to –)"},
 		{[]float64{7}, "7.00 (7.00 to 7.00)"},
 		{[]float64{30, 10, 20}, "20.0 (10.0 to 30.0)"},
-		{[]float64{4, 3, 2, 1}, "2.00 (1.00 to 4.00)"}, // the lower one of the two in the middle
+		{[]float64{4, 3, 2, 1}, "2.00 (1.00 to 4.00)"}, // the lower of the two in the middle
 		{[]float64{nan, 1, nan, 3, 2}, "2.00 (1.00 to 3.00)"},
 		{[]float64{1, inf, 2}, "2.00 (1.00 to +Inf)"},
 		{[]float64{1234567, 0.5, 999}, "999 (0.50 to 1,234,567)"},
@@ -50,7 +50,7 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-// result has a side for each list of values: "a", "b" and so on.
+// result has one side per list of values: "a", "b" and so on.
 func result(lists ...[]float64) measure.Result {
 	r := measure.Result{Workload: "send", Case: "64 connections", Unit: "messages/s"}
 	for i, list := range lists {
@@ -69,7 +69,7 @@ func TestRatiosAreTakenRoundByRound(t *testing.T) {
 		t.Error(got)
 	}
 	if got := r.Ratio("a").Format(); got != "1.00 (1.00 to 1.00)" {
-		t.Error("beside itself:", got)
+		t.Error("against itself:", got)
 	}
 	for _, other := range []string{"c", "nobody"} {
 		if got := r.Ratio(other); !math.IsNaN(got.Median) {
@@ -96,12 +96,12 @@ func TestJudge(t *testing.T) {
 		"missed":                    {result([]float64{3.9}, []float64{2}), least, false, true},
 		"kept":                      {result([]float64{4}, []float64{2}), most, true, true},
 		"exceeded":                  {result([]float64{4.1}, []float64{2}), most, false, true},
-		"figure kept":               {result([]float64{10}), figure, true, true},
+		"figure met":                {result([]float64{10}), figure, true, true},
 		"figure exceeded":           {result([]float64{10.1, 10.2, 1}), figure, false, true},
 		"figure of zero":            {result([]float64{0}), figure, true, true},
-		"nothing beside something":  {result([]float64{0}, []float64{2}), least, false, true},
-		"something beside nothing":  {result([]float64{2}, []float64{0}), least, false, false},
-		"nothing beside nothing":    {result([]float64{0}, []float64{0}), most, false, false},
+		"nothing against something": {result([]float64{0}, []float64{2}), least, false, true},
+		"something against nothing": {result([]float64{2}, []float64{0}), least, false, false},
+		"nothing against nothing":   {result([]float64{0}, []float64{0}), most, false, false},
 		"side absent":               {result([]float64{1}), least, false, false},
 		"side without rounds":       {result([]float64{1}, nil), least, false, false},
 		"no rounds":                 {result(nil, nil), most, false, false},
@@ -120,12 +120,12 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-func TestGoalsSayWhatTheyAre(t *testing.T) {
+func TestGoalsAreFormatted(t *testing.T) {
 	for want, g := range map[string]measure.Goal{
-		"≥ 0.50 × yardstick": {Against: "yardstick", Least: 0.5},
-		"≤ 3.00 × before":    {Against: "before", Most: 3},
-		"≤ 300":              {Most: 300},
-		"≥ 100,000":          {Least: 100_000},
+		"≥ 0.50 × baseline": {Against: "baseline", Least: 0.5},
+		"≤ 3.00 × before":   {Against: "before", Most: 3},
+		"≤ 300":             {Most: 300},
+		"≥ 100,000":         {Least: 100_000},
 	} {
 		if got := g.String(); got != want {
 			t.Errorf("%q, not %q", got, want)
@@ -133,8 +133,8 @@ func TestGoalsSayWhatTheyAre(t *testing.T) {
 	}
 }
 
-func TestInTurnGoesThroughTheSidesInReverseEveryOtherRound(t *testing.T) {
-	var order, said []string
+func TestInTurnReversesTheOrderEveryOtherRound(t *testing.T) {
+	var order, samples []string
 	side := func(name string, value float64) measure.Measured {
 		return measure.Measured{Name: name, Detail: "of " + name, Round: func() (measure.Sample, error) {
 			order = append(order, name)
@@ -144,7 +144,7 @@ func TestInTurnGoesThroughTheSidesInReverseEveryOtherRound(t *testing.T) {
 	}
 	r := measure.Result{Workload: "send"}
 	say := func(side string, round int, s measure.Sample) {
-		said = append(said, fmt.Sprintf("%s%d=%g", side, round, s.Value))
+		samples = append(samples, fmt.Sprintf("%s%d=%g", side, round, s.Value))
 	}
 	if err := measure.InTurn(&r, 3, say, side("a", 0), side("b", 10), side("c", 20)); err != nil {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func TestInTurnGoesThroughTheSidesInReverseEveryOtherRound(t *testing.T) {
 	if got := fmt.Sprint(order); got != "[a b c c b a a b c]" {
 		t.Error(got)
 	}
-	if got := fmt.Sprint(said); got != "[a0=1 b0=11 c0=21 c1=22 b1=12 a1=2 a2=3 b2=13 c2=23]" {
+	if got := fmt.Sprint(samples); got != "[a0=1 b0=11 c0=21 c1=22 b1=12 a1=2 a2=3 b2=13 c2=23]" {
 		t.Error(got)
 	}
 	if got := fmt.Sprint(r.Sides[0].Values(), r.Sides[1].Values(), r.Sides[2].Values()); got != "[1 2 3] [11 12 13] [21 22 23]" {
@@ -163,7 +163,7 @@ func TestInTurnGoesThroughTheSidesInReverseEveryOtherRound(t *testing.T) {
 	}
 }
 
-func TestInTurnEndsAtAnErrorAndSaysWhose(t *testing.T) {
+func TestInTurnReturnsTheErrorWithItsSide(t *testing.T) {
 	down, rounds := errors.New("down"), 0
 	r := measure.Result{Workload: "send", Case: "64 connections"}
 	err := measure.InTurn(&r, 3, nil,

@@ -12,20 +12,20 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Run is all that was measured in one go, and on what.
+// Run holds all results of one run and its machine.
 type Run struct {
 	Machine Machine       `json:"machine"`
 	Began   time.Time     `json:"began"`
 	Took    time.Duration `json:"took"`
-	// Mode is how thorough it was: "full", "quick", or "peers" when only the other
-	// services were measured.
+	// Mode is the kind of run: "full", "quick", "compare" for two builds of the
+	// service, or "comparisons" for the other systems.
 	Mode    string   `json:"mode"`
 	Results []Result `json:"results"`
 }
 
-// Write puts the run into a file, whole or not at all. The same run gives the same
-// bytes. Durations are written as Go writes them; a figure that is not finite as
-// null, which is read as not a number.
+// Write writes the run to a file, atomically. The same run gives the same bytes.
+// Durations are written in Go's format. A figure that is not finite is written as null
+// and read as NaN.
 func (r Run) Write(path string) error {
 	text, err := json.Marshal(r, json.Deterministic(true), json.WithMarshalers(marshalers), jsontext.WithIndent("  "))
 	if err != nil {
@@ -37,7 +37,7 @@ func (r Run) Write(path string) error {
 	return nil
 }
 
-// Read gives the run of a file that [Run.Write] made.
+// Read reads a file that [Run.Write] wrote.
 func Read(path string) (Run, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -81,15 +81,16 @@ var unmarshalers = json.JoinUnmarshalers(
 	}),
 )
 
-// replace writes a file anew. Its commit point is the rename: before it the old
-// file is there, after it the new one, and the sync of the directory keeps it so.
+// replace replaces a file atomically. The commit point is the rename: before it the old
+// file is in place, after it the new one. The sync of the directory makes the rename
+// durable.
 func replace(path string, text []byte) error {
 	dir := filepath.Dir(path)
 	temporary, err := os.CreateTemp(dir, filepath.Base(path)+".*.tmp")
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.Remove(temporary.Name()) }() // of no consequence after the rename
+	defer func() { _ = os.Remove(temporary.Name()) }() // without effect after the rename
 	if err := fill(temporary, text); err != nil {
 		return err
 	}
@@ -105,11 +106,11 @@ func replace(path string, text []byte) error {
 }
 
 func fill(file *os.File, text []byte) error {
-	defer func() { _ = file.Close() }() // a second time is of no consequence
+	defer func() { _ = file.Close() }() // without effect after the first Close
 	if _, err := file.Write(text); err != nil {
 		return err
 	}
-	if err := file.Chmod(0o644); err != nil { // results are for everybody
+	if err := file.Chmod(0o644); err != nil { // results are readable by everybody
 		return err
 	}
 	if err := file.Sync(); err != nil {

@@ -22,8 +22,11 @@ func sampleRun() measure.Run {
 	r.Sides[0].Samples[0].Latency = &measure.Latency{Calls: 2, P50: 1, P90: 2, P99: 3, P999: 4, Max: 5, Curve: []measure.Point{{Part: 0.5, MS: 1}}}
 	r.Sides[0].Samples[0].Series = []float64{1, 2, 3}
 	return measure.Run{
-		Machine: measure.Machine{Date: "2026-11-24T10:00:00Z", CPUs: 2, Load: [3]float64{0.1, 0.2, 0.3}, Versions: map[string]string{"wrk": "4.1", "messaging": "1", "a": "b"}},
-		Began:   time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC), Took: 3*time.Minute + 4*time.Millisecond, Mode: "quick",
+		Machine: measure.Machine{
+			Date: "2026-11-24T10:00:00Z", CPUs: 2, Load: [3]float64{0.1, 0.2, 0.3},
+			Versions: map[string]string{"wrk": "4.1", "messaging": "1", "a": "b"},
+		},
+		Began: time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC), Took: 3*time.Minute + 4*time.Millisecond, Mode: "quick",
 		Results: []measure.Result{r},
 	}
 }
@@ -65,7 +68,7 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-func TestFiguresThatAreNoneDoNotLoseTheRun(t *testing.T) {
+func TestRunsWithNaNFiguresAreKept(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.json")
 	run := measure.Run{Results: []measure.Result{result([]float64{1, math.NaN(), math.Inf(1), math.Inf(-1)})}}
 	if err := run.Write(path); err != nil {
@@ -81,10 +84,10 @@ func TestFiguresThatAreNoneDoNotLoseTheRun(t *testing.T) {
 	}
 }
 
-func TestAWriteThatFailsLeavesTheOldFile(t *testing.T) {
+func TestFailedWriteKeepsTheOldFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.json")
-	if err := os.Mkdir(path, 0o700); err != nil { // a directory cannot be replaced by a file
+	if err := os.Mkdir(path, 0o700); err != nil { // a file cannot replace a directory
 		t.Fatal(err)
 	}
 	if err := sampleRun().Write(path); err == nil {
@@ -95,7 +98,7 @@ func TestAWriteThatFailsLeavesTheOldFile(t *testing.T) {
 	}
 }
 
-func TestReadRefusesWhatIsNoRun(t *testing.T) {
+func TestReadRejectsInvalidRuns(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.json")
 	if _, err := measure.Read(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
@@ -112,7 +115,7 @@ func TestReadRefusesWhatIsNoRun(t *testing.T) {
 
 func TestInspect(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("it looks at Linux")
+		t.Skip("needs Linux")
 	}
 	dir := t.TempDir()
 	m, err := measure.Inspect(dir, time.Date(2026, 11, 24, 12, 0, 0, 0, time.FixedZone("", 3600)))

@@ -8,9 +8,9 @@ import (
 	"github.com/stayafrica/messaging/bench/program"
 )
 
-// TestPortsAreNotTheKernels: a port that others may be given would be taken by
-// them before the program listens.
-func TestPortsAreNotTheKernels(t *testing.T) {
+// TestPortsAreOutsideTheEphemeralRange: another process could be assigned an ephemeral
+// port before the program listens on it.
+func TestPortsAreOutsideTheEphemeralRange(t *testing.T) {
 	seen := make(map[int]bool)
 	for range 100 {
 		port, err := program.FreePort()
@@ -18,22 +18,22 @@ func TestPortsAreNotTheKernels(t *testing.T) {
 			t.Fatal(err)
 		}
 		if port >= 32_768 || seen[port] {
-			t.Errorf("port %d may be another's", port)
+			t.Errorf("port %d is in the ephemeral range", port)
 		}
 		seen[port] = true
 	}
 }
 
-func TestAPortThatIsTakenIsNotFree(t *testing.T) {
+func TestUsedPortIsNotFree(t *testing.T) {
 	port, err := program.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	next := port + 1 // is looked at next
+	next := port + 1 // the port that FreePort tries next
 	if l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(next)); err == nil {
 		defer l.Close()
-	} // else it is somebody's already
+	} // otherwise another process has it already
 	if got, err := program.FreePort(); err != nil || got == next {
-		t.Errorf("it gave %d, %v", got, err)
+		t.Errorf("it returned %d, %v", got, err)
 	}
 }

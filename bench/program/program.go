@@ -1,5 +1,5 @@
-// Package program builds and starts the real service for rigs and benchmarks,
-// on loopback, with a data directory and an environment of its own.
+// Package program builds and starts the real service for tests and benchmarks, on
+// loopback, with its own data directory and environment.
 package program
 
 import (
@@ -23,12 +23,12 @@ import (
 
 var (
 	buildMu sync.Mutex
-	built   = make(map[string]string) // tags → path
+	built   = make(map[string]string) // path by tags
 )
 
-// Build builds the program once for each set of tags, and gives its path. The
-// tag "faults" makes one that can break its promise (MESSAGING_FAULT is nosync
-// or early). It is safe for concurrent use. [Clean] removes what was built.
+// Build builds the program once per set of tags and returns its path. The tag "faults"
+// builds a program that can break its guarantees (MESSAGING_FAULT is nosync or early).
+// [Clean] removes the builds. Build is safe for concurrent use.
 func Build(tags string) (string, error) {
 	buildMu.Lock()
 	defer buildMu.Unlock()
@@ -49,7 +49,7 @@ func Build(tags string) (string, error) {
 	return path, nil
 }
 
-// Clean removes what [Build] built; for a TestMain.
+// Clean removes what [Build] built. Call it in TestMain.
 func Clean() {
 	buildMu.Lock()
 	defer buildMu.Unlock()
@@ -59,19 +59,22 @@ func Clean() {
 	}
 }
 
-// Config says what to start.
+// Config configures a process.
 type Config struct {
 	// Path is the built program; empty builds it without tags.
 	Path string
 	// Dir is the data directory.
 	Dir string
-	// Port is where it listens; 0 takes a free one.
+	// Port is the port to listen on; 0 selects a free one.
 	Port int
-	// Env is added to this process's environment. Unless it says otherwise
-	// nothing is drained, and 1 MiB of free disk is enough.
+	// Env is added to this process's environment. By default nothing is drained, and 1
+	// MiB of free disk is enough.
 	Env []string
-	// Prefix is put before the command, such as prlimit with its arguments.
+	// Prefix is a command prefix, such as prlimit with its arguments.
 	Prefix []string
+	// Log receives the whole output of the service, if not nil; see [Program.Log] for
+	// the end of the output.
+	Log io.Writer
 }
 
 // Program is a running service. Its methods are safe for concurrent use.
@@ -83,7 +86,7 @@ type Program struct {
 	done chan struct{}
 }
 
-// Start starts the service and returns at once; see [Program.Ready].
+// Start starts the service without waiting for it; see [Program.Ready].
 func Start(c Config) (*Program, error) {
 	var err error
 	if c.Path == "" {
@@ -99,35 +102,40 @@ func Start(c Config) (*Program, error) {
 	command := append(append([]string(nil), c.Prefix...), c.Path, "serve")
 	p := &Program{URL: "http://127.0.0.1:" + strconv.Itoa(c.Port), done: make(chan struct{})}
 	p.cmd = exec.CommandContext(context.Background(), command[0], command[1:]...) //nolint:gosec // who runs a rig names the program
-	p.cmd.Env = append(append(os.Environ(), "HTTP_PORT="+strconv.Itoa(c.Port), "DATA_DIR="+c.Dir, "DJANGO_API_URL=off", "DISK_MIN_FREE=1MiB", "LOG_LEVEL=warn"), c.Env...)
-	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
+	p.cmd.Env = append(append(os.Environ(), "HTTP_PORT="+strconv.Itoa(c.Port), "DATA_DIR="+c.Dir, "DJANGO_API_URL=off", "DISK_MIN_FREE=1MiB",
+		"LOG_LEVEL=warn"), c.Env...)
+	var log io.Writer = &p.log
+	if c.Log != nil {
+		log = io.MultiWriter(log, c.Log)
+	}
+	p.cmd.Stdout, p.cmd.Stderr = log, log
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", strings.Join(command, " "), err)
 	}
 	p.PID = p.cmd.Process.Pid
 	go func() {
-		_ = p.cmd.Wait() // the state says how it ended
+		_ = p.cmd.Wait() // ProcessState says how it ended
 		close(p.done)
 	}()
 	return p, nil
 }
 
-// Ports for programs are below those that the kernel gives to whoever asks for
-// any: between the search for one and the program's own listening, another test's
-// service would else take it now and then, and be taken for the program.
+// The ports for programs are below the kernel's ephemeral ports. Otherwise the service
+// of another test could be assigned a port between the search and the program's listen,
+// and be mistaken for the program.
 const (
 	firstPort = 20_000
 	portCount = 12_000
-	portSteps = 97 // between those of processes that were started one after the other
+	portSteps = 97 // between the ports of processes started one after the other
 )
 
 var portsFound atomic.Int64
 
-// ErrNoPort says that no port is free.
+// ErrNoPort reports that no port is free.
 var ErrNoPort = errors.New("no port is free for a program")
 
-// FreePort finds a port on loopback that nobody listens on. It gives another one
-// each time.
+// FreePort finds a loopback port without a listener. It returns a different one each
+// time.
 func FreePort() (int, error) {
 	var err error
 	for range portCount {
@@ -140,11 +148,11 @@ func FreePort() (int, error) {
 	return 0, fmt.Errorf("%w: %w", ErrNoPort, err)
 }
 
-// ErrEnded says that the service ended by itself.
+// ErrEnded reports that the service ended by itself.
 var ErrEnded = errors.New("the service ended")
 
-// Ready waits until the service answers that it is ready, and gives how long
-// that took from now. It is [ErrEnded] if it ends first.
+// Ready waits until the service reports that it is ready, and returns how long the wait
+// took. It returns [ErrEnded] if the service ends first.
 func (p *Program) Ready(within time.Duration) (time.Duration, error) {
 	began := time.Now()
 	client := &http.Client{Timeout: 5 * time.Second}
@@ -177,14 +185,14 @@ func status(client *http.Client, url string) int {
 	return response.StatusCode
 }
 
-// Kill ends the service as kill -9 does, and waits until it is gone.
+// Kill ends the service with SIGKILL and waits for its end.
 func (p *Program) Kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
 }
 
-// Stop ends the service as an operator does, and gives its exit status; one that
-// does not end in time is killed and an error.
+// Stop ends the service with SIGTERM and returns its exit status. It kills a service
+// that does not end in time, which is an error.
 func (p *Program) Stop(within time.Duration) (int, error) {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -196,19 +204,19 @@ func (p *Program) Stop(within time.Duration) (int, error) {
 	}
 }
 
-// Done is closed when the service has ended.
+// Done returns a channel that is closed when the service has ended.
 func (p *Program) Done() <-chan struct{} { return p.done }
 
-// ExitStatus is how it ended, after [Program.Done].
+// ExitStatus waits for the end and returns the exit status.
 func (p *Program) ExitStatus() int {
 	<-p.done
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// Log is the end of what the service has written.
+// Log returns the end of the service's output.
 func (p *Program) Log() string { return p.log.String() }
 
-// tail keeps the last 64 KiB or so that were written to it.
+// tail keeps about the last 64 KiB written to it.
 type tail struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

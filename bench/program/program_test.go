@@ -28,13 +28,13 @@ func TestServiceStartsAndStops(t *testing.T) {
 	}
 }
 
-func TestReadyTellsOfAServiceThatEnds(t *testing.T) {
+func TestReadyReportsAnEndedService(t *testing.T) {
 	p, err := program.Start(program.Config{Dir: t.TempDir(), Env: []string{"HTTP_PORT=nonsense"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.Ready(20 * time.Second); !errors.Is(err, program.ErrEnded) {
-		t.Errorf("ready gave %v", err)
+		t.Errorf("Ready returned %v", err)
 	}
 	if p.ExitStatus() != 2 {
 		t.Errorf("status %d, want 2", p.ExitStatus())

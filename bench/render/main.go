@@ -1,5 +1,5 @@
-// Command render shows the results of a run of the benchmarks again, from the file
-// that the run wrote: as tables on the terminal, or as a page of HTML.
+// Command render shows the stored results of a benchmark run: as tables on the terminal
+// or as an HTML page.
 //
 //	go run ./bench/render results.json
 //	go run ./bench/render -html results.html results.json
@@ -34,7 +34,7 @@ func main() {
 
 func render(out io.Writer, args []string) error {
 	set := flag.NewFlagSet("render", flag.ContinueOnError)
-	page := set.String("html", "", "write a page of HTML into this file, instead of tables to the terminal")
+	page := set.String("html", "", "write an HTML page to this file, instead of tables to the terminal")
 	if err := set.Parse(args); err != nil {
 		return errors.Join(errUsage, err)
 	}

@@ -17,7 +17,8 @@ func TestRender(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	run := measure.Run{Mode: "quick", Results: []measure.Result{{
-		Workload: "send", Unit: "messages/s", Sides: []measure.Side{{Name: "messaging", Samples: []measure.Sample{{Value: 12345}}}}, Goals: []measure.Goal{{Least: 1}},
+		Workload: "send", Unit: "messages/s", Sides: []measure.Side{{Name: "messaging", Samples: []measure.Sample{{Value: 12345}}}},
+		Goals: []measure.Goal{{Least: 1}},
 	}}}
 	if err := run.Write(results); err != nil {
 		t.Fatal(err)

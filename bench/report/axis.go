@@ -9,7 +9,7 @@ import (
 	"gonum.org/v1/plot"
 )
 
-// brief writes a figure for an axis: 20k, 1.5M.
+// brief formats a figure for an axis: 20k, 1.5M.
 func brief(f float64) string {
 	for _, unit := range []struct {
 		size float64
@@ -22,8 +22,8 @@ func brief(f float64) string {
 	return strconv.FormatFloat(f, 'g', 4, 64)
 }
 
-// linearTicks are at multiples of 1, 2 or 5 times a power of ten: four of them or
-// more. The library's own are three, too few to read a plot by.
+// linearTicks returns at least four ticks, at multiples of 1, 2 or 5 times a power of
+// ten. The library's default of three is too few.
 func linearTicks(least, most float64) []plot.Tick {
 	step := roundDown((most - least) / 4)
 	var ticks []plot.Tick
@@ -36,11 +36,11 @@ func linearTicks(least, most float64) []plot.Tick {
 	return ticks
 }
 
-// logTicks has words at each 1, 2 and 5 where there are few decades, else at the
-// decades, or some of them.
+// logTicks labels each 1, 2 and 5 if there are at most few decades, and otherwise the
+// decades or some of them.
 type logTicks struct{ few int }
 
-// Ticks gives those between two values, which must be above zero.
+// Ticks returns the ticks between two values, which must be positive.
 func (l logTicks) Ticks(least, most float64) []plot.Tick {
 	var ticks []plot.Tick
 	low, high := int(math.Floor(math.Log10(least))), int(math.Ceil(math.Log10(most)))
@@ -61,9 +61,10 @@ func (l logTicks) Ticks(least, most float64) []plot.Tick {
 	return ticks
 }
 
-// logarithmic makes an axis logarithmic. All that is drawn must be above zero. Its
-// ends are moved to the nearest 1, 2 or 5, so that there is always a tick to read.
-// few is of how many decades there is room to read more than the tens.
+// logarithmic makes an axis logarithmic. All drawn values must be positive. The ends of
+// the axis are moved to the nearest 1, 2 or 5, so that there is always a labelled tick.
+// few is the number of decades up to which there is space for more labels than the
+// powers of ten.
 func logarithmic(axis *plot.Axis, few int) {
 	axis.Scale = plot.LogScale{}
 	axis.Tick.Marker = logTicks{few}
@@ -93,13 +94,13 @@ func roundUp(f float64) float64 {
 	return 10 * decade
 }
 
-// percentiles makes the horizontal axis one of percentiles: a part p of all calls
-// is at 1/(1-p), so that each nine has the same room.
+// percentiles makes the horizontal axis one of percentiles: a part p of all calls is at
+// 1/(1-p), so that each nine has the same width.
 func percentiles(axis *plot.Axis) {
 	axis.Scale = plot.LogScale{}
 	axis.Min, axis.Max = 1, max(axis.Max, 10)
 	ticks := plot.ConstantTicks{{Value: 1, Label: "0"}, {Value: 2, Label: "50"}}
-	every := 1 + int(math.Log10(axis.Max))/6 // the more nines, the longer their words
+	every := 1 + int(math.Log10(axis.Max))/6 // the more nines, the longer their labels
 	for nines, value := 1, 10.0; value <= axis.Max*1.001; nines, value = nines+1, value*10 {
 		tick := plot.Tick{Value: value}
 		if nines%every == 1%every {
@@ -110,7 +111,7 @@ func percentiles(axis *plot.Axis) {
 	axis.Tick.Marker = ticks
 }
 
-// nine writes 90, 99, 99.9 and so on.
+// nine returns 90, 99, 99.9 and so on.
 func nine(n int) string {
 	switch n {
 	case 1:

@@ -13,19 +13,18 @@ import (
 const (
 	barWidth = vg.Length(11)
 	barStep  = vg.Length(17)
-	mostBars = 30 // in one figure
+	mostBars = 30 // per figure
 )
 
-// bar is a bar, or with an empty spread a heading above some.
+// bar is a bar or, with an empty spread, the heading of the bars below it.
 type bar struct {
 	side   int
 	head   string
 	spread measure.Spread
 }
 
-// bars compares the sides of results that have the same unit, in as many figures
-// as are needed.
-func (a *artist) bars(results []measure.Result) error {
+// bars compares the sides of results with the same unit, in as many figures as needed.
+func (a *figureBuilder) bars(results []measure.Result) error {
 	for len(results) > 0 {
 		var rows []bar
 		n := 0
@@ -41,9 +40,9 @@ func (a *artist) bars(results []measure.Result) error {
 	return nil
 }
 
-// barsOf gives the bars of a result, below its heading; none where nothing is
-// compared.
-func (a *artist) barsOf(r measure.Result) []bar {
+// barsOf returns the bars of a result below its heading; none if there is only one
+// side.
+func (a *figureBuilder) barsOf(r measure.Result) []bar {
 	rows := []bar{{side: -1, head: cmp.Or(r.Case, r.Workload)}}
 	for _, s := range r.Sides {
 		if v, ok := spread(s); ok {
@@ -56,12 +55,12 @@ func (a *artist) barsOf(r measure.Result) []bar {
 	return rows
 }
 
-func (a *artist) barFigure(rows []bar, results []measure.Result) error {
+func (a *figureBuilder) barFigure(rows []bar, results []measure.Result) error {
 	if len(rows) == 0 {
 		return nil
 	}
 	of := ""
-	if len(results) == 1 { // the caption says it
+	if len(results) == 1 { // the caption has it
 		rows, of = rows[1:], results[0].Case
 	}
 	c := newChart(results[0].Unit, "")
@@ -102,7 +101,7 @@ func (c *chart) bar(row bar, y float64) {
 	c.words(max(v.Most, 0), y, measure.Number(v.Median), 20, 5)
 }
 
-// words writes beside a place in the plot.
+// words writes text next to a point of the plot.
 func (c *chart) words(x, y float64, s string, most int, away vg.Length) {
 	style := c.plot.X.Tick.Label
 	style.XAlign, style.YAlign = draw.XLeft, draw.YCenter

@@ -17,15 +17,16 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// The page is read in light and in dark, so a plot has no colors of its own: it is
-// drawn in colors that stand for the page's variables, which themed puts in.
+// The page has a light and a dark theme, so a plot has no colors of its own: it is
+// drawn in placeholder colors, which themed replaces with the page's CSS variables.
 var (
-	ink   = color.NRGBA{R: 0x0c, B: 0x01, A: 0xff} // --ink, of words
+	ink   = color.NRGBA{R: 0x0c, B: 0x01, A: 0xff} // --ink, of text
 	rule  = color.NRGBA{R: 0x0c, B: 0x02, A: 0xff} // --rule, of grid and axes
 	spans = color.NRGBA{R: 0x0c, B: 0x03, A: 0xff} // --span, of spreads on bars
 )
 
-// lineColor is that of a side, and bandColor the same, see-through.
+// lineColor returns the placeholder color of a side. bandColor is its translucent
+// variant.
 func lineColor(side int) color.Color {
 	return color.NRGBA{R: 0x0a, B: uint8(side % colors), A: 0xff} //nolint:gosec // a small number
 }
@@ -34,7 +35,8 @@ func bandColor(side int) color.Color {
 	return color.NRGBA{R: 0x0b, B: uint8(side % colors), A: 0xff} //nolint:gosec // a small number
 }
 
-// colors is how many the page has for sides; there are as many forms of points.
+// colors is how many colors the page has for sides, and how many point shapes there
+// are.
 const colors = 8
 
 var glyphs = [colors]struct {
@@ -68,11 +70,11 @@ func hex(c color.Color) string {
 	return fmt.Sprintf("#%02X%02X%02X", r>>8, g>>8, b>>8)
 }
 
-// chart is a plot in the making. Its unit is as wide as a phone shows it, so that
-// words keep their size there.
+// chart is a plot under construction. Its width is that of a phone, so that text keeps
+// its size there.
 type chart struct {
 	plot  *plot.Plot
-	drawn []int // the sides, in order
+	drawn []int // the drawn sides, in order
 }
 
 const (
@@ -80,11 +82,11 @@ const (
 	chartHeight = vg.Length(230)
 )
 
-// plottable says whether a value has a place on an axis; what is beyond would
-// leave no room for the others.
+// plottable reports whether a value fits on an axis; larger values would leave no space
+// for the others.
 func plottable(f float64) bool { return math.Abs(f) <= 1e18 }
 
-// aboveZero says whether a value has a place on a logarithmic axis.
+// aboveZero reports whether a value fits on a logarithmic axis.
 func aboveZero(f float64) bool { return f >= 1e-18 && plottable(f) }
 
 func newChart(xLabel, yLabel string) *chart {
@@ -112,7 +114,7 @@ func letters(size vg.Length) font.Font {
 	return font.From(font.Font{Typeface: "Liberation", Variant: "Sans"}, size)
 }
 
-// shorten cuts words that would leave no room for the plot.
+// shorten cuts text that would leave no space for the plot.
 func shorten(s string, most int) string {
 	runes := []rune(strings.Join(strings.Fields(clean(s)), " "))
 	if len(runes) <= most {
@@ -121,12 +123,12 @@ func shorten(s string, most int) string {
 	return string(runes[:most-1]) + "…"
 }
 
-// line draws the points of a side as a line, with a form on every nth of them. The
+// line draws the points of a side as a line, with a marker on every nth point. The
 // points must be plottable.
 func (c *chart) line(side int, points plotter.XYs, nth int) {
 	line := &plotter.Line{XYs: points, LineStyle: draw.LineStyle{Color: lineColor(side), Width: 1.8}}
 	var marked plotter.XYs
-	for i := min(side*nth/colors, len(points)-1); i < len(points); i += nth { // not all sides' at the same place
+	for i := min(side*nth/colors, len(points)-1); i < len(points); i += nth { // the markers of the sides are offset
 		marked = append(marked, points[i])
 	}
 	c.plot.Add(line, &plotter.Scatter{XYs: marked, GlyphStyle: glyph(side)})
@@ -137,7 +139,7 @@ func glyph(side int) draw.GlyphStyle {
 	return draw.GlyphStyle{Color: lineColor(side), Radius: 3, Shape: glyphs[side%colors].shape}
 }
 
-// band fills what lies between the least and the most of each point.
+// band fills the area between the minimum and the maximum of each point.
 func (c *chart) band(side int, least, most plotter.XYs) {
 	outline := append(plotter.XYs{}, most...)
 	for _, point := range slices.Backward(least) {
@@ -146,7 +148,7 @@ func (c *chart) band(side int, least, most plotter.XYs) {
 	c.plot.Add(&plotter.Polygon{XYs: []plotter.XYs{outline}, Color: bandColor(side)})
 }
 
-// fromZero lets an axis begin at nothing, with a little room behind the data.
+// fromZero starts an axis at zero, with a margin after the data.
 func fromZero(axis *plot.Axis) {
 	axis.Min, axis.Max = min(axis.Min, 0), max(axis.Max*1.05, 0)
 	if axis.Min == axis.Max {
@@ -154,8 +156,8 @@ func fromZero(axis *plot.Axis) {
 	}
 }
 
-// svg draws it as an element for the page; label is read to those who do not see
-// it.
+// svg returns the plot as an element for the page; label is the text for screen
+// readers.
 func (c *chart) svg(height vg.Length, label string) (template.HTML, error) {
 	canvas := vgsvg.New(chartWidth, height)
 	area := draw.New(canvas)
@@ -164,8 +166,8 @@ func (c *chart) svg(height vg.Length, label string) (template.HTML, error) {
 	if _, err := canvas.WriteTo(out); err != nil {
 		return "", fmt.Errorf("draw %s: %w", label, err)
 	}
-	_, body, _ := strings.Cut(out.String(), "<svg ") // without the prologue of a file
-	_, body, _ = strings.Cut(body, ">")              // and without its size on paper
+	_, body, _ := strings.Cut(out.String(), "<svg ") // without the header of an SVG file
+	_, body, _ = strings.Cut(body, ">")              // and without its size in print
 	head := fmt.Sprintf(`<svg viewBox="0 0 %g %g" xmlns="http://www.w3.org/2000/svg" role="img" aria-label="%s">`,
 		chartWidth.Points(), height.Points(), template.HTMLEscapeString(clean(label)))
 	return template.HTML(head + themed.Replace(body)), nil //nolint:gosec // all words in it are escaped

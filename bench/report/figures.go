@@ -13,26 +13,27 @@ import (
 	"github.com/stayafrica/messaging/bench/measure"
 )
 
-// figure is a plot with what stands beside it.
+// figure is a plot with its caption and its keys.
 type figure struct {
 	Title, Case string
 	Legend      []key
 	SVG         template.HTML
 }
 
-// key says which line is whose.
+// key maps a color to a side.
 type key struct {
 	Color      int
 	Sign, Name string
 }
 
-// artist draws the plots of a workload. A side has the same color in all of them.
-type artist struct {
-	names []string // of sides, in the order they came
+// figureBuilder draws the plots of a workload. A side has the same color in all of
+// them.
+type figureBuilder struct {
+	names []string // of sides, in the order of their first use
 	drawn []figure
 }
 
-func (a *artist) number(side string) int {
+func (a *figureBuilder) number(side string) int {
 	i := slices.Index(a.names, side)
 	if i < 0 {
 		i = len(a.names)
@@ -41,8 +42,8 @@ func (a *artist) number(side string) int {
 	return i
 }
 
-// finish draws a chart, if anything is in it.
-func (a *artist) finish(c *chart, height vg.Length, title, of string) error {
+// finish adds a chart to the figures if it is not empty.
+func (a *figureBuilder) finish(c *chart, height vg.Length, title, of string) error {
 	if len(c.drawn) == 0 {
 		return nil
 	}
@@ -58,9 +59,9 @@ func (a *artist) finish(c *chart, height vg.Length, title, of string) error {
 	return err
 }
 
-// plots draws all of a workload.
+// plots draws all plots of a workload.
 func plots(work workload) ([]figure, error) {
-	a := new(artist)
+	a := new(figureBuilder)
 	for _, r := range work.Results {
 		for _, s := range r.Sides {
 			a.number(s.Name)
@@ -85,8 +86,8 @@ func plots(work workload) ([]figure, error) {
 	return a.drawn, nil
 }
 
-// bySize gives the groups of results of the same unit and kind of size that have
-// several sizes, each once; and the others.
+// bySize returns the groups of results with the same unit and kind of size that have
+// several sizes, and the remaining results.
 func bySize(results []measure.Result) (groups [][]measure.Result, rest []measure.Result) {
 	groups = group(results, func(r measure.Result) [2]string { return [2]string{r.Unit, r.SizeName} })
 	groups = slices.DeleteFunc(groups, func(list []measure.Result) bool {
@@ -109,7 +110,7 @@ func byUnit(results []measure.Result) [][]measure.Result {
 	return group(results, func(r measure.Result) string { return r.Unit })
 }
 
-// group keeps the order in which the groups came.
+// group groups results by a key, in the order in which the keys first occur.
 func group[K comparable](results []measure.Result, of func(measure.Result) K) [][]measure.Result {
 	var groups [][]measure.Result
 	places := map[K]int{}
@@ -124,18 +125,17 @@ func group[K comparable](results []measure.Result, of func(measure.Result) K) []
 	return groups
 }
 
-// spread is what of a side has a place in a plot.
+// spread returns the spread of the plottable values of a side.
 func spread(s measure.Side) (measure.Spread, bool) {
 	list := slices.DeleteFunc(s.Values(), func(f float64) bool { return !plottable(f) })
 	return measure.SpreadOf(list), len(list) > 0
 }
 
-// decade is how many times the most is the least from which on an axis becomes
-// logarithmic.
+// decade is the ratio of maximum to minimum from which an axis is logarithmic.
 const decade = 10
 
-// cost draws a figure against the size of what was done.
-func (a *artist) cost(results []measure.Result) error {
+// cost draws a figure against the size of the work.
+func (a *figureBuilder) cost(results []measure.Result) error {
 	results = slices.SortedStableFunc(slices.Values(results), func(x, y measure.Result) int { return cmp.Compare(x.Size, y.Size) })
 	c := newChart(cmp.Or(results[0].SizeName, "size"), results[0].Unit)
 	positive, low, high := true, math.Inf(1), 0.0
@@ -171,9 +171,9 @@ func (a *artist) cost(results []measure.Result) error {
 	return a.finish(c, chartHeight, "Against "+cmp.Or(results[0].SizeName, "size"), "")
 }
 
-// latencies draws how the time of calls was distributed: for each percentile the
-// median of the rounds.
-func (a *artist) latencies(r measure.Result) error {
+// latencies draws the distribution of call durations: for each percentile the median of
+// the rounds.
+func (a *figureBuilder) latencies(r measure.Result) error {
 	c := newChart("percentile of calls", "ms")
 	for _, s := range r.Sides {
 		if points := distribution(s); len(points) > 1 {
@@ -204,7 +204,7 @@ func distribution(s measure.Side) plotter.XYs {
 	if len(calls) == 0 {
 		return nil
 	}
-	// The slowest of n calls is at (n-1)/n; what is beyond says nothing.
+	// The slowest of n calls is at (n-1)/n; points beyond that have no meaning.
 	last := min(max(measure.SpreadOf(calls).Median, 2), 1e9)
 	var points plotter.XYs
 	for _, part := range slices.Sorted(maps.Keys(at)) {
@@ -219,9 +219,9 @@ func distribution(s measure.Side) plotter.XYs {
 	return points
 }
 
-// course draws what was done in each moment of the rounds: their median, and what
-// lies between the least and the most.
-func (a *artist) course(r measure.Result) error {
+// course draws the rate over time: the median of the rounds, and the area between
+// minimum and maximum.
+func (a *figureBuilder) course(r measure.Result) error {
 	c := newChart("seconds", r.Unit)
 	for _, s := range r.Sides {
 		points, least, most := moments(s)
@@ -237,7 +237,7 @@ func (a *artist) course(r measure.Result) error {
 	return a.finish(c, chartHeight, "Over time", r.Case)
 }
 
-// steps is how many moments a plot can show.
+// steps is how many points in time a plot can show.
 const steps = 150
 
 func moments(s measure.Side) (points, least, most plotter.XYs) {
@@ -245,7 +245,7 @@ func moments(s measure.Side) (points, least, most plotter.XYs) {
 	for _, sample := range s.Samples {
 		longest = max(longest, len(sample.Series))
 	}
-	width := max(1, (longest+steps-1)/steps) // a moment of the plot is so many of the series
+	width := max(1, (longest+steps-1)/steps) // series steps per point of the plot
 	for from := 0; from < longest; from += width {
 		var rates []float64
 		for _, sample := range s.Samples {
@@ -265,7 +265,7 @@ func moments(s measure.Side) (points, least, most plotter.XYs) {
 	return points, least, most
 }
 
-// mean is that of a part of a series; there is none where the series has ended.
+// mean returns the mean of a part of a series; ok is false after the end of the series.
 func mean(series []float64, from, width int) (float64, bool) {
 	var sum, n float64
 	for _, rate := range series[min(from, len(series)):min(from+width, len(series))] {

@@ -2,7 +2,7 @@ package report
 
 import (
 	"bytes"
-	_ "embed" // the page and its style
+	_ "embed" // the page and its style sheet
 	"fmt"
 	"html/template"
 	"io"
@@ -25,7 +25,7 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	},
 }).Parse(pageText))
 
-// page is what the template shows.
+// page is the data of the template.
 type page struct {
 	Style                template.CSS
 	Mode, Date           string
@@ -42,8 +42,7 @@ type section struct {
 	Figures []figure
 }
 
-// HTML writes a run as one page that needs nothing beside itself, no network and no
-// script.
+// HTML writes a run as one self-contained page, which needs no network and no script.
 func HTML(w io.Writer, run measure.Run) error {
 	goals := outcomes(run)
 	p := page{
@@ -60,7 +59,7 @@ func HTML(w io.Writer, run measure.Run) error {
 		}
 		p.Works = append(p.Works, section{workload: work, Sides: work.sides(), Figures: drawn})
 	}
-	var out bytes.Buffer // all of it or nothing
+	var out bytes.Buffer // write all of it or nothing
 	if err := pageTemplate.Execute(&out, p); err != nil {
 		return fmt.Errorf("make the page: %w", err)
 	}

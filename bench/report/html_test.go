@@ -25,7 +25,7 @@ func page(t *testing.T, run measure.Run) string {
 	return out.String()
 }
 
-// plots gives the plots of a page, each checked to be XML.
+// plots returns the plots of a page and checks that each is XML.
 func plots(t *testing.T, page string) []string {
 	t.Helper()
 	list := regexp.MustCompile(`(?s)<svg.*?</svg>`).FindAllString(page, -1)
@@ -41,7 +41,7 @@ func plots(t *testing.T, page string) []string {
 	return list
 }
 
-// wellFormed says that each element is closed where it should be.
+// wellFormed checks that each element is closed in the right place.
 func wellFormed(t *testing.T, page string) {
 	t.Helper()
 	void := map[string]bool{"meta": true, "path": true}
@@ -82,7 +82,7 @@ func TestHTML(t *testing.T) {
 			t.Errorf("no %q in it", want)
 		}
 	}
-	// Two bar charts, two costs against size, two latencies and two courses.
+	// Two bar charts, two of cost against size, two of latencies and two over time.
 	if list := plots(t, got); len(list) != 8 {
 		t.Errorf("%d plots", len(list))
 	}
@@ -114,7 +114,7 @@ func TestHTMLNeedsNothingElse(t *testing.T) {
 	}
 }
 
-// Colors that a plot brings along would be wrong in the light or in the dark.
+// A plot with colors of its own would be wrong in the light or in the dark theme.
 func TestPlotsHaveTheColorsOfThePage(t *testing.T) {
 	for _, svg := range plots(t, page(t, sample())) {
 		if found := regexp.MustCompile(`#[0-9A-Fa-f]{6}|font-family`).FindString(svg); found != "" {
@@ -152,9 +152,12 @@ func TestHTMLEscapesNames(t *testing.T) {
 	}
 }
 
-// odd is a result all of whose figures are the same.
+// odd returns a result in which all figures are the same.
 func odd(f float64) measure.Result {
-	latency := &measure.Latency{Calls: int64(min(max(f, 0), 1e18)), P50: f, P99: f, Curve: []measure.Point{{Part: 0, MS: f}, {Part: f, MS: 1}, {Part: 0.5, MS: f}, {Part: 0.999999999999, MS: f}, {Part: 1, MS: f}}}
+	latency := &measure.Latency{
+		Calls: int64(min(max(f, 0), 1e18)), P50: f, P99: f,
+		Curve: []measure.Point{{Part: 0, MS: f}, {Part: f, MS: 1}, {Part: 0.5, MS: f}, {Part: 0.999999999999, MS: f}, {Part: 1, MS: f}},
+	}
 	samples := []measure.Sample{{Value: f, Latency: latency, Series: []float64{f, f}}, {Value: f, Latency: new(measure.Latency), Series: []float64{f}}}
 	return measure.Result{
 		Workload: "odd", Case: measure.Number(f), Size: f, SizeName: "size", Unit: "ms", Goals: []measure.Goal{{Most: f}, {Against: "b", Least: f}},
@@ -183,12 +186,15 @@ func TestPlotsSurviveOddFigures(t *testing.T) {
 
 func TestPlotsOfLittle(t *testing.T) {
 	for name, r := range map[string]measure.Result{
-		"nothing":         {},
-		"no rounds":       {Workload: "a", Sides: []measure.Side{{Name: "a"}, {Name: "b"}}},
-		"one round":       {Workload: "a", Sides: []measure.Side{{Name: "a", Samples: []measure.Sample{{Value: 1}}}}},
-		"no calls":        {Workload: "a", Sides: []measure.Side{{Name: "a", Samples: []measure.Sample{{Latency: new(measure.Latency)}}}}},
-		"one step":        {Workload: "a", Sides: []measure.Side{{Name: "a", Samples: []measure.Sample{{Series: []float64{1}}}}}},
-		"names of no use": {Workload: "\x00", Case: "\n", Unit: "\xff", Sides: []measure.Side{{Name: "", Samples: []measure.Sample{{Value: 1}}}, {Name: "漢字🙂", Samples: []measure.Sample{{Value: 1}}}}},
+		"nothing":   {},
+		"no rounds": {Workload: "a", Sides: []measure.Side{{Name: "a"}, {Name: "b"}}},
+		"one round": {Workload: "a", Sides: []measure.Side{{Name: "a", Samples: []measure.Sample{{Value: 1}}}}},
+		"no calls":  {Workload: "a", Sides: []measure.Side{{Name: "a", Samples: []measure.Sample{{Latency: new(measure.Latency)}}}}},
+		"one step":  {Workload: "a", Sides: []measure.Side{{Name: "a", Samples: []measure.Sample{{Series: []float64{1}}}}}},
+		"names of no use": {
+			Workload: "\x00", Case: "\n", Unit: "\xff",
+			Sides: []measure.Side{{Name: "", Samples: []measure.Sample{{Value: 1}}}, {Name: "漢字🙂", Samples: []measure.Sample{{Value: 1}}}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := page(t, measure.Run{Results: []measure.Result{r}})
@@ -211,7 +217,7 @@ func TestPlotsOfMuch(t *testing.T) {
 	}
 	run.Results[0].Sides[0].Samples[0].Series = make([]float64, 1_000_000)
 	got := page(t, run)
-	if list := plots(t, got); len(list) != 51 { // two results in a figure of bars
+	if list := plots(t, got); len(list) != 51 { // two results per bar chart
 		t.Errorf("%d plots", len(list))
 	}
 	if len(got) > 10<<20 {
@@ -219,7 +225,7 @@ func TestPlotsOfMuch(t *testing.T) {
 	}
 }
 
-func TestHTMLSaysWhenItCannotBeWritten(t *testing.T) {
+func TestHTMLReturnsWriteErrors(t *testing.T) {
 	down := errors.New("down")
 	if err := report.HTML(brokenWriter{down}, sample()); !errors.Is(err, down) {
 		t.Error(err)

@@ -1,6 +1,5 @@
-// Package report shows what a run of the benchmarks gave: as tables for a
-// terminal, and as one page of HTML with plots that needs nothing beside itself.
-// It judges nothing by itself; measure does.
+// Package report presents the results of a benchmark run: as tables for a terminal, and
+// as one self-contained HTML page with plots. Package measure judges the goals.
 package report
 
 import (
@@ -13,7 +12,7 @@ import (
 	"github.com/stayafrica/messaging/bench/measure"
 )
 
-// verdict is what became of a goal; empty where there is none.
+// verdict is the result of a goal; empty without a goal.
 type verdict string
 
 const (
@@ -22,7 +21,7 @@ const (
 	notMeasured verdict = "not measured"
 )
 
-// row is what the tables say of one side of a result, or of a further goal of it.
+// row is a table row: one side of a result, or a further goal of it.
 type row struct {
 	Side, Detail   string
 	Figure, Ratio  figures
@@ -30,7 +29,7 @@ type row struct {
 	Verdict        verdict
 }
 
-// figures are a median, and the least and the most.
+// figures are a median and its range.
 type figures struct{ Median, Range string }
 
 func figuresOf(s measure.Spread) figures {
@@ -40,7 +39,7 @@ func figuresOf(s measure.Spread) figures {
 	return figures{Median: measure.Number(s.Median), Range: fmt.Sprintf("(%s to %s)", measure.Number(s.Least), measure.Number(s.Most))}
 }
 
-// String writes them in one.
+// String joins both.
 func (f figures) String() string { return strings.TrimSpace(f.Median + " " + f.Range) }
 
 // entry is a result with its rows.
@@ -49,23 +48,23 @@ type entry struct {
 	Rows             []row
 }
 
-// workload is all results of the same work, in the order of the run.
+// workload holds all results of the same work, in the order of the run.
 type workload struct {
 	Name    string
 	Results []measure.Result
 	Entries []entry
-	// Timed is whether calls were timed one by one anywhere in it.
+	// Timed reports whether any of its calls were timed individually.
 	Timed bool
 }
 
-// outcome is a goal and what became of it.
+// outcome is a goal and its verdict.
 type outcome struct {
 	Workload, Case, Goal string
 	Value                figures
 	Verdict              verdict
 }
 
-// workloads groups the results by what was done.
+// workloads groups the results by workload.
 func workloads(run measure.Run) []workload {
 	var list []workload
 	for _, result := range run.Results {
@@ -82,9 +81,9 @@ func workloads(run measure.Run) []workload {
 	return list
 }
 
-// entryOf puts each goal beside the side that it is against: a goal for the figure
-// itself beside the first one, and a goal against a side that is absent in a row
-// of its own.
+// entryOf puts each goal into the row of the side that it refers to. A goal for the
+// figure itself goes into the first row. A goal against an absent side gets a row of
+// its own.
 func entryOf(r measure.Result) entry {
 	e := entry{Case: r.Case, Unit: r.Unit, Note: r.Note}
 	placed := make([]bool, len(r.Goals))
@@ -125,7 +124,7 @@ func sideRow(r measure.Result, i int) row {
 	return line
 }
 
-// latency is the median of the rounds; empty where calls were not timed.
+// latency returns the median of the rounds; empty if calls were not timed.
 func latency(s measure.Side, of func(measure.Latency) float64) string {
 	var list []float64
 	for _, sample := range s.Samples {
@@ -141,7 +140,7 @@ func latency(s measure.Side, of func(measure.Latency) float64) string {
 
 func (line *row) judge(r measure.Result, g measure.Goal) {
 	_, line.Verdict = judged(r, g)
-	line.Goal = measure.Goal{Least: g.Least, Most: g.Most}.String() // the row says against whom
+	line.Goal = measure.Goal{Least: g.Least, Most: g.Most}.String() // the row names the other side
 }
 
 func judged(r measure.Result, g measure.Goal) (measure.Spread, verdict) {
@@ -155,7 +154,7 @@ func judged(r measure.Result, g measure.Goal) (measure.Spread, verdict) {
 	return value, notMet
 }
 
-// outcomes is what became of all goals.
+// outcomes returns all goals with their verdicts.
 func outcomes(run measure.Run) []outcome {
 	var list []outcome
 	for _, r := range run.Results {
@@ -180,10 +179,10 @@ func count(list []outcome, v verdict) (n int) {
 	return n
 }
 
-// fact is what is known of the machine or of the run.
+// fact is a known property of the machine or the run.
 type fact struct{ Name, Value string }
 
-// facts lists what is known; what is not is left out.
+// facts lists the known facts.
 func facts(run measure.Run) []fact {
 	m := run.Machine
 	list := []fact{
@@ -220,7 +219,7 @@ func join(list ...string) string {
 }
 
 func syncWords(s measure.Sync) string {
-	return words(s.P50 > 0, "%s µs in the median, %s µs at p99", measure.Number(s.P50), measure.Number(s.P99))
+	return words(s.P50 > 0, "median %s µs, p99 %s µs", measure.Number(s.P50), measure.Number(s.P99))
 }
 
 func runWords(run measure.Run) string {

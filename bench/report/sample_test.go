@@ -9,12 +9,12 @@ import (
 	"github.com/stayafrica/messaging/bench/measure"
 )
 
-// world makes up measurements; the same ones each time.
+// world generates measurements, the same ones each time.
 type world struct{ *rand.Rand }
 
 func newWorld() world { return world{rand.New(rand.NewPCG(1, 2))} }
 
-// side makes up so many rounds about a figure.
+// side generates rounds around a figure.
 func (w world) side(name, detail string, rounds int, figure float64) measure.Side {
 	s := measure.Side{Name: name, Detail: detail}
 	for range rounds {
@@ -23,7 +23,7 @@ func (w world) side(name, detail string, rounds int, figure float64) measure.Sid
 	return s
 }
 
-// timed is a side whose calls were timed, with a typical latency in milliseconds.
+// timed generates a side with timed calls and a typical latency in milliseconds.
 func (w world) timed(name, detail string, rounds int, rate, ms float64) measure.Side {
 	s := w.side(name, detail, rounds, rate)
 	for i := range s.Samples {
@@ -46,7 +46,7 @@ func (w world) timed(name, detail string, rounds int, rate, ms float64) measure.
 	return s
 }
 
-// sample is a run as the benchmarks make them.
+// sample returns a run like those of the benchmarks.
 func sample() measure.Run {
 	w := newWorld()
 	began := time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)
@@ -120,7 +120,10 @@ func (w world) rest() []measure.Result {
 		},
 		{
 			Workload: "Memory", Case: "idle, 1,000,000 messages on disk", Unit: "MiB",
-			Sides: []measure.Side{w.side("messaging", "resident", 3, 99), w.side("Redis streams", "resident", 3, 412), w.side("RabbitMQ quorum queues", "resident", 3, 260)},
+			Sides: []measure.Side{
+				w.side("messaging", "resident", 3, 99), w.side("Redis streams", "resident", 3, 412),
+				w.side("RabbitMQ quorum queues", "resident", 3, 260),
+			},
 			Goals: []measure.Goal{{Most: 90}},
 		},
 		{

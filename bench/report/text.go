@@ -12,8 +12,7 @@ import (
 	"github.com/stayafrica/messaging/bench/measure"
 )
 
-// Text writes a run as tables for a terminal: a table for each workload, then
-// what became of the goals.
+// Text writes a run as tables for a terminal: a table per workload, then the goals.
 func Text(w io.Writer, run measure.Run) {
 	out := new(bytes.Buffer)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -33,7 +32,7 @@ func Text(w io.Writer, run measure.Run) {
 	}
 }
 
-// line writes a row of a table.
+// line writes a table row.
 func line(w io.Writer, cells ...string) {
 	for i, cell := range cells {
 		cells[i] = clean(cell)
@@ -41,7 +40,7 @@ func line(w io.Writer, cells ...string) {
 	_, _ = fmt.Fprintln(w, strings.Join(cells, "\t"))
 }
 
-// clean takes what would move the cursor out of a cell.
+// clean removes control characters, which could move the cursor out of a cell.
 func clean(cell string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == unicode.ReplacementChar {
@@ -59,7 +58,7 @@ func (work workload) text(w io.Writer) {
 		}
 		line(w, append(cells, ratio, goal, v)...)
 	}
-	write("CASE", "SIDE", "MEDIAN (LEAST TO MOST)", "UNIT", "P50 MS", "P99 MS", "OURS BESIDE IT", "GOAL", "VERDICT")
+	write("CASE", "SIDE", "MEDIAN (LEAST TO MOST)", "UNIT", "P50 MS", "P99 MS", "OURS ÷ THEIRS", "GOAL", "VERDICT")
 	for _, e := range work.Entries {
 		for i, r := range e.Rows {
 			name, unit := "", ""
@@ -74,8 +73,8 @@ func (work workload) text(w io.Writer) {
 	}
 }
 
-// remarks are what does not fit into the table: who the sides are, each once, and
-// the notes.
+// remarks returns what does not fit into the table: the details of the sides, each
+// once, and the notes.
 func (work workload) remarks(w io.Writer) {
 	var list []string
 	for _, s := range work.sides() {
@@ -94,7 +93,7 @@ func (work workload) remarks(w io.Writer) {
 	}
 }
 
-// sides are those of the workload that have a detail, each once.
+// sides returns the sides of the workload that have a detail, each once.
 func (work workload) sides() []row {
 	var list []row
 	seen := map[[2]string]bool{}

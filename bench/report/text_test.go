@@ -12,7 +12,7 @@ import (
 	"github.com/stayafrica/messaging/bench/report"
 )
 
-var update = flag.Bool("update", false, "write the expected texts anew")
+var update = flag.Bool("update", false, "rewrite the expected texts")
 
 func text(run measure.Run) string {
 	var out bytes.Buffer
@@ -32,7 +32,7 @@ func TestText(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("not what %s says (if it is right: go test -update):\n%s", path, got)
+		t.Errorf("differs from %s (if it is right: go test -update):\n%s", path, got)
 	}
 }
 
@@ -42,7 +42,7 @@ func TestTextOfNothing(t *testing.T) {
 	}
 }
 
-func TestTextPutsEachGoalBesideTheSideItIsAgainst(t *testing.T) {
+func TestTextPutsEachGoalInTheRowOfItsSide(t *testing.T) {
 	w := newWorld()
 	got := text(measure.Run{Results: []measure.Result{{
 		Workload: "send", Case: "one", Unit: "ms",

@@ -11,8 +11,8 @@ import (
 	"github.com/stayafrica/messaging/bench/traffic"
 )
 
-// broadcasts measures when a broadcast is answered, when it is in every queue,
-// and what others' sends notice of the largest.
+// broadcasts measures when a broadcast is acknowledged, when it is in every queue, and
+// its effect on other sends.
 func broadcasts(s *suite) error {
 	return s.with("broadcast", func(v *service) error {
 		for _, n := range s.scale.receivers {
@@ -24,13 +24,13 @@ func broadcasts(s *suite) error {
 	})
 }
 
-// spreading is what one broadcast took.
-type spreading struct{ answered, everywhere time.Duration }
+// broadcastTimes are the times of one broadcast.
+type broadcastTimes struct{ acknowledged, delivered time.Duration }
 
 func (s *suite) broadcastsTo(v *service, receivers int) error {
 	body := broadcastBody(receivers)
-	answered := measure.Side{Name: ours, Detail: "POST /api/messages/broadcast, fasthttp, 16 others send meanwhile"}
-	everywhere := answered
+	acknowledged := measure.Side{Name: ours, Detail: "POST /api/messages/broadcast, fasthttp, 16 others send meanwhile"}
+	delivered := acknowledged
 	during := measure.Side{Name: "meanwhile", Detail: "p99 of 16 others' sends"}
 	before := measure.Side{Name: "before", Detail: "the same, without a broadcast"}
 	for range s.rounds {
@@ -38,12 +38,12 @@ func (s *suite) broadcastsTo(v *service, receivers int) error {
 		if err != nil {
 			return err
 		}
-		took, busy, err := v.spread(body)
+		took, busy, err := v.timeBroadcast(body)
 		if err != nil {
 			return err
 		}
-		answered.Samples = append(answered.Samples, measure.Sample{Value: milliseconds(took.answered)})
-		everywhere.Samples = append(everywhere.Samples, measure.Sample{Value: milliseconds(took.everywhere)})
+		acknowledged.Samples = append(acknowledged.Samples, measure.Sample{Value: milliseconds(took.acknowledged)})
+		delivered.Samples = append(delivered.Samples, measure.Sample{Value: milliseconds(took.delivered)})
 		before.Samples = append(before.Samples, measure.Sample{Value: calm.At(0.99), Latency: calm.Summary()})
 		during.Samples = append(during.Samples, measure.Sample{Value: busy.At(0.99), Latency: busy.Summary()})
 	}
@@ -53,8 +53,8 @@ func (s *suite) broadcastsTo(v *service, receivers int) error {
 		sides []measure.Side
 		goals []measure.Goal
 	}{
-		{"answered", []measure.Side{answered}, []measure.Goal{{Most: 1000}}},
-		{"in every queue", []measure.Side{everywhere}, []measure.Goal{{Most: 3000}}},
+		{"answered", []measure.Side{acknowledged}, []measure.Goal{{Most: 1000}}},
+		{"in every queue", []measure.Side{delivered}, []measure.Goal{{Most: 3000}}},
 		{"others' p99", []measure.Side{during, before}, []measure.Goal{{Against: "before", Most: 3}}},
 	} {
 		r := result
@@ -77,9 +77,9 @@ func broadcastBody(receivers int) []byte {
 	return []byte(`{"message":{"sender_id":1,"text":"to all"},"user_ids":[` + strings.Join(ids, ",") + `]}`)
 }
 
-// spread sends a broadcast, waits until it is everywhere, and gives how long
-// others' sends took meanwhile.
-func (v *service) spread(body []byte) (took spreading, others *measure.Latencies, err error) {
+// timeBroadcast sends a broadcast, waits until it is in every queue, and returns the
+// latencies of other sends meanwhile.
+func (v *service) timeBroadcast(body []byte) (took broadcastTimes, others *measure.Latencies, err error) {
 	done := make(chan struct{})
 	var failed error
 	var wg sync.WaitGroup
@@ -87,7 +87,7 @@ func (v *service) spread(body []byte) (took spreading, others *measure.Latencies
 		defer close(done)
 		began := time.Now()
 		failed = v.client.call("POST", "/api/messages/broadcast", mediaJSON, body, nil)
-		took.answered = time.Since(began)
+		took.acknowledged = time.Since(began)
 		for failed == nil {
 			var left float64
 			if left, failed = v.client.stat("fanouts"); failed == nil && left == 0 {
@@ -95,7 +95,7 @@ func (v *service) spread(body []byte) (took spreading, others *measure.Latencies
 			}
 			time.Sleep(2 * time.Millisecond)
 		}
-		took.everywhere = time.Since(began)
+		took.delivered = time.Since(began)
 	})
 	others, err = v.others(done)
 	wg.Wait()
@@ -105,7 +105,7 @@ func (v *service) spread(body []byte) (took spreading, others *measure.Latencies
 	return took, others, err
 }
 
-// othersFor gives how long others' sends take for a while.
+// othersFor returns the latencies of other sends during d.
 func (v *service) othersFor(d time.Duration) (*measure.Latencies, error) {
 	done := make(chan struct{})
 	timer := time.AfterFunc(d, func() { close(done) })
@@ -113,7 +113,7 @@ func (v *service) othersFor(d time.Duration) (*measure.Latencies, error) {
 	return v.others(done)
 }
 
-// others send from 16 connections at a leisurely pace until done.
+// others send from 16 connections at a low rate until done.
 func (v *service) others(done <-chan struct{}) (*measure.Latencies, error) {
 	const senders = 16
 	all := measure.NewLatencies()

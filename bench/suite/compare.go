@@ -8,22 +8,22 @@ import (
 	"strings"
 
 	"github.com/stayafrica/messaging/bench/measure"
+	"github.com/stayafrica/messaging/bench/traffic"
 )
 
-// baseSide is the name of the build that ours is compared with.
+// baseSide is the name of the build that this tree is compared with.
 const baseSide = "base"
 
-// noSlower is what two builds of the same source reach beside each other on a
-// noisy machine.
+// noSlower is the ratio that two builds of the same source reach on a noisy machine.
 var noSlower = []measure.Goal{{Against: baseSide, Least: 0.95}}
 
-// errSlower says that this build is slower than the base.
+// errSlower reports that this build is slower than the base.
 var errSlower = errors.New("slower than the base in every round")
 
-// withBoth starts both builds, each with data of its own.
-func (s *suite) withBoth(name string, do func(v, base *service) error) error {
+// withBoth starts both builds, each with its own data directory.
+func (s *suite) withBoth(name string, do func(v, base *service) error, env ...string) error {
 	return s.with(name, func(v *service) error {
-		base, err := s.startProgram(s.base, name+"-base")
+		base, err := s.startProgram(s.base, name+"-base", env...)
 		if err == nil {
 			err = do(v, base)
 		}
@@ -31,10 +31,10 @@ func (s *suite) withBoth(name string, do func(v, base *service) error) error {
 			err = errors.Join(err, base.stop())
 		}
 		return err
-	})
+	}, env...)
 }
 
-// besideBase measures the same of two builds, in turn.
+// besideBase measures the same work on both builds in turn.
 func (s *suite) besideBase(r measure.Result, v, base *service, round func(v *service) (measure.Sample, error)) error {
 	side := func(name string, of *service) measure.Measured {
 		return measure.Measured{Name: name, Round: func() (measure.Sample, error) { return round(of) }}
@@ -43,7 +43,7 @@ func (s *suite) besideBase(r measure.Result, v, base *service, round func(v *ser
 	return s.inTurn(r, side(ours, v), side(baseSide, base))
 }
 
-// compareSends compares two builds at 64 and 256 connections.
+// compareSends compares sends at 64 and 256 connections.
 func compareSends(s *suite) error {
 	return s.withBoth("send", func(v, base *service) error {
 		for _, one := range []*service{v, base} {
@@ -62,7 +62,7 @@ func compareSends(s *suite) error {
 	})
 }
 
-// compareBatches compares two builds with batches of a thousand.
+// compareBatches compares batches of a thousand.
 func compareBatches(s *suite) error {
 	return s.withBoth("batch", func(v, base *service) error {
 		bodies := batchBodies(1000)
@@ -72,17 +72,75 @@ func compareBatches(s *suite) error {
 	})
 }
 
-// compareTakes compares two builds with takes of ten.
+// compareTakes compares takes of ten: from queues of exactly ten messages, and from
+// queues that hold a hundred before and after.
 func compareTakes(s *suite) error {
 	return s.withBoth("take", func(v, base *service) error {
-		return s.besideBase(measure.Result{Workload: "take", Case: "10 a call, 64 connections"}, v, base, func(v *service) (measure.Sample, error) {
-			return v.takeAll(64, s.scale.taken)
-		})
+		for _, connections := range []int{64, 256} {
+			if err := s.besideTakes("10 a call, "+plural(connections, "connection"), v, base, connections); err != nil {
+				return err
+			}
+		}
+		for _, one := range []*service{v, base} {
+			for range 10 {
+				if err := one.client.fill(10*traffic.Users, func(b []byte, i int) []byte { return traffic.AppendMessage(b, i%traffic.Users) }); err != nil {
+					return err
+				}
+			}
+		}
+		return s.besideTakes("10 a call, 64 connections, queues of 100", v, base, 64)
 	})
 }
 
-// writeBenchmarks writes both sides of a comparison as Go's benchmarks are
-// written, for benchstat: <base>-old.txt and <base>-new.txt.
+func (s *suite) besideTakes(name string, v, base *service, connections int) error {
+	return s.besideBase(measure.Result{Workload: "take", Case: name}, v, base, func(v *service) (measure.Sample, error) {
+		return v.takeAll(connections, s.scale.taken)
+	})
+}
+
+// compareStored compares two builds with large stores.
+func compareStored(s *suite) error {
+	size := s.scale.stored[len(s.scale.stored)-1]
+	return s.withBoth("stored", func(v, base *service) error {
+		for _, one := range []*service{v, base} {
+			s.logf("  filling up to %s", plural(size, "message"))
+			if err := (&growingStore{service: one, users: size / 10}).fillTo(size); err != nil {
+				return err
+			}
+		}
+		stored := ", " + plural(size, "message") + " stored"
+		err := s.besideBase(measure.Result{Workload: "stored", Case: "send, 64 connections" + stored}, v, base, func(v *service) (measure.Sample, error) {
+			return wrk(v.URL, 64, s.scale.each, nil)
+		})
+		if err != nil {
+			return err
+		}
+		r := measure.Result{Workload: "stored", Case: "take 10 a call, 64 connections" + stored}
+		return s.besideBase(r, v, base, func(v *service) (measure.Sample, error) { return v.takeAll(64, s.scale.taken) })
+	})
+}
+
+// compareBeside compares takes during a replay and a listing of many dead letters.
+func compareBeside(s *suite) error {
+	var k refusingDjango
+	if err := k.listen(); err != nil {
+		return err
+	}
+	err := s.withBoth("beside", func(v, base *service) error {
+		for _, one := range []*service{v, base} {
+			if err := one.refusals(s.scale.refused); err != nil {
+				return err
+			}
+		}
+		k.stores.Store(true)
+		r := measure.Result{Workload: "beside", Case: "take 10 a call, 64 connections, during a replay and a listing of " + measure.Count(s.scale.refused) + " dead letters"}
+		return s.besideBase(r, v, base, func(v *service) (measure.Sample, error) { return v.takeBeside(s.scale.taken) })
+	}, "DJANGO_API_URL=http://"+k.address)
+	return errors.Join(err, k.server.Close())
+}
+
+// writeBenchmarks writes both sides of a comparison in the format of Go benchmarks, for
+// benchstat: <base>-old.txt and <base>-new.txt.
 func writeBenchmarks(base string, run measure.Run) error {
 	for file, side := range map[string]string{"old": baseSide, "new": ours} {
 		var text strings.Builder
@@ -102,8 +160,8 @@ func writeBenchmarks(base string, run measure.Run) error {
 	return nil
 }
 
-// slower says what is slower than the base, whatever the machine's noise: in
-// every round.
+// slower reports results that are slower than the base in every round, which noise does
+// not explain.
 func slower(run measure.Run) error {
 	var err error
 	for i := range run.Results {

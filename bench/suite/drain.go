@@ -17,9 +17,9 @@ import (
 	"github.com/stayafrica/messaging/bench/traffic"
 )
 
-// drains measures how fast a backlog goes to a Django that answers at once, and
-// to one that takes 20 ms for a batch. One round more is not measured: it looks
-// whether each conversation arrives in its order.
+// drains measures how fast a backlog is sent to a Django that responds at once, and to
+// one that takes 20 ms per batch. A further round, which is not measured, checks that
+// each conversation arrives in order.
 func drains(s *suite) error {
 	for _, one := range []struct {
 		name  string
@@ -27,12 +27,18 @@ func drains(s *suite) error {
 		goals []measure.Goal
 	}{
 		{"to a null sink", 0, []measure.Goal{{Least: 60_000}}},
-		{"to a sink that takes 20 ms a batch", 20 * time.Millisecond, nil},
+		{"to a sink that takes 20 ms per batch", 20 * time.Millisecond, nil},
 	} {
-		r := measure.Result{Workload: "drain", Case: one.name, Unit: perSecond, Goals: one.goals, Note: "in one more round the order of each conversation was looked at, and kept"}
-		err := s.inTurn(r, measure.Measured{Name: ours, Detail: "batches of 500, 4 at once (defaults); " + plural(s.scale.drained, "message"), Round: func() (measure.Sample, error) {
-			return s.drainTo(&sink{delay: one.delay}, s.scale.drained)
-		}})
+		r := measure.Result{
+			Workload: "drain", Case: one.name, Unit: perSecond, Goals: one.goals,
+			Note: "a further round checked that the order of each conversation was kept",
+		}
+		err := s.inTurn(r, measure.Measured{
+			Name: ours, Detail: "batches of 500, 4 at once (defaults); " + plural(s.scale.drained, "message"),
+			Round: func() (measure.Sample, error) {
+				return s.drainTo(&sink{delay: one.delay}, s.scale.drained)
+			},
+		})
 		if err != nil {
 			return err
 		}
@@ -43,8 +49,8 @@ func drains(s *suite) error {
 	return nil
 }
 
-// drainTo stores n messages while the sink takes nothing, and then measures how
-// fast it gets them.
+// drainTo stores n messages while the sink is closed, and then measures how fast they
+// arrive.
 func (s *suite) drainTo(k *sink, n int) (sample measure.Sample, err error) {
 	if err := k.listen(n); err != nil {
 		return sample, err
@@ -53,26 +59,26 @@ func (s *suite) drainTo(k *sink, n int) (sample measure.Sample, err error) {
 		if err := v.client.fill(n, func(b []byte, i int) []byte { return traffic.AppendMessage(b, i%traffic.Users) }); err != nil {
 			return err
 		}
-		time.Sleep(v.settle)
+		time.Sleep(v.quiesce)
 		sample, err = k.drain(n)
 		return err
 	}, "DJANGO_API_URL=http://"+k.address, "PERSIST_TIMEOUT=300s")
 	return sample, errors.Join(err, k.server.Close())
 }
 
-// sink is a Django that stores nothing and says that it did. Its first answers
-// wait until it is opened.
+// sink is a Django that stores nothing and reports success. Its first responses wait
+// until it is opened.
 type sink struct {
 	delay   time.Duration
 	address string
 	server  http.Server
 	opened  chan struct{}
-	full    chan struct{} // closed when it has all
+	full    chan struct{} // closed when all messages have arrived
 	want    int64
 	got     atomic.Int64
 
 	mu   sync.Mutex
-	last map[string]uint64 // the last sequence of each conversation; nil: it does not look
+	last map[string]uint64 // the last sequence of each conversation; nil disables the check
 	err  error
 }
 
@@ -88,7 +94,7 @@ func (k *sink) listen(want int) error {
 	return nil
 }
 
-// drain opens the sink and waits until it has all.
+// drain opens the sink and waits until all messages have arrived.
 func (k *sink) drain(n int) (measure.Sample, error) {
 	began := time.Now()
 	close(k.opened)
@@ -96,7 +102,7 @@ func (k *sink) drain(n int) (measure.Sample, error) {
 	var course []float64
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		course = sampled(func() (float64, error) { return float64(k.got.Load()), nil }, stop)
+		course = sampleRate(func() (float64, error) { return float64(k.got.Load()), nil }, stop)
 	})
 	var err error
 	select {
@@ -112,13 +118,13 @@ func (k *sink) drain(n int) (measure.Sample, error) {
 	return measure.Sample{Value: float64(n) / took.Seconds(), Series: course}, errors.Join(err, k.err)
 }
 
-// bodies are used again.
+// bodies pools the buffers of request bodies.
 var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 var sequenceKey, conversationKey = []byte(`"sequence":`), []byte(`"conversation_id":`)
 
-// ServeHTTP counts the messages of a batch by their sequences, which nothing in
-// their texts looks like.
+// ServeHTTP counts the messages of a batch by their sequence members; the texts contain
+// nothing similar.
 func (k *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := bodies.Get().(*bytes.Buffer)
 	defer bodies.Put(body)
@@ -128,17 +134,17 @@ func (k *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	<-k.opened
 	n := int64(bytes.Count(body.Bytes(), sequenceKey))
-	k.look(body.Bytes())
+	k.checkOrder(body.Bytes())
 	time.Sleep(k.delay)
 	w.Header().Set("Content-Type", mediaJSON)
-	_, _ = fmt.Fprintf(w, `{"persisted":%d,"errors":[]}`, n) // the service notices
+	_, _ = fmt.Fprintf(w, `{"persisted":%d,"errors":[]}`, n) // the service detects a failure
 	if got := k.got.Add(n); got >= k.want && got-n < k.want {
 		close(k.full)
 	}
 }
 
-// look looks at the order of each conversation.
-func (k *sink) look(body []byte) {
+// checkOrder checks the order of each conversation.
+func (k *sink) checkOrder(body []byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.last == nil {
@@ -160,7 +166,7 @@ func (k *sink) look(body []byte) {
 	}
 }
 
-// after gives the number behind a key, and what comes then.
+// after returns the number that follows a key, and the rest.
 func after(body, key []byte) (number, rest []byte, ok bool) {
 	_, rest, ok = bytes.Cut(body, key)
 	end := bytes.IndexAny(rest, ",}")

@@ -11,8 +11,8 @@ import (
 	"github.com/stayafrica/messaging/bench/traffic"
 )
 
-// idles measures a service with idle keep-alive connections, each of which has
-// made a request, beside a bare net/http server with as many.
+// idles measures a service with idle keep-alive connections, each of which has made one
+// request, and a bare net/http server with as many.
 func idles(s *suite) error {
 	for _, n := range s.scale.idle {
 		if err := s.idlesWith(n); err != nil {
@@ -22,7 +22,7 @@ func idles(s *suite) error {
 	return nil
 }
 
-// idleCost is what idle connections cost.
+// idleCost is the cost of idle connections.
 type idleCost struct{ resident, descriptors float64 }
 
 func (s *suite) idlesWith(n int) error {
@@ -67,8 +67,8 @@ func (s *suite) idlesWith(n int) error {
 	return nil
 }
 
-// idle opens the connections, looks at the process once it had time to tidy up,
-// and measures others beside them.
+// idle opens the connections, inspects the process after a pause, and measures other
+// requests meanwhile.
 func (v *service) idle(n int, rest time.Duration) (cost idleCost, others *measure.Latencies, err error) {
 	request := "GET /api/messages/queue/1/size HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	conns, err := openIdle(strings.TrimPrefix(v.URL, "http://"), request, n)
@@ -81,7 +81,7 @@ func (v *service) idle(n int, rest time.Duration) (cost idleCost, others *measur
 	return cost, others, errors.Join(err, failed)
 }
 
-// idleBare is the same of a bare server.
+// idleBare measures the same on a bare server.
 func (s *suite) idleBare(n int) (cost idleCost, err error) {
 	e, err := s.startEmpty()
 	if err != nil {
@@ -106,7 +106,7 @@ func costOf(pid int, rest time.Duration) (cost idleCost, err error) {
 	return cost, err
 }
 
-// openIdle opens connections, makes one request on each and reads its answer.
+// openIdle opens connections, makes one request on each and reads the response.
 func openIdle(address, request string, n int) (conns []net.Conn, err error) {
 	buffer := make([]byte, 4096)
 	for range n {
@@ -127,6 +127,6 @@ func openIdle(address, request string, n int) (conns []net.Conn, err error) {
 
 func closeAll(conns []net.Conn) {
 	for _, c := range conns {
-		_ = c.Close() // nothing is on its way
+		_ = c.Close() // no request is pending
 	}
 }

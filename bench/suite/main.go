@@ -1,9 +1,9 @@
-// Command suite is `make bench`: it runs the built service, what a user would
-// compare it with, and the yardsticks (what HTTP costs, what a durable write
-// costs, what the database costs alone), on loopback, in turn in one run; it
-// prints tables, and keeps raw results as JSON and a report as HTML.
+// Command suite implements `make bench`: it runs the built service, the systems that a
+// user would compare it with, and the baselines (the cost of HTTP, of a durable write
+// and of the database alone), on loopback, in turn in one run. It prints tables and
+// stores the raw results as JSON and a report as HTML.
 //
-// All loads are bounded, everything that it starts ends with it, and its data
+// All loads are bounded. Every process that the suite starts ends with it, and its data
 // directories are removed.
 package main
 
@@ -20,16 +20,17 @@ import (
 func main() {
 	c := config{}
 	quick := flag.Bool("quick", false, "two minutes: fewer sizes and rounds")
-	withPeers := flag.Bool("peers", false, "the peers instead of the workloads")
+	withSystems := flag.Bool("comparisons", false, "compare with other systems instead of running the workloads")
+	flag.BoolVar(withSystems, "peers", false, "the old name of -comparisons")
 	only := flag.String("only", "", "only workloads whose name matches this expression; see -list")
 	list := flag.Bool("list", false, "list the workloads")
 	flag.StringVar(&c.program, "program", "bin/messaging", "the built service")
-	flag.StringVar(&c.base, "base", "", "another build of the service that the sends are compared with (see make bench-compare)")
-	flag.StringVar(&c.empty, "empty", "bin/empty", "the built yardstick for HTTP")
-	flag.StringVar(&c.dir, "dir", "", "where data directories are made: a directory on the disk to measure (default: the system's temporary one)")
-	flag.StringVar(&c.out, "out", "bench/results", "where the results go")
-	flag.IntVar(&c.rounds, "rounds", 0, "how often each side is measured, in turn (default 5, quick 2)")
-	stalls := flag.Bool(stallFlag, false, "only watch, until the input ends, whether the machine stands still")
+	flag.StringVar(&c.base, "base", "", "another build of the service to compare with (see make bench-compare)")
+	flag.StringVar(&c.empty, "empty", "bin/empty", "the built baseline for HTTP")
+	flag.StringVar(&c.dir, "dir", "", "the parent of the data directories, on the disk to measure (default: the system's temporary directory)")
+	flag.StringVar(&c.out, "out", "bench/results", "the directory of the results")
+	flag.IntVar(&c.rounds, "rounds", 0, "the number of rounds per side (default 5, quick 2)")
+	stalls := flag.Bool(stallFlag, false, "only watch for stalls of the machine, until the input ends")
 	flag.Parse()
 	if *stalls {
 		if err := reportStalls(os.Stdin, os.Stdout); err != nil {
@@ -45,7 +46,7 @@ func main() {
 	if c.rounds == 0 {
 		c.rounds = c.scale.rounds
 	}
-	chosen := workloads(*withPeers, c.base != "")
+	chosen := workloads(*withSystems, c.base != "")
 	if *list {
 		for _, w := range chosen {
 			fmt.Printf("%-12s %s\n", w.name, w.what)
@@ -62,8 +63,8 @@ func main() {
 		fmt.Fprintf(os.Stderr, "-only %q matches no workload; -list lists them\n", *only)
 		os.Exit(2)
 	}
-	c.mode = modeName(*quick, *withPeers, c.base != "")
-	// An interruption ends the services that run; what was measured is written and
+	c.mode = modeName(*quick, *withSystems, c.base != "")
+	// An interruption ends the running services. The results so far are written, and
 	// the directories are removed on the way out.
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
@@ -73,13 +74,13 @@ func main() {
 	}
 }
 
-func modeName(quick, peers, base bool) string {
+func modeName(quick, systems, base bool) string {
 	name := "full"
 	switch {
 	case base:
 		name = "compare"
-	case peers:
-		name = "peers"
+	case systems:
+		name = "comparisons"
 	}
 	if quick && name == "full" {
 		return "quick"

@@ -13,8 +13,8 @@ import (
 	"github.com/stayafrica/messaging/bench/traffic"
 )
 
-// openLoops sends at fixed rates, whether or not answers come: 5,000 a second,
-// and parts of what 64 connections reached in a closed loop.
+// openLoops sends at fixed rates, independent of the responses: 5,000 per second, and
+// fractions of the rate that 64 connections reached in a closed loop.
 func openLoops(s *suite) error {
 	return s.with("open-loop", func(v *service) error {
 		if s.sustained == 0 { // the sends were not run
@@ -39,7 +39,7 @@ func openLoops(s *suite) error {
 	})
 }
 
-// openLoop measures one rate; p50 and p99 are results of their own.
+// openLoop measures one rate; p50 and p99 are separate results.
 func (s *suite) openLoop(v *service, name string, rate int, half, most measure.Goal) error {
 	p50 := measure.Result{Workload: "open-loop", Case: name + ", p50", Size: float64(rate), SizeName: "messages/s", Unit: "ms"}
 	side := measure.Side{Name: ours, Detail: "vegeta over fasthttp"}
@@ -74,8 +74,8 @@ func (s *suite) openLoop(v *service, name string, rate int, half, most measure.G
 	return nil
 }
 
-// openLoop gives how long sends at a rate took; a refused one is an error. The
-// first second, in which the connections are made, does not count.
+// openLoop returns the latencies of sends at a rate; a refusal is an error. The first
+// second, in which connections are opened, does not count.
 func (v *service) openLoop(rate int, d time.Duration) (measure.Sample, error) {
 	if _, err := v.attack(rate, time.Second); err != nil {
 		return measure.Sample{}, err
@@ -93,7 +93,7 @@ func (v *service) attack(rate int, d time.Duration) (*measure.Latencies, error) 
 		n++
 		return nil
 	}
-	attacker := vegeta.NewAttacker(vegeta.Workers(64), vegeta.MaxWorkers(2000), vegeta.Client(&http.Client{Transport: lean{v.client}}))
+	attacker := vegeta.NewAttacker(vegeta.Workers(64), vegeta.MaxWorkers(2000), vegeta.Client(&http.Client{Transport: fasthttpTransport{v.client}}))
 	var failed error
 	for r := range attacker.Attack(targets, vegeta.Rate{Freq: rate, Per: time.Second}, d, "send") {
 		if r.Error != "" || r.Code != http.StatusOK {
@@ -104,13 +104,14 @@ func (v *service) attack(rate int, d time.Duration) (*measure.Latencies, error) 
 	return latencies, failed
 }
 
-// lean lets vegeta send by the client of the other workloads. Its own, net/http's
-// with two goroutines a connection, takes more of the two cores than the service
-// and measures itself above some thousand requests a second.
-type lean struct{ client *client }
+// fasthttpTransport lets vegeta send with the client of the other workloads. vegeta's
+// own client, net/http with two goroutines per connection, uses more of the two cores
+// than the service does and distorts the measurement above some thousand requests per
+// second.
+type fasthttpTransport struct{ client *client }
 
 // RoundTrip implements [http.RoundTripper].
-func (l lean) RoundTrip(r *http.Request) (*http.Response, error) {
+func (l fasthttpTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return nil, err

@@ -11,10 +11,10 @@ import (
 
 const perSecond = "messages/s"
 
-// sends compares single sends with the empty handler; at one connection also
-// with what the disk allows.
+// sends compares single sends with the empty handler and, at one connection, with what
+// the disk allows.
 func sends(s *suite) error {
-	yard, err := s.startEmpty()
+	baseline, err := s.startEmpty()
 	if err != nil {
 		return err
 	}
@@ -23,23 +23,23 @@ func sends(s *suite) error {
 			return err
 		}
 		for _, connections := range s.scale.senders {
-			if err := s.sendsAt(v, yard, connections); err != nil {
+			if err := s.sendsAt(v, baseline, connections); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	return errors.Join(err, yard.stop())
+	return errors.Join(err, baseline.stop())
 }
 
-func (s *suite) sendsAt(v *service, yard *emptyServer, connections int) error {
+func (s *suite) sendsAt(v *service, baseline *emptyServer, connections int) error {
 	result := measure.Result{Workload: "send", Case: plural(connections, "connection"), Size: float64(connections), SizeName: "connections", Unit: perSecond}
 	sides := []measure.Measured{
-		{Name: ours, Detail: "POST /api/messages/send, wrk, a thread a processor", Round: func() (measure.Sample, error) {
+		{Name: ours, Detail: "POST /api/messages/send, wrk, a thread per processor", Round: func() (measure.Sample, error) {
 			return wrk(v.URL, connections, s.scale.each, func() (float64, error) { return v.client.stat("messages_processed") })
 		}},
 		{Name: emptyHandler, Detail: "net/http and httprouter, reads the body; the same wrk script", Round: func() (measure.Sample, error) {
-			return wrk(yard.url, connections, s.scale.each, nil)
+			return wrk(baseline.url, connections, s.scale.each, nil)
 		}},
 	}
 	if connections == 1 {
@@ -74,7 +74,7 @@ func (s *suite) batchesOf(v *service, size int) error {
 	}
 	bodies := batchBodies(size)
 	each := s.scale.each
-	if size >= 100 { // until so many are stored, at the 100,000 a second and more that a first look gives
+	if size >= 100 { // until scale.batched messages are stored, at the 100,000 per second and more of a first measurement
 		each = max(each, time.Duration(s.scale.batched/s.rounds/100_000)*time.Second)
 	}
 	result := measure.Result{
@@ -87,13 +87,16 @@ func (s *suite) batchesOf(v *service, size int) error {
 		measure.Measured{Name: ours, Detail: "POST /api/messages/batch as NDJSON, 4 connections, fasthttp", Round: func() (measure.Sample, error) {
 			return v.batches(bodies, size, each)
 		}},
-		measure.Measured{Name: pebbleAlone, Detail: "the same records, queue entries and counts, a batch and an fsync each, 4 at once", Round: func() (measure.Sample, error) {
-			return measure.Load(4, each, alone.commit)
-		}})
+		measure.Measured{
+			Name: pebbleAlone, Detail: "the same records, queue entries and counts, a batch and an fsync each, 4 at once",
+			Round: func() (measure.Sample, error) {
+				return measure.Load(4, each, alone.commit)
+			},
+		})
 	return errors.Join(err, alone.db.Close())
 }
 
-// batchBodies are some batches of one size.
+// batchBodies returns some batches of one size.
 func batchBodies(size int) [][]byte {
 	bodies := make([][]byte, 64)
 	for i := range bodies {
@@ -112,7 +115,7 @@ func (v *service) batches(bodies [][]byte, size int, d time.Duration) (measure.S
 	})
 }
 
-// plural writes a number with a noun.
+// plural formats a number with a noun.
 func plural(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun

@@ -24,16 +24,16 @@ const (
 	mediaLines = "application/x-ndjson"
 )
 
-// ours is the name of our side.
+// ours is the name of the service's side.
 const ours = "messaging"
 
-// running is every service that runs, so that an interruption can end them.
+// running holds all running services, so that an interruption can end them.
 var running struct {
 	sync.Mutex
 	set map[*program.Program]bool
 }
 
-// endAll kills what runs.
+// endAll kills all running services.
 func endAll() {
 	running.Lock()
 	defer running.Unlock()
@@ -45,26 +45,26 @@ func endAll() {
 // service is a running service with a client.
 type service struct {
 	*program.Program
-	config program.Config
-	client *client
-	settle time.Duration // see [scale]
+	config  program.Config
+	client  *client
+	quiesce time.Duration // see [scale]
 }
 
-// start starts the service with a data directory of that name, and waits until
-// it is ready. Nothing is drained unless env says so.
+// start starts the service with a data directory of that name and waits until it is
+// ready. Nothing is drained unless env configures a backend.
 func (s *suite) start(name string, env ...string) (*service, error) {
 	return s.startProgram(s.program, name, env...)
 }
 
 func (s *suite) startProgram(path, name string, env ...string) (*service, error) {
-	v := &service{settle: s.scale.settle, config: program.Config{Path: path, Dir: filepath.Join(s.work, name), Env: append([]string{
+	v := &service{quiesce: s.scale.quiesce, config: program.Config{Path: path, Dir: filepath.Join(s.work, name), Env: append([]string{
 		"MESSAGE_QUEUE_MAX_SIZE=1000000", "MAX_CONNECTIONS=12000",
 	}, env...)}}
-	return v, v.again()
+	return v, v.restart()
 }
 
-// again starts it on the same data.
-func (v *service) again() error {
+// restart starts the service again on the same data.
+func (v *service) restart() error {
 	p, err := program.Start(v.config)
 	if err != nil {
 		return err
@@ -80,15 +80,15 @@ func (v *service) again() error {
 	return err
 }
 
-// kill ends it as kill -9 does.
+// kill ends the service with SIGKILL.
 func (v *service) kill() {
-	v.gone()
+	v.unregister()
 	v.Kill()
 }
 
-// stop stops it as an operator does.
+// stop ends the service with SIGTERM.
 func (v *service) stop() error {
-	v.gone()
+	v.unregister()
 	status, err := v.Stop(time.Minute)
 	if err == nil && status != 0 {
 		err = fmt.Errorf("the service ended with status %d:\n%s", status, v.Log())
@@ -96,14 +96,14 @@ func (v *service) stop() error {
 	return err
 }
 
-func (v *service) gone() {
+func (v *service) unregister() {
 	v.client.host.CloseIdleConnections()
 	running.Lock()
 	delete(running.set, v.Program)
 	running.Unlock()
 }
 
-// with runs do on a new service, and removes its data.
+// with runs do on a new service and removes its data.
 func (s *suite) with(name string, do func(v *service) error, env ...string) error {
 	v, err := s.start(name, env...)
 	if err == nil {
@@ -115,8 +115,8 @@ func (s *suite) with(name string, do func(v *service) error, env ...string) erro
 	return errors.Join(err, os.RemoveAll(v.config.Dir))
 }
 
-// client calls a server with a connection for each call that is on its way. It
-// is safe for concurrent use.
+// client is an HTTP client with one connection per concurrent call. It is safe for
+// concurrent use.
 type client struct {
 	base string
 	host *fasthttp.HostClient
@@ -129,9 +129,9 @@ func newClient(address string) *client {
 	}}
 }
 
-// call calls and gives the answer to read, which is valid during the call.
-// Anything but 200 is an error.
-func (c *client) call(method, path, media string, body []byte, read func(answer []byte) error) error {
+// call makes a call and passes the response to read, which must not keep it. Any status
+// except 200 is an error.
+func (c *client) call(method, path, media string, body []byte, read func(responseBody []byte) error) error {
 	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(request)
 	defer fasthttp.ReleaseResponse(response)
@@ -158,19 +158,19 @@ func (c *client) send(user int) error {
 	return c.call("POST", "/api/messages/send", mediaJSON, traffic.Message(user), nil)
 }
 
-// batch sends messages that are written already.
+// batch sends encoded messages.
 func (c *client) batch(lines []byte) error {
 	return c.call("POST", "/api/messages/batch", mediaLines, lines, nil)
 }
 
-// errTaken says that a take gave another number of messages than it should.
-var errTaken = errors.New("a take gave another number of messages than are there")
+// errTaken reports that a take returned an unexpected number of messages.
+var errTaken = errors.New("a take returned an unexpected number of messages")
 
-// take takes n messages of a user, which must be there.
+// take takes n messages of a user, which must exist.
 func (c *client) take(user, n int) error {
-	return c.call("GET", "/api/messages/queue/"+strconv.Itoa(user)+"?max_count="+strconv.Itoa(n), "", nil, func(answer []byte) error {
-		if !bytes.Contains(answer, []byte(`"count":`+strconv.Itoa(n)+"}")) {
-			return fmt.Errorf("%w: %d of user %d: …%s", errTaken, n, user, answer[max(0, len(answer)-60):])
+	return c.call("GET", "/api/messages/queue/"+strconv.Itoa(user)+"?max_count="+strconv.Itoa(n), "", nil, func(responseBody []byte) error {
+		if !bytes.Contains(responseBody, []byte(`"count":`+strconv.Itoa(n)+"}")) {
+			return fmt.Errorf("%w: %d of user %d: …%s", errTaken, n, user, responseBody[max(0, len(responseBody)-60):])
 		}
 		return nil
 	})
@@ -201,11 +201,11 @@ func (c *client) fill(n int, line func(b []byte, i int) []byte) error {
 	return err
 }
 
-// stat is a figure of /api/stats.
+// stat returns a figure of /api/stats.
 func (c *client) stat(name string) (value float64, err error) {
-	err = c.call("GET", "/api/stats", "", nil, func(answer []byte) error {
+	err = c.call("GET", "/api/stats", "", nil, func(responseBody []byte) error {
 		var stats map[string]any
-		if err := json.Unmarshal(answer, &stats); err != nil {
+		if err := json.Unmarshal(responseBody, &stats); err != nil {
 			return err
 		}
 		var ok bool
@@ -217,10 +217,10 @@ func (c *client) stat(name string) (value float64, err error) {
 	return value, err
 }
 
-// metric is a figure of /metrics without labels.
+// metric returns a figure of /metrics without labels.
 func (c *client) metric(name string) (value float64, err error) {
-	err = c.call("GET", "/metrics", "", nil, func(answer []byte) error {
-		_, rest, ok := bytes.Cut(answer, []byte("\n"+name+" "))
+	err = c.call("GET", "/metrics", "", nil, func(responseBody []byte) error {
+		_, rest, ok := bytes.Cut(responseBody, []byte("\n"+name+" "))
 		if !ok {
 			return fmt.Errorf("the metrics have no %s", name)
 		}
@@ -231,7 +231,7 @@ func (c *client) metric(name string) (value float64, err error) {
 	return value, err
 }
 
-// resident is the memory of a process in MiB.
+// resident returns the resident memory of a process in MiB.
 func resident(pid int) (float64, error) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
@@ -246,7 +246,7 @@ func resident(pid int) (float64, error) {
 	return kib / 1024, err
 }
 
-// descriptors is how many files a process has open.
+// descriptors returns how many files a process has open.
 func descriptors(pid int) (float64, error) {
 	list, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/fd")
 	return float64(len(list)), err

@@ -13,31 +13,31 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// stalls is when the machine as a whole stood still: a virtual one whose host
-// gives it so much processor time every so often, and takes the rest away. No
-// program on it answers meanwhile, and a p99 has it in it.
+// stalls counts periods in which the whole machine stood still: the host of a virtual
+// machine grants it a share of processor time per period and suspends it for the rest.
+// No program responds during a stall, and a p99 includes it.
 type stalls struct {
-	// Watched is false where a process may not have real-time priority.
+	// Watched is false if a process may not have real-time priority.
 	Watched bool    `json:"watched"`
 	Count   int     `json:"count"`
 	Total   float64 `json:"total_ms"`
 	Longest float64 `json:"longest_ms"`
 }
 
-// String says it for a note.
+// String formats the stalls for a note.
 func (s stalls) String() string {
 	if !s.Watched {
-		return "whether the machine stood still meanwhile is not known (it takes the right to real-time priority)"
+		return "stalls of the machine were not watched (this needs the right to real-time priority)"
 	}
-	return fmt.Sprintf("the machine stood still %d times meanwhile for 2 ms and more, %.0f ms in all and %.1f ms at the longest", s.Count, s.Total, s.Longest)
+	return fmt.Sprintf("meanwhile the machine stalled %d times for at least 2 ms, %.0f ms in total and at most %.1f ms", s.Count, s.Total, s.Longest)
 }
 
-// stallFlag makes the program watch instead of measuring.
+// stallFlag makes the program watch for stalls instead of measuring.
 const stallFlag = "watch-stalls"
 
-// watchStalls lets a process of its own watch, which runs before all others
-// whenever it wants to: when it wakes up late, nothing else ran. A goroutine of
-// this process would wait for this process too.
+// watchStalls starts a process that watches for stalls. It has real-time priority over
+// all others: if it wakes up late, nothing else ran. A goroutine of this process would
+// also measure the delays of this process.
 func watchStalls() (stop func() (stalls, error), err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -62,7 +62,7 @@ func watchStalls() (stop func() (stalls, error), err error) {
 	}, nil
 }
 
-// reportStalls is the process that watches: until its input ends.
+// reportStalls is the body of the watching process; it runs until its input ends.
 func reportStalls(in io.Reader, out io.Writer) error {
 	ended := make(chan struct{})
 	go func() {
@@ -70,7 +70,7 @@ func reportStalls(in io.Reader, out io.Writer) error {
 		close(ended)
 	}()
 	const nap, late = 500 * time.Microsecond, 2 * time.Millisecond
-	s := stalls{Watched: beforeAllOthers() == nil}
+	s := stalls{Watched: setRealTimePriority() == nil}
 	for s.Watched {
 		began := time.Now()
 		sleep(nap)

@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// beforeAllOthers gives this thread real-time priority.
-func beforeAllOthers() error {
-	runtime.LockOSThread() // for as long as the process lives
+// setRealTimePriority gives this thread real-time priority.
+func setRealTimePriority() error {
+	runtime.LockOSThread() // until the process ends
 	return unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
 }
 
-// sleep is the kernel's; the runtime's timers are rounded up.
+// sleep uses the kernel's sleep; the runtime's timers are rounded up.
 func sleep(d time.Duration) {
 	t := syscall.NsecToTimespec(d.Nanoseconds())
 	_ = syscall.Nanosleep(&t, nil) // a signal ends it early

@@ -13,9 +13,9 @@ import (
 	"github.com/stayafrica/messaging/bench/program"
 )
 
-// TestSuite runs every workload of the service, small, and reads what it wrote:
-// the harness must not rot between two uses. Those that need wrk are left out
-// where it is not installed.
+// TestSuite runs every workload of the service at a small scale and reads the results,
+// so that the harness stays usable. Workloads that need wrk are skipped if it is not
+// installed.
 func TestSuite(t *testing.T) {
 	path, err := program.Build("")
 	if err != nil {
@@ -26,7 +26,7 @@ func TestSuite(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", empty, "../empty").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	t.Chdir("../..") // where make runs it
+	t.Chdir("../..") // the directory in which make runs it
 	out := t.TempDir()
 	c := &config{program: path, empty: empty, dir: t.TempDir(), out: out, rounds: 1, mode: "test", scale: scale{
 		rounds: 1, each: 300 * time.Millisecond, warm: time.Second,
@@ -40,7 +40,7 @@ func TestSuite(t *testing.T) {
 			t.Logf("without %s: wrk is not installed", w.name)
 			continue
 		}
-		if w.name != "open-loop" { // a second and more for each rate
+		if w.name != "open-loop" { // this one takes more than a second per rate
 			chosen = append(chosen, w)
 		}
 	}
@@ -61,7 +61,7 @@ func TestSuite(t *testing.T) {
 		for _, side := range r.Sides {
 			for _, v := range side.Values() {
 				if !(v > 0) {
-					t.Errorf("%s, %s: %s gave %v", r.Workload, r.Case, side.Name, v)
+					t.Errorf("%s, %s: %s has the values %v", r.Workload, r.Case, side.Name, v)
 				}
 			}
 		}
@@ -72,7 +72,7 @@ func TestSuite(t *testing.T) {
 		}
 	}
 	if left, err := os.ReadDir(c.dir); err != nil || len(left) > 0 {
-		t.Errorf("it left %v behind (%v)", left, err)
+		t.Errorf("it left the files %v (%v)", left, err)
 	}
 }
 
@@ -88,7 +88,7 @@ func TestInterruptionKeepsResults(t *testing.T) {
 		}},
 		{"second", "waits", func(*suite) error {
 			interrupted <- os.Interrupt
-			time.AfterFunc(100*time.Millisecond, func() { close(wait) }) // as what lost its service ends
+			time.AfterFunc(100*time.Millisecond, func() { close(wait) }) // a workload that lost its service ends later
 			<-wait
 			return errors.New("lost")
 		}},
@@ -101,7 +101,7 @@ func TestInterruptionKeepsResults(t *testing.T) {
 	}
 }
 
-func TestSinkLooksAtTheOrder(t *testing.T) {
+func TestSinkChecksTheOrder(t *testing.T) {
 	message := func(seq, conversation string) string {
 		return `{"id":"x","sequence":` + seq + `,"created_at":"now","conversation_id":` + conversation + `,"text":"a"}`
 	}
@@ -116,7 +116,7 @@ func TestSinkLooksAtTheOrder(t *testing.T) {
 	} {
 		k := &sink{last: make(map[string]uint64)}
 		for _, b := range one.batches {
-			k.look([]byte(b))
+			k.checkOrder([]byte(b))
 		}
 		if (k.err != nil) != one.wrong {
 			t.Errorf("%s: %v", name, k.err)
@@ -124,14 +124,14 @@ func TestSinkLooksAtTheOrder(t *testing.T) {
 	}
 }
 
-func TestReceiptsOfAnAnswer(t *testing.T) {
+func TestReceiptsOfAResponse(t *testing.T) {
 	list, n := appendReceipts(nil, []byte(`{"messages":[{"receipt":"a.1","text":"x"},{"text":"y","receipt":"b.2"}]}`))
 	if string(list) != `"a.1","b.2"` || n != 2 {
 		t.Errorf("%s, %d", list, n)
 	}
 }
 
-func TestWorkersTakeFromUsersOfTheirOwn(t *testing.T) {
+func TestWorkersTakeFromTheirOwnUsers(t *testing.T) {
 	owner := make(map[int]int)
 	for worker := range 64 {
 		for n := range 2000 {

@@ -14,7 +14,10 @@ import (
 func takes(s *suite) error {
 	return s.with("take", func(v *service) error {
 		for _, connections := range s.scale.takers {
-			r := measure.Result{Workload: "take", Case: "10 a call, " + plural(connections, "connection"), Size: float64(connections), SizeName: "connections", Unit: perSecond}
+			r := measure.Result{
+				Workload: "take", Case: "10 a call, " + plural(connections, "connection"), Size: float64(connections), SizeName: "connections",
+				Unit: perSecond,
+			}
 			share := s.scale.taken
 			if connections == 1 {
 				share /= 4
@@ -30,8 +33,9 @@ func takes(s *suite) error {
 	})
 }
 
-// deepTakes takes from queues that hold a hundred messages before and after, sent
-// over a long time, so that what a call reads lies all over the log.
+// deepTakes takes from queues that hold a hundred messages before and after. The
+// messages were sent over a long time, so the reads of a call are spread over the whole
+// log.
 func deepTakes(s *suite, v *service) error {
 	for range 10 {
 		if err := v.client.fill(10*traffic.Users, func(b []byte, i int) []byte { return traffic.AppendMessage(b, i%traffic.Users) }); err != nil {
@@ -44,20 +48,20 @@ func deepTakes(s *suite, v *service) error {
 	}})
 }
 
-// takeAll measures how fast n messages are taken, ten a call.
+// takeAll measures how fast n messages are taken, ten per call.
 func (v *service) takeAll(workers, n int) (measure.Sample, error) {
-	return v.tens(workers, n, 0, func(user int) error { return v.client.take(user, 10) })
+	return v.takeInTens(workers, n, 0, func(user int) error { return v.client.take(user, 10) })
 }
 
-// tens sends ten messages or a multiple of it to each of the users from first on,
-// n in all, and measures how fast do gets ten of a user. Each worker has users of
-// its own, so that each call finds ten.
-func (v *service) tens(workers, n, first int, do func(user int) error) (measure.Sample, error) {
+// takeInTens sends ten messages, or a multiple of ten, to each of the users from first
+// on, n in total, and measures how fast do takes ten of a user. Each worker has its own
+// users, so each call finds ten.
+func (v *service) takeInTens(workers, n, first int, do func(user int) error) (measure.Sample, error) {
 	users := min(traffic.Users, n/10)
 	if err := v.client.fill(n, func(b []byte, i int) []byte { return traffic.AppendMessage(b, first+i%users) }); err != nil {
 		return measure.Sample{}, err
 	}
-	time.Sleep(v.settle)
+	time.Sleep(v.quiesce)
 	calls := n / 10
 	return measure.Load(workers, time.Hour, func(worker, call int) (int, error) {
 		i := worker + call*workers
@@ -68,8 +72,8 @@ func (v *service) tens(workers, n, first int, do func(user int) error) (measure.
 	})
 }
 
-// leases compares taking ten under a lease and acknowledging them with single
-// sends, by the same client.
+// leases compares leasing and acknowledging ten messages with single sends, using the
+// same client.
 func leases(s *suite) error {
 	return s.with("lease", func(v *service) error {
 		const workers = 64
@@ -79,7 +83,7 @@ func leases(s *suite) error {
 				return v.leaseAll(workers, s.scale.taken)
 			}},
 			measure.Measured{Name: "single sends", Detail: "64 connections, fasthttp", Round: func() (measure.Sample, error) {
-				time.Sleep(v.settle)
+				time.Sleep(v.quiesce)
 				return v.sendsBy(workers, s.scale.each)
 			}})
 	})
@@ -92,20 +96,19 @@ func (v *service) sendsBy(workers int, d time.Duration) (measure.Sample, error) 
 	})
 }
 
-// leased are the users of whom messages are leased: others than those who are
-// sent single messages.
+// leased is the first user number for leases; single messages go to other users.
 const leased = 1_000_000
 
 func (v *service) leaseAll(workers, n int) (measure.Sample, error) {
-	return v.tens(workers, n, leased, v.client.leaseTen)
+	return v.takeInTens(workers, n, leased, v.client.leaseTen)
 }
 
-// leaseTen takes ten under a lease and acknowledges them.
+// leaseTen leases ten messages and acknowledges them.
 func (c *client) leaseTen(user int) error {
 	request := fmt.Appendf(nil, `{"user_id":%d,"receipts":[`, user)
 	count := 0
-	err := c.call("GET", "/api/messages/queue/"+strconv.Itoa(user)+"?max_count=10&lease=60", "", nil, func(answer []byte) error {
-		request, count = appendReceipts(request, answer)
+	err := c.call("GET", "/api/messages/queue/"+strconv.Itoa(user)+"?max_count=10&lease=60", "", nil, func(responseBody []byte) error {
+		request, count = appendReceipts(request, responseBody)
 		return nil
 	})
 	if err != nil {
@@ -114,18 +117,18 @@ func (c *client) leaseTen(user int) error {
 	if count != 10 {
 		return fmt.Errorf("%w: %d of user %d under a lease", errTaken, count, user)
 	}
-	return c.call("POST", "/api/messages/ack", mediaJSON, append(request, "]}"...), func(answer []byte) error {
-		if bytes.Count(answer, []byte(`"acked"`)) != count {
-			return fmt.Errorf("%w: not all were acknowledged: %s", errTaken, answer)
+	return c.call("POST", "/api/messages/ack", mediaJSON, append(request, "]}"...), func(responseBody []byte) error {
+		if bytes.Count(responseBody, []byte(`"acked"`)) != count {
+			return fmt.Errorf("%w: not all were acknowledged: %s", errTaken, responseBody)
 		}
 		return nil
 	})
 }
 
-// appendReceipts appends the receipts in an answer, as a JSON array has them.
-func appendReceipts(b, answer []byte) (list []byte, count int) {
+// appendReceipts appends the receipts of a response as elements of a JSON array.
+func appendReceipts(b, responseBody []byte) (list []byte, count int) {
 	for ; ; count++ {
-		_, found, ok := bytes.Cut(answer, []byte(`"receipt":"`))
+		_, found, ok := bytes.Cut(responseBody, []byte(`"receipt":"`))
 		if !ok {
 			return b, count
 		}
@@ -134,17 +137,17 @@ func appendReceipts(b, answer []byte) (list []byte, count int) {
 			b = append(b, ',')
 		}
 		b = append(append(append(b, '"'), receipt...), '"')
-		answer = behind
+		responseBody = behind
 	}
 }
 
-// tombstones compares takes from a queue of which many were taken before with
-// those from a fresh one: what was taken leaves marks that a look must not walk
-// over.
+// tombstones compares takes from a queue of which many messages were taken before with
+// takes from a fresh queue: taken messages leave tombstones, which a scan must skip
+// efficiently.
 func tombstones(s *suite) error {
 	n := s.scale.taken / 2
 	return s.with("tombstones", func(v *service) error {
-		const worn, fresh = 3, 6 // of the same priority
+		const worn, fresh = 3, 6 // both have the same priority
 		to := func(user int) func(b []byte, _ int) []byte {
 			return func(b []byte, _ int) []byte { return traffic.AppendMessage(b, user) }
 		}
@@ -161,7 +164,10 @@ func tombstones(s *suite) error {
 		}
 		calls := min(300, n/10/s.rounds)
 		side := func(name string, user int) measure.Measured {
-			return measure.Measured{Name: name, Detail: plural(calls, "call") + " for 10, one after the other", Round: func() (measure.Sample, error) { return v.takesOf(user, calls) }}
+			return measure.Measured{
+				Name: name, Detail: plural(calls, "call") + " for 10, one after the other",
+				Round: func() (measure.Sample, error) { return v.takesOf(user, calls) },
+			}
 		}
 		r := measure.Result{
 			Workload: "tombstones", Case: fmt.Sprintf("take 10 of %s left, %s taken before", measure.Count(n), measure.Count(n)),
@@ -171,7 +177,7 @@ func tombstones(s *suite) error {
 	})
 }
 
-// takesOf takes ten of a user, over and over.
+// takesOf repeatedly takes ten messages of a user.
 func (v *service) takesOf(user, n int) (measure.Sample, error) {
 	latencies := measure.NewLatencies()
 	for range n {
@@ -184,7 +190,7 @@ func (v *service) takesOf(user, n int) (measure.Sample, error) {
 	return measure.Sample{Value: latencies.At(0.5), Latency: latencies.Summary()}, nil
 }
 
-// mixed is four sends to one take of ten, from 64 connections.
+// mixed measures a mix of four sends to one take of ten, from 64 connections.
 func mixed(s *suite) error {
 	return s.with("mixed", func(v *service) error {
 		r := measure.Result{Workload: "mixed", Case: "80 % sends, 20 % takes of up to 10, 64 connections", Unit: "calls/s"}
@@ -194,7 +200,7 @@ func mixed(s *suite) error {
 	})
 }
 
-// mixed is one call of the mixture.
+// mixed makes one call of the mix.
 func (c *client) mixed(worker, n int) (int, error) {
 	user := traffic.User(worker, n, traffic.Users)
 	if n%5 < 4 {

@@ -12,21 +12,20 @@ import (
 	"github.com/stayafrica/messaging/bench/measure"
 )
 
-// wakeUps measures, from a send, how long its message takes to reach who waits
-// for it in a long poll, to the end of that answer: alone, and beside many more
-// who wait.
+// wakeUps measures how long a message takes from its send to the end of the response of
+// a long poll that waits for it: with one waiter, and with many more.
 func wakeUps(s *suite) error {
 	return s.with("wake-up", func(v *service) error {
 		if err := s.wakesBeside(v, 1); err != nil {
 			return err
 		}
 		n := s.scale.idle[len(s.scale.idle)-1]
-		crowd, err := v.gather(n)
+		waiting, err := v.startWaiters(n)
 		if err == nil {
 			err = s.wakesBeside(v, n)
 		}
 		if err == nil {
-			time.Sleep(v.settle)
+			time.Sleep(v.quiesce)
 			var mib float64
 			mib, err = resident(v.PID)
 			r := measure.Result{
@@ -38,11 +37,11 @@ func wakeUps(s *suite) error {
 			}
 			s.keep(r)
 		}
-		return errors.Join(err, crowd.leave(v))
+		return errors.Join(err, waiting.wakeAll(v))
 	})
 }
 
-// wakesBeside measures with so many who wait.
+// wakesBeside measures with that many other waiters.
 func (s *suite) wakesBeside(v *service, waiting int) error {
 	r := measure.Result{Workload: "wake-up", Case: plural(waiting, "reader") + " in long polls, p50", Size: float64(waiting), SizeName: "readers", Unit: "ms"}
 	return s.inTurn(r, measure.Measured{Name: ours, Detail: "200 sends, one after the other; GET …?wait=30", Round: v.wakeUps})
@@ -53,14 +52,14 @@ func (v *service) wakeUps() (measure.Sample, error) {
 	for range 200 {
 		got := make(chan error, 1)
 		go func() {
-			got <- v.client.call("GET", "/api/messages/queue/5?wait=30", "", nil, func(answer []byte) error {
-				if !bytes.Contains(answer, []byte(`"count":1}`)) {
-					return errors.New("it was woken for nothing")
+			got <- v.client.call("GET", "/api/messages/queue/5?wait=30", "", nil, func(responseBody []byte) error {
+				if !bytes.Contains(responseBody, []byte(`"count":1}`)) {
+					return errors.New("the long poll returned no message")
 				}
 				return nil
 			})
 		}()
-		time.Sleep(5 * time.Millisecond) // it waits by then; if not, the figure is a little better
+		time.Sleep(5 * time.Millisecond) // by then the reader waits; if not, the figure is slightly better
 		began := time.Now()
 		if err := v.client.send(5); err != nil {
 			return measure.Sample{}, err
@@ -73,25 +72,25 @@ func (v *service) wakeUps() (measure.Sample, error) {
 	return measure.Sample{Value: latencies.At(0.5), Latency: latencies.Summary()}, nil
 }
 
-// waiters are readers in long polls, each of a queue of its own.
+// waiters are readers in long polls, each on its own queue.
 type waiters struct {
 	n      int
 	wg     sync.WaitGroup
 	served atomic.Int64
 }
 
-// gather lets n readers wait, and returns when they do.
-func (v *service) gather(n int) (*waiters, error) {
+// startWaiters starts n waiters and returns when all of them wait.
+func (v *service) startWaiters(n int) (*waiters, error) {
 	w := &waiters{n: n}
 	for i := range n {
 		w.wg.Go(func() {
-			err := v.client.call("GET", "/api/messages/queue/w"+strconv.Itoa(i)+"?wait=60&max_count=1", "", nil, func(answer []byte) error {
-				if bytes.Contains(answer, []byte(`"count":1}`)) {
+			err := v.client.call("GET", "/api/messages/queue/w"+strconv.Itoa(i)+"?wait=60&max_count=1", "", nil, func(responseBody []byte) error {
+				if bytes.Contains(responseBody, []byte(`"count":1}`)) {
 					w.served.Add(1)
 				}
 				return nil
 			})
-			_ = err // leave counts those who were served
+			_ = err // wakeAll counts the served waiters
 		})
 		if i%200 == 0 {
 			time.Sleep(10 * time.Millisecond)
@@ -104,17 +103,17 @@ func (v *service) gather(n int) (*waiters, error) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	return w, fmt.Errorf("not all of %d readers wait after 30 seconds", n)
+	return w, fmt.Errorf("after 30 seconds not all of %d readers wait", n)
 }
 
-// leave sends each of them a message; all must get it.
-func (w *waiters) leave(v *service) error {
+// wakeAll sends each waiter a message; all must get it.
+func (w *waiters) wakeAll(v *service) error {
 	err := v.client.fill(w.n, func(b []byte, i int) []byte {
 		return fmt.Appendf(b, `{"conversation_id":1,"sender_id":2,"receiver_id":"w%d","text":"x"}`, i)
 	})
 	w.wg.Wait()
 	if err == nil && int(w.served.Load()) != w.n {
-		err = fmt.Errorf("%d of %d who waited were served", w.served.Load(), w.n)
+		err = fmt.Errorf("%d of %d waiters were served", w.served.Load(), w.n)
 	}
 	return err
 }

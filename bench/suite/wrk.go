@@ -16,11 +16,10 @@ import (
 	"github.com/stayafrica/messaging/bench/measure"
 )
 
-// sendScript makes the requests; both the service and the empty handler get
-// them.
+// sendScript generates the requests, for the service and the empty handler.
 const sendScript = "bench/send.lua"
 
-// errWrk says why wrk's figures are no good.
+// errWrk is the base of errors about wrk's figures.
 var errWrk = errors.New("wrk")
 
 // wrkReport is what the script prints at the end.
@@ -35,8 +34,8 @@ type wrkReport struct {
 	} `json:"percentiles"`
 }
 
-// wrk drives a server with the script. accepted, if given, is asked meanwhile
-// how many messages there were in all, for the course of the round.
+// wrk runs wrk with the script against a server. accepted, if not nil, returns the
+// total number of messages so far; wrk polls it for the rate over time.
 func wrk(url string, connections int, d time.Duration, accepted func() (float64, error)) (measure.Sample, error) {
 	seconds := max(1, int(d/time.Second))
 	c := exec.CommandContext(context.Background(), "wrk", "-t"+strconv.Itoa(min(runtime.NumCPU(), connections)), "-c"+strconv.Itoa(connections), "-d"+strconv.Itoa(seconds)+"s", //nolint:gosec // numbers
@@ -80,23 +79,22 @@ func (r *wrkReport) sample() measure.Sample {
 	return measure.Sample{Value: float64(r.Requests) / (float64(r.Duration) / 1e6), Latency: l}
 }
 
-// follow waits for the load to end, and asks meanwhile how far it is.
+// follow waits for the load to end and meanwhile samples its progress.
 func follow(c *exec.Cmd, accepted func() (float64, error)) (course []float64, err error) {
 	if accepted == nil {
 		return nil, c.Wait()
 	}
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	wg.Go(func() { course = sampled(accepted, stop) })
+	wg.Go(func() { course = sampleRate(accepted, stop) })
 	err = c.Wait()
 	close(stop)
 	wg.Wait()
 	return course, err
 }
 
-// sampled is how fast a counter grew, step by step. A step that was not answered
-// is passed over.
-func sampled(counter func() (float64, error), stop <-chan struct{}) (course []float64) {
+// sampleRate samples the rate of a counter per step. It skips failed samples.
+func sampleRate(counter func() (float64, error), stop <-chan struct{}) (course []float64) {
 	ticker := time.NewTicker(measure.SeriesStep)
 	defer ticker.Stop()
 	before, err := counter()

@@ -1,14 +1,14 @@
-// Package torture runs rigs: tests that do something cruel to the service round
-// after round, each round drawn from a seed, and look for what was lost.
+// Package torture runs rigs: tests that inject faults into the service repeatedly, in
+// rounds drawn from a seed, and check for losses.
 //
-// A rig is a test named TestRig<Name> that calls [Run]. In an ordinary test run
-// it goes through its short form. `make torture RIG=<name> ROUNDS=<n> SEED=<s>`
-// runs one alone for as long as it takes, with a line of progress and a summary
-// at the end; it sets the environment variables that [Run] reads.
+// A rig is a test named TestRig<Name> that calls [Run]. An ordinary test run executes
+// its short form. `make torture RIG=<name> ROUNDS=<n> SEED=<s>` runs one rig for that
+// many rounds, with a progress line and a summary at the end; it sets the environment
+// variables that [Run] reads.
 //
-// Every rig has a negative control, a test that begins with the rig's name and
-// ends in "Catches…": the same round over a service that breaks the promise on
-// purpose must fail.
+// Every rig has a negative control, a test whose name begins with the rig's name and
+// continues with "Catches…": the same round over a service that breaks its guarantees
+// on purpose must fail.
 package torture
 
 import (
@@ -31,18 +31,16 @@ const (
 	envSeed   = "TORTURE_SEED"
 )
 
-// Long says whether the long form of a rig was asked for.
+// Long reports whether the long form of a rig was requested.
 func Long() bool { return os.Getenv(envRounds) != "" }
 
-// Round is one round of a rig. All that a round does by chance it draws from its
-// Rand, so that the same seed does the same again, as far as the scheduler lets
-// it.
+// Round is one round of a rig. It draws everything random from Rand, so that the same
+// seed repeats the round, as far as the scheduler allows.
 type Round struct {
 	testing.TB
 	// Number counts from 0.
 	Number int
-	// Seed is the rig's for the round with this number alone: given as SEED with
-	// ROUNDS=1 it repeats the round.
+	// Seed is the seed of this round alone: SEED with ROUNDS=1 repeats the round.
 	Seed uint64
 	Rand *rand.Rand
 
@@ -50,11 +48,11 @@ type Round struct {
 	cleanups []func()
 }
 
-// Cleanup calls f at the end of the round, the last one first; the test itself
-// would keep them all until its end.
+// Cleanup registers f to be called at the end of the round, last one first. The Cleanup
+// of the test would keep them all until the end of the test.
 func (r *Round) Cleanup(f func()) { r.cleanups = append(r.cleanups, f) }
 
-// TempDir is a directory that is removed at the end of the round.
+// TempDir returns a directory that is removed at the end of the round.
 func (r *Round) TempDir() string {
 	r.Helper()
 	dir, err := os.MkdirTemp("", "messaging-rig-")
@@ -69,7 +67,7 @@ func (r *Round) TempDir() string {
 	return dir
 }
 
-// run goes through one round; it says whether it came to its end.
+// run executes one round. ended reports whether it returned normally.
 func (r *Round) run(round func(r *Round)) (ended bool) {
 	defer func() {
 		for _, f := range slices.Backward(r.cleanups) {
@@ -86,8 +84,8 @@ func newRound(tb testing.TB, g *rig, number int, seed uint64) *Round { //nolint:
 	return r
 }
 
-// Count adds n to a figure of the rig's summary, such as "messages" or "losses".
-// It is safe for concurrent use.
+// Count adds n to a figure of the rig's summary, such as "messages" or "losses". It is
+// safe for concurrent use.
 func (r *Round) Count(figure string, n int) { r.rig.count(figure, n) }
 
 type rig struct {
@@ -98,8 +96,8 @@ type rig struct {
 	figures map[string]int
 }
 
-// Run runs so many rounds of the rig of the test, or as many as were asked for.
-// It stops at the first round that fails, and says how to run that one again.
+// Run executes that many rounds of the rig of the test, or as many as the environment
+// requests. It stops at the first failed round and logs how to repeat it.
 func Run(t *testing.T, rounds int, round func(r *Round)) {
 	t.Helper()
 	rounds, seed := given(t, rounds)
@@ -135,7 +133,7 @@ func Run(t *testing.T, rounds int, round func(r *Round)) {
 	}
 }
 
-// given is how many rounds to run, and from which seed.
+// given returns the number of rounds and the first seed.
 func given(t *testing.T, rounds int) (int, uint64) {
 	t.Helper()
 	if s := os.Getenv(envRounds); s != "" {
@@ -181,9 +179,9 @@ func (g *rig) progress(w io.Writer, done, rounds int) {
 	_, _ = fmt.Fprintf(w, "\r%s: %d of %d rounds%s, %s gone, %s left\x1b[K", g.name, done, rounds, g.summary(), spent.Round(time.Second), left.Round(time.Second))
 }
 
-// Control runs a round that breaks the promise until the rig finds it, for at
-// most so many rounds, and fails if it never does. What such a round reports
-// through its Round is caught.
+// Control runs a round that breaks the guarantees until the rig detects it, for at most
+// that many rounds, and fails if it never does. It catches the failures that such a
+// round reports through its Round.
 func Control(t *testing.T, rounds int, round func(r *Round)) {
 	t.Helper()
 	_, seed := given(t, rounds)
@@ -202,10 +200,10 @@ func Control(t *testing.T, rounds int, round func(r *Round)) {
 			return
 		}
 	}
-	t.Errorf("the promise was broken on purpose in %d rounds, and the rig found nothing (seed %d)", rounds, seed)
+	t.Errorf("the guarantees were broken on purpose in %d rounds, and the rig found nothing (seed %d)", rounds, seed)
 }
 
-// caught is a test that is meant to fail: it remembers what was reported.
+// caught is a test that is expected to fail: it records the failures.
 type caught struct {
 	testing.TB
 	mu      sync.Mutex
@@ -226,7 +224,7 @@ func (c *caught) first() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.failed && len(c.reports) == 0 {
-		return "failed without a word"
+		return "failed without a message"
 	}
 	return strings.Join(slices.Clone(c.reports[:min(1, len(c.reports))]), "")
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/stayafrica/messaging/bench/torture"
 )
 
-// TestRoundsAreDrawnFromTheirSeeds: the same seed does the same again, whichever
-// round it is of.
+// TestRoundsAreDrawnFromTheirSeeds: the same seed repeats the same round, whatever its
+// number.
 func TestRoundsAreDrawnFromTheirSeeds(t *testing.T) {
 	t.Setenv("TORTURE_SEED", "7")
 	t.Setenv("TORTURE_ROUNDS", "3")

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// words are the most frequent ones of everyday English, about in their order.
+// words are the most frequent words of everyday English, approximately in order of
+// frequency.
 var words = strings.Fields(`the be to of and a in that have I it for not on with he as you do at this but his by
 from they we say her she or an will my one all would there their what so up out if about who get which go me when make
 can like time no just him know take people into year your good some could them see other than then now look only come
@@ -24,16 +25,15 @@ beach mountain river park bridge street corner station airport flight ticket pas
 beautiful happy sad tired hungry ready busy free easy difficult important possible different same sure true clear quick
 slow hot cold warm quiet loud clean dirty full empty cheap expensive safe dangerous strong weak`)
 
-// Prose draws sentences as people write them in a chat: everyday English words,
-// each as often as its place in the list says (Zipf's law), of all lengths from
-// one word to a paragraph, 150 bytes on average. It compresses about as ordinary
-// text does, which a repeated line does not show.
+// Prose generates chat-like sentences: everyday English words with frequencies by
+// Zipf's law, with lengths from one word to a paragraph, 150 bytes on average. It
+// compresses about as well as ordinary text, unlike a repeated line.
 type Prose struct {
 	rand *rand.Rand
 	zipf *rand.Zipf
 }
 
-// NewProse gives a source of prose that a seed decides.
+// NewProse returns a source of prose for a seed.
 func NewProse(seed uint64) *Prose {
 	r := rand.New(rand.NewPCG(seed, 0))                                         //nolint:gosec // chance, not secrecy
 	return &Prose{rand: r, zipf: rand.NewZipf(r, 1.1, 8, uint64(len(words)-1))} //nolint:gosec // some hundred
@@ -70,7 +70,7 @@ func (p *Prose) sentence(b []byte, n int) []byte {
 	return append(b, ".?!"[p.rand.IntN(3)])
 }
 
-// AppendMessage appends a send's body with prose for a text.
+// AppendMessage appends the body of a send with prose as its text.
 func (p *Prose) AppendMessage(b []byte, user int) []byte {
 	b = fmt.Appendf(b, `{"conversation_id":%d,"sender_id":%d,"receiver_id":%d,"text":"`, user, user+1, user)
 	b = p.Append(b)

@@ -8,7 +8,7 @@ import (
 	"github.com/stayafrica/messaging/bench/traffic"
 )
 
-// TestMessages has the service's own parser read what is sent.
+// TestMessages parses the generated messages with the service's own parser.
 func TestMessages(t *testing.T) {
 	prose := traffic.NewProse(1)
 	total := 0
@@ -30,10 +30,10 @@ func TestMessages(t *testing.T) {
 
 func TestProseFollowsItsSeed(t *testing.T) {
 	if !bytes.Equal(traffic.NewProse(7).Append(nil), traffic.NewProse(7).Append(nil)) {
-		t.Error("the same seed gave two texts")
+		t.Error("the same seed returned two texts")
 	}
 	if bytes.Equal(traffic.NewProse(7).AppendMessage(nil, 1), traffic.NewProse(8).AppendMessage(nil, 1)) {
-		t.Error("two seeds gave one text")
+		t.Error("two seeds returned the same text")
 	}
 }
 

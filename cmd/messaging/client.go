@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -20,6 +22,9 @@ const callTimeout = 90 * time.Second
 
 // complete finds out what no flag said.
 func (r *remote) complete() error {
+	if r.completed {
+		return nil
+	}
 	given := make(map[string]string)
 	if r.URL != "" {
 		given["url"] = r.URL
@@ -31,7 +36,7 @@ func (r *remote) complete() error {
 	if err != nil {
 		return err
 	}
-	r.URL, r.Token = c.ServiceURL, c.ServiceToken
+	r.URL, r.Token, r.completed = c.ServiceURL, c.ServiceToken, true
 	return nil
 }
 
@@ -54,7 +59,7 @@ func (r *remote) send(method, path string, body io.Reader, header http.Header) (
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, r.URL+path, body)
 	if err != nil {
-		return nil, fmt.Errorf("%w: no request can be made of what was given", errConfig)
+		return nil, usagef("no request can be made of %q: an id must not have control characters", printable(path))
 	}
 	request.Header = header
 	if r.Token != "" {
@@ -62,23 +67,49 @@ func (r *remote) send(method, path string, body io.Reader, header http.Header) (
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		if inner, ok := errors.AsType[*url.Error](err); ok {
-			err = inner.Err
-		}
-		return nil, fmt.Errorf("no answer from %s: %w (is the service running there? see --url)", redacted(r.URL), err)
+		return nil, r.noAnswer(err)
 	}
 	defer func() { _ = response.Body.Close() }() // it is read whole below
 	answer, err := io.ReadAll(io.LimitReader(response.Body, 256<<20))
 	if err != nil {
-		return nil, fmt.Errorf("the answer from %s broke off: %w", redacted(r.URL), err)
+		return nil, fmt.Errorf("%w: the answer from %s broke off: look at the log of the service, and try again", errNoAnswer, redacted(r.URL))
 	}
 	if response.StatusCode != http.StatusOK {
 		return answer, refusedError(response, answer)
 	}
 	if !jsontext.Value(answer).IsValid() {
-		return nil, fmt.Errorf("what answers at %s is not this service", redacted(r.URL))
+		return nil, r.notOurs()
 	}
 	return answer, nil
+}
+
+// errNoAnswer marks a call that the service did not answer.
+var errNoAnswer = errors.New("no answer")
+
+// noAnswer says why a call was not answered, and what to do about it.
+func (r *remote) noAnswer(err error) error {
+	where := redacted(r.URL)
+	dns, unknown := errors.AsType[*net.DNSError](err)
+	timeout, timed := errors.AsType[net.Error](err)
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w: nothing listens at %s: is the service running there? (see --url and MESSAGING_URL)", errNoAnswer, where)
+	case unknown && dns.IsNotFound:
+		return fmt.Errorf("%w: the host %q in %s is not known: see --url and MESSAGING_URL", errNoAnswer, dns.Name, where)
+	case timed && timeout.Timeout():
+		return fmt.Errorf("%w: %s did not answer in time: is the service running there, and not another? (see --url and MESSAGING_URL)", errNoAnswer, where)
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("%w: %s closed the connection: is it this service, and not stopping? (see --url and MESSAGING_URL)", errNoAnswer, where)
+	}
+	if call, ok := errors.AsType[*url.Error](err); ok {
+		err = call.Err
+	}
+	return fmt.Errorf("%w from %s: %w (see --url and MESSAGING_URL)", errNoAnswer, where, err)
+}
+
+// notOurs says that something else answers.
+func (r *remote) notOurs() error {
+	return fmt.Errorf("%w: what answers at %s is not this service: see --url and MESSAGING_URL", errNoAnswer, redacted(r.URL))
 }
 
 // errRefused marks an answer of the service that is not a success.
@@ -92,7 +123,7 @@ func refusedError(response *http.Response, answer []byte) error {
 		Index   *int   `json:"index"`
 	}
 	if json.Unmarshal(answer, &said) != nil || said.Message == "" {
-		return fmt.Errorf("%w: %s", errRefused, response.Status)
+		return fmt.Errorf("%w: %s, in no answer of this service: see --url and MESSAGING_URL", errRefused, response.Status)
 	}
 	hint := ""
 	if said.Index != nil {
@@ -111,7 +142,7 @@ func (r *remote) get(path string, out any) (jsontext.Value, error) {
 		return answer, err
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
-		return nil, fmt.Errorf("the answer from %s is not understood: %w", redacted(r.URL), err)
+		return nil, r.notOurs()
 	}
 	return answer, nil
 }

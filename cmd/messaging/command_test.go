@@ -56,9 +56,9 @@ func TestWrongConfigurationIsOneLine(t *testing.T) {
 		env, args []string
 		want      string
 	}{
-		{env: []string{"HTTP_PORT=x"}, want: "HTTP_PORT (from environment HTTP_PORT) must be a number"},
+		{env: []string{"HTTP_PORT=x"}, want: `HTTP_PORT "x" must be a number`},
 		{env: []string{"HTTP_PORT=70000"}, want: "HTTP_PORT"},
-		{env: []string{"MESSAGING_PERSIST_LINGER=5"}, want: "MESSAGING_PERSIST_LINGER"},
+		{env: []string{"MESSAGING_PERSIST_LINGER=5x"}, want: "MESSAGING_PERSIST_LINGER"},
 		{env: []string{"MESSAGE_RETENTION_DAYS=0"}, want: "MESSAGE_RETENTION_DAYS"},
 		{env: []string{"MESSAGE_RETENTION_DAYS=NaN"}, want: "MESSAGE_RETENTION_DAYS"},
 		{env: []string{"PERSIST_MAX_BATCH_BYTES=many"}, want: "PERSIST_MAX_BATCH_BYTES"},
@@ -73,7 +73,7 @@ func TestWrongConfigurationIsOneLine(t *testing.T) {
 		{env: []string{"DJANGO_API_TOKEN=secretonly\x01"}, want: "DJANGO_API_TOKEN"},
 		{env: []string{"DJANGO_API_TOKEN=secretonly\nX-Other: 1"}, want: "DJANGO_API_TOKEN"},
 		{env: []string{"DJANGO_SHARED_SECRET=secretonly\r"}, want: "DJANGO_SHARED_SECRET"},
-		{env: []string{"ERLANG_SHARED_SECRET=secretonly\x7f"}, want: "DJANGO_SHARED_SECRET"},
+		{env: []string{"ERLANG_SHARED_SECRET=secretonly\x7f"}, want: "ERLANG_SHARED_SECRET"},
 		{env: []string{"DJANGO_AUTH_SCHEME=To\nken"}, want: "DJANGO_AUTH_SCHEME"},
 		{env: []string{"DJANGO_HEADERS=X-A: secretonly\x02"}, want: "DJANGO_HEADERS"},
 		{env: []string{"DJANGO_PERSIST_PATH=/%zz/"}, want: "DJANGO_PERSIST_PATH"},
@@ -92,7 +92,7 @@ func TestWrongConfigurationIsOneLine(t *testing.T) {
 		{env: []string{"QUEUE_PRIORITY_WEIGHTS=high:8"}, want: "QUEUE_PRIORITY_WEIGHTS"},
 		{args: []string{"--config", file}, want: `unknown key "htp_addr"`},
 		{args: []string{"--config", filepath.Join(dir, "none.toml")}, want: "cannot be read"},
-		{args: []string{"--http-port", "x"}, want: "flag --http-port"},
+		{args: []string{"--http-port", "x"}, want: "--http-port"},
 		{args: []string{"--no-such-flag"}, want: "unknown flag"},
 	} {
 		env := append([]string{"DATA_DIR=" + filepath.Join(dir, "data")}, c.env...)
@@ -199,7 +199,7 @@ func TestCommandsTalkToAService(t *testing.T) {
 	contains(run(0, "dead-letters", "list"), "REASON")
 	contains(run(1, "dead-letters", "show", "refused-01a20b02-36c5-74aa-b0e6-49477247185c"), "not_found")
 	contains(run(1, "send", "a/b", "x"), "receiver_id")
-	contains(run(2, "send", "x"), "needs a receiver")
+	contains(run(2, "send", "x"), "needs a text")
 	contains(run(0, "version"), "messaging")
 	for _, command := range []string{"serve", "ping", "stats", "send", "peek", "take", "config", "version"} {
 		contains(run(0, command, "--help"), "Usage: messaging "+command)
@@ -207,7 +207,7 @@ func TestCommandsTalkToAService(t *testing.T) {
 	env = env[:1]
 	contains(run(1, "stats"), "MESSAGING_TOKEN")
 	env = []string{"MESSAGING_URL=http://127.0.0.1:1"}
-	contains(run(1, "ping"), "is the service running")
+	contains(run(1, "ping"), "is the service running there?")
 }
 
 func TestLogsAndMetricsHoldNoSecretAndNoText(t *testing.T) {
@@ -250,9 +250,9 @@ func TestMetricsNames(t *testing.T) {
 	}
 	for _, name := range []string{
 		"messages_accepted_total 1", "messages_taken_total 0", "messages_persisted_total 0", `persist_failures_total{kind="unreached"}`,
-		`dead_letters{kind="refused"} 0`, "messages_evicted_total 0", "messages_retained_out_total 0", "queue_messages 1", "drain_lag_messages 1",
-		"drain_lag_seconds ", "commit_messages_bucket", "commit_fsync_seconds_bucket", "http_request_seconds_bucket", "http_connections ",
-		"inflight_bytes 0", "disk_free_bytes ", "store_bytes ", "store_compaction_debt_bytes ", `store_level_bytes{level="0"}`,
+		`dead_letters{kind="refused"} 0`, "messages_evicted_total 0", "messages_trimmed_total 0", "messages_retained_out_total 0", "queue_messages 1", "drain_lag_messages 1",
+		"drain_lag_seconds ", "drain_stalled ", "drain_waiting ", "long_polls 0", "waiting_readers 0", "drain_off 0", "commit_changes_bucket", "commit_messages_bucket", "commit_fsync_seconds_bucket", "http_request_seconds_bucket", "http_connections ",
+		"inflight_bytes 0", "disk_free_bytes ", "oldest_snapshot_seconds ", "store_bytes ", "store_compaction_debt_bytes ", `store_level_bytes{level="0"}`,
 	} {
 		if !strings.Contains(string(out), "\nmessaging_"+name) {
 			t.Errorf("no messaging_%s", name)

@@ -11,6 +11,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/stayafrica/messaging"
 )
 
 type pingCmd struct {
@@ -18,7 +20,7 @@ type pingCmd struct {
 }
 
 // Run asks for readiness.
-func (c *pingCmd) Run(std *streams) error {
+func (c *pingCmd) Run(std *stdio) error {
 	var state struct {
 		Ready, Recovered, Disk, Draining bool
 	}
@@ -27,7 +29,7 @@ func (c *pingCmd) Run(std *streams) error {
 		return err
 	}
 	if e := json.Unmarshal(answer, &state, json.MatchCaseInsensitiveNames(true)); e != nil {
-		return err
+		return c.notOurs()
 	}
 	if c.JSON {
 		if e := printJSON(std, answer); e != nil {
@@ -51,7 +53,7 @@ type statsCmd struct {
 }
 
 // Run shows the statistics.
-func (c *statsCmd) Run(std *streams) error {
+func (c *statsCmd) Run(std *stdio) error {
 	var stats map[string]jsontext.Value
 	answer, err := c.get("/api/stats", &stats)
 	if err != nil {
@@ -69,28 +71,46 @@ func (c *statsCmd) Run(std *streams) error {
 	sort.Strings(names)
 	t := newTable(std)
 	for _, name := range names {
+		if name == "drain" {
+			t.row(name, drainShown(stats))
+			continue
+		}
 		t.row(name, string(stats[name]))
 	}
 	return t.flush()
 }
 
+// drainShown is the state of the drain for a person: whether it is off or waits
+// for the backend, with how many messages wait.
+func drainShown(stats map[string]jsontext.Value) string {
+	var state string
+	var lag uint64
+	if json.Unmarshal(stats["drain"], &state) != nil || json.Unmarshal(stats["drain_lag_messages"], &lag) != nil {
+		return string(stats["drain"])
+	}
+	if state == string(messaging.DrainRunning) {
+		return state
+	}
+	return fmt.Sprintf("%s (%s)", state, plural(lag, "message waits", "messages wait"))
+}
+
 type sendCmd struct {
-	remote       `embed:""`
-	safety       `embed:""`
-	timing       `embed:""`
-	Receiver     string `arg:"" optional:"" help:"Id of the receiver."`
-	Text         string `arg:"" optional:"" help:"The text."`
-	Conversation string `default:"0" help:"Id of the conversation."`
-	Sender       string `default:"0" help:"Id of the sender."`
-	Priority     string `help:"high, normal or low."`
-	Type         string `help:"The message's type."`
-	Metadata     string `help:"Metadata, a JSON object."`
-	NoPersist    bool   `help:"The backend has this message already."`
-	Stdin        bool   `help:"Read the whole message as JSON from standard input."`
+	remote           `embed:""`
+	idempotencyFlags `embed:""`
+	timing           `embed:""`
+	Receiver         string `arg:"" optional:"" help:"Id of the receiver."`
+	Text             string `arg:"" optional:"" help:"The text."`
+	Conversation     string `default:"0" help:"Id of the conversation."`
+	Sender           string `default:"0" help:"Id of the sender."`
+	Priority         string `help:"high, normal or low."`
+	Type             string `help:"The message's type."`
+	Metadata         string `help:"Metadata, a JSON object."`
+	Persist          bool   `negatable:"" default:"true" help:"Send it to the backend; --no-persist where the backend has it already."`
+	Stdin            bool   `negatable:"" help:"Read the whole message as JSON from standard input."`
 }
 
 // Run sends one message.
-func (c *sendCmd) Run(std *streams) error {
+func (c *sendCmd) Run(std *stdio) error {
 	body, err := c.body(std)
 	if err != nil {
 		return err
@@ -110,18 +130,18 @@ func (c *sendCmd) Run(std *streams) error {
 		Again    bool   `json:"duplicate"`
 	}
 	if err := json.Unmarshal(answer, &receipt); err != nil {
-		return err
+		return c.notOurs()
 	}
 	_, err = fmt.Fprintf(std.out, "queued %s at %d%s\n", receipt.ID, receipt.Sequence, again(receipt.Again))
 	return err
 }
 
-func (c *sendCmd) body(std *streams) ([]byte, error) {
+func (c *sendCmd) body(std *stdio) ([]byte, error) {
 	if c.Stdin {
 		return io.ReadAll(std.in)
 	}
-	if c.Receiver == "" || c.Text == "" {
-		return nil, fmt.Errorf("%w: send needs a receiver and a text (or --stdin)", errConfig)
+	if err := c.check(); err != nil {
+		return nil, err
 	}
 	message := map[string]any{
 		"conversation_id": id(c.Conversation), "sender_id": id(c.Sender), "receiver_id": id(c.Receiver), "text": c.Text,
@@ -135,15 +155,29 @@ func (c *sendCmd) body(std *streams) ([]byte, error) {
 	if c.Metadata != "" {
 		message["metadata"] = jsontext.Value(c.Metadata)
 	}
-	if c.NoPersist {
+	if !c.Persist {
 		message["persist"] = false
 	}
 	c.add(message)
 	body, err := json.Marshal(message, json.Deterministic(true)) // the same call has the same body
 	if err != nil {
-		return nil, fmt.Errorf("%w: the message is not JSON: %w", errConfig, err)
+		return nil, usagef("the message cannot be written as JSON: it must be UTF-8")
 	}
 	return body, nil
+}
+
+// check looks for what is missing, and at what is sent as it was given.
+func (c *sendCmd) check() error {
+	metadata := jsontext.Value(c.Metadata)
+	switch {
+	case c.Receiver == "":
+		return usagef(`send needs a receiver and a text: messaging send 789 "Hello" (or the whole message with --stdin)`)
+	case c.Text == "":
+		return usagef(`send needs a text after the receiver %q: messaging send %s "Hello" (or the whole message with --stdin)`, c.Receiver, printable(c.Receiver))
+	case c.Metadata != "" && (!metadata.IsValid() || metadata.Kind() != '{'):
+		return usagef(`--metadata %q must be a JSON object, such as '{"color": "red"}'`, shorten(c.Metadata, 100))
+	}
+	return nil
 }
 
 // id writes an id the way a backend expects it: digits as a number.
@@ -156,83 +190,6 @@ func id(text string) jsontext.Value {
 		return jsontext.Value(`""`)
 	}
 	return quoted
-}
-
-type queueFlags struct {
-	User  string `arg:"" help:"Whose queue."`
-	Count int    `short:"n" default:"10" help:"How many messages at most."`
-}
-
-type peekCmd struct {
-	remote     `embed:""`
-	queueFlags `embed:""`
-}
-
-// Run shows the next messages.
-func (c *peekCmd) Run(std *streams) error {
-	return showQueue(std, &c.remote, c.queueFlags, "&peek=true")
-}
-
-type takeCmd struct {
-	remote     `embed:""`
-	queueFlags `embed:""`
-	Lease      *int `placeholder:"SECONDS" help:"Take them under a lease of so many seconds, to be acknowledged with ack."`
-	Wait       *int `placeholder:"SECONDS" help:"Wait so long for the first one, up to 60 seconds."`
-}
-
-// Run takes the next messages.
-func (c *takeCmd) Run(std *streams) error {
-	more := ""
-	if c.Lease != nil { // a lease of 0 is a mistake, and not none
-		more += "&lease=" + strconv.Itoa(*c.Lease)
-	}
-	if c.Wait != nil {
-		more += "&wait=" + strconv.Itoa(*c.Wait)
-	}
-	return showQueue(std, &c.remote, c.queueFlags, more)
-}
-
-// shown is the part of a message that a table shows.
-type shown struct {
-	ID        string         `json:"id"`
-	Sequence  uint64         `json:"sequence"`
-	CreatedAt string         `json:"created_at"`
-	Priority  string         `json:"priority"`
-	Sender    jsontext.Value `json:"sender_id"`
-	Text      string         `json:"text"`
-	// Receipt and Deliveries are there under a lease.
-	Receipt    string `json:"receipt"`
-	Deliveries int    `json:"deliveries"`
-}
-
-func showQueue(std *streams, r *remote, q queueFlags, more string) error {
-	var page struct {
-		Messages []shown `json:"messages"`
-	}
-	answer, err := r.get("/api/messages/queue/"+url.PathEscape(q.User)+"?max_count="+strconv.Itoa(q.Count)+more, &page)
-	if err != nil {
-		return err
-	}
-	if r.JSON {
-		return printJSON(std, answer)
-	}
-	if len(page.Messages) > 0 && page.Messages[0].Receipt != "" {
-		return showLeased(std, page.Messages)
-	}
-	t := newTable(std, "SEQUENCE", "CREATED", "PRIORITY", "SENDER", "TEXT")
-	for _, m := range page.Messages {
-		t.row(strconv.FormatUint(m.Sequence, 10), m.CreatedAt, m.Priority, string(m.Sender), shorten(m.Text, 60))
-	}
-	return t.flush()
-}
-
-// showLeased shows messages with the receipts that acknowledge them.
-func showLeased(std *streams, messages []shown) error {
-	t := newTable(std, "SEQUENCE", "PRIORITY", "SENDER", "DELIVERIES", "RECEIPT", "TEXT")
-	for _, m := range messages {
-		t.row(strconv.FormatUint(m.Sequence, 10), m.Priority, string(m.Sender), strconv.Itoa(m.Deliveries), m.Receipt, shorten(m.Text, 60))
-	}
-	return t.flush()
 }
 
 type deadListCmd struct {
@@ -255,7 +212,7 @@ type deadLetter struct {
 }
 
 // Run lists dead letters.
-func (c *deadListCmd) Run(std *streams) error {
+func (c *deadListCmd) Run(std *stdio) error {
 	query := url.Values{"limit": {strconv.Itoa(c.Limit)}}
 	for name, given := range map[string]string{"kind": c.Kind, "reason": c.Reason, "after": c.After} {
 		if given != "" {
@@ -300,7 +257,7 @@ type deadShowCmd struct {
 }
 
 // Run shows one dead letter with its message.
-func (c *deadShowCmd) Run(std *streams) error {
+func (c *deadShowCmd) Run(std *stdio) error {
 	var answer struct {
 		DeadLetter jsontext.Value `json:"dead_letter"`
 	}
@@ -312,7 +269,7 @@ func (c *deadShowCmd) Run(std *streams) error {
 	}
 	var d deadLetter
 	if err := json.Unmarshal(answer.DeadLetter, &d); err != nil {
-		return err
+		return c.notOurs()
 	}
 	t := newTable(std)
 	t.row("id", d.ID)

@@ -2,26 +2,26 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/engine"
 	"github.com/stayafrica/messaging/storage"
 	"github.com/stayafrica/messaging/wal"
 )
 
 type dumpCmd struct {
-	onDisk
+	storeFlags
 
 	From        uint64 `default:"1" help:"First sequence."`
 	To          uint64 `help:"Last sequence (0 for the last one there is)."`
 	Limit       int    `default:"1000" help:"Print no more than so many (0 for all)."`
 	Queue       string `placeholder:"USER" help:"Print the entries of a user's queue instead of the log."`
-	DeadLetters bool   `help:"Print dead letters instead of the log."`
+	DeadLetters bool   `negatable:"" help:"Print dead letters instead of the log."`
+	Jobs        bool   `negatable:"" help:"Print the drain's position and the jobs instead of the log."`
 }
 
 // dumped is one record, entry or dead letter, for a person.
@@ -42,7 +42,7 @@ type dumped struct {
 var errDumped = errors.New("enough")
 
 // Run prints what a stopped store holds.
-func (c *dumpCmd) Run(std *streams) (err error) {
+func (c *dumpCmd) Run(std *stdio) (err error) {
 	dir, err := c.dir()
 	if err != nil {
 		return err
@@ -53,6 +53,9 @@ func (c *dumpCmd) Run(std *streams) (err error) {
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	p := &dumpPrinter{std: std, json: c.JSON, limit: c.Limit, table: newTable(std)}
+	if c.Jobs {
+		return errors.Join(p.jobs(store), p.table.flush())
+	}
 	if !c.JSON {
 		p.table.row("SEQUENCE", "TIME", "KIND", "ID", "PRIORITY", "RECEIVER", "NOTE", "BODY")
 	}
@@ -71,7 +74,7 @@ func (c *dumpCmd) Run(std *streams) (err error) {
 }
 
 type dumpPrinter struct {
-	std     *streams
+	std     *stdio
 	json    bool
 	limit   int
 	printed int
@@ -88,17 +91,13 @@ const (
 
 func (p *dumpPrinter) print(d dumped) error {
 	if p.json {
-		line, err := json.Marshal(d)
-		if err != nil {
-			return fmt.Errorf("print %d: %w", d.Sequence, err)
-		}
-		if _, err := fmt.Fprintf(p.std.out, "%s\n", line); err != nil {
+		if err := printLine(p.std, d); err != nil {
 			return err
 		}
 	} else {
 		receiver := d.Receiver
 		if d.Recipients > 0 {
-			receiver = strconv.Itoa(d.Recipients) + " users"
+			receiver = plural(uint64(d.Recipients), "user", "users")
 		}
 		p.table.row(strconv.FormatUint(d.Sequence, 10), d.Time, d.Kind, d.ID, d.Priority, receiver, d.Note, shorten(string(d.Body), shownBody))
 	}
@@ -119,7 +118,7 @@ func (p *dumpPrinter) log(store *storage.Store, from, to uint64) error {
 	return store.Records(from, to+1, func(seq uint64, raw []byte) (bool, error) {
 		record, err := wal.DecodeRecord(raw)
 		if err != nil {
-			return true, p.print(dumped{Sequence: seq, Kind: "damaged", Note: fmt.Sprintf("%d bytes that are no record", len(raw))})
+			return true, p.print(dumped{Sequence: seq, Kind: "damaged", Note: plural(uint64(len(raw)), "byte that is no record", "bytes that are no record")})
 		}
 		return true, p.print(dumpRecord(seq, &record))
 	})
@@ -139,7 +138,7 @@ func dumpRecord(seq uint64, record *wal.Record) dumped {
 	case record.IsBroadcast():
 		d.Kind = "broadcast"
 	}
-	if m.Stored {
+	if m.NoPersist {
 		d.Note += "not for the backend; "
 	}
 	if !m.DeliverAt.IsZero() {
@@ -154,15 +153,29 @@ func dumpRecord(seq uint64, record *wal.Record) dumped {
 func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // queue prints the entries of a user's queue in the order of their keys.
+// Those that a clear has marked say so: they are removed at the next start.
 func (p *dumpPrinter) queue(store *storage.Store, user messaging.UserID) error {
+	clears, err := store.Clears()
+	if err != nil {
+		return err
+	}
+	cleared := uint64(0)
+	for _, c := range clears {
+		if c.User == user {
+			cleared = c.UpTo
+		}
+	}
 	kinds := [...]string{"queued", "due later"}
-	for i, shelf := range [...]storage.Shelf{storage.Queued, storage.Delayed} {
+	for i, index := range [...]storage.Index{storage.Queued, storage.Delayed} {
 		for priority := range messaging.Priority(messaging.Priorities) {
 			var stop error
-			err := store.Entries(shelf, user, priority, 0, ^uint64(0), func(seq uint64, e storage.Entry) bool {
+			err := store.Entries(index, user, priority, 0, ^uint64(0), func(seq uint64, e storage.Entry) bool {
 				d := dumped{Sequence: seq, Kind: kinds[i], Priority: priority.String(), Receiver: string(user)}
+				if seq <= cleared {
+					d.Note += "cleared; "
+				}
 				if e.Deliveries > 0 {
-					d.Note += fmt.Sprintf("delivered %d times; ", e.Deliveries)
+					d.Note += "delivered " + plural(uint64(e.Deliveries), "time", "times") + "; "
 				}
 				if e.Due != 0 {
 					d.Note += "due " + timestamp(time.UnixMilli(e.Due)) + "; "
@@ -181,20 +194,20 @@ func (p *dumpPrinter) queue(store *storage.Store, user messaging.UserID) error {
 	return nil
 }
 
+// letters prints dead letters; those of a store of format 1 are in another file.
 func (p *dumpPrinter) letters(store *storage.Store) error {
+	if old, err := store.Format1DeadLetters(p.letter); old {
+		return err
+	}
+	letters := engine.DeadLetterReader{Store: store.Reader}
 	filter := messaging.DeadLetterFilter{Limit: 100}
 	for {
-		page, err := store.Control().ListDeadLetters(filter)
+		page, err := letters.ListDeadLetters(filter)
 		if err != nil {
 			return err
 		}
 		for i := range page.DeadLetters {
-			d := &page.DeadLetters[i]
-			err := p.print(dumped{
-				Sequence: d.Message.Position.Sequence, Time: timestamp(d.FailedAt), Kind: string(d.Kind), ID: d.ID, Priority: d.Message.Priority.String(),
-				Conversation: d.Message.Conversation, Receiver: string(d.Message.Receiver.User), Recipients: d.Recipients, Note: d.Reason, Body: d.Message.Body,
-			})
-			if err != nil {
+			if err := p.letter(&page.DeadLetters[i]); err != nil {
 				return err
 			}
 		}
@@ -202,4 +215,11 @@ func (p *dumpPrinter) letters(store *storage.Store) error {
 			return nil
 		}
 	}
+}
+
+func (p *dumpPrinter) letter(d *messaging.DeadLetter) error {
+	return p.print(dumped{
+		Sequence: d.Message.Position.Sequence, Time: timestamp(d.FailedAt), Kind: string(d.Kind), ID: d.ID, Priority: d.Message.Priority.String(),
+		Conversation: d.Message.Conversation, Receiver: string(d.Message.Receiver.User), Recipients: d.Recipients, Note: d.Reason, Body: d.Message.Body,
+	})
 }

@@ -29,7 +29,7 @@ func exitStatus(err error) int {
 		return exitConfig
 	case errors.Is(err, storage.ErrLocked):
 		return exitLocked
-	case errors.Is(err, storage.ErrDamaged), errors.Is(err, storage.ErrFormat):
+	case errors.Is(err, storage.ErrCorrupt), errors.Is(err, storage.ErrFormat):
 		return exitDamaged
 	case errors.Is(err, storage.ErrDiskFull):
 		return exitDisk

@@ -44,14 +44,14 @@ func (j *jobShown) reason() string {
 
 // following is whether to watch a job to its end.
 type following struct {
-	Follow bool `help:"Watch it to its end; exit status 1 unless it is done and nothing failed."`
+	Follow bool `negatable:"" help:"Watch it to its end; exit status 1 unless it is done and nothing failed."`
 }
 
 // startJob posts a request and shows the job, or follows it.
-func startJob(std *streams, r *remote, path string, request map[string]any, follow bool) error {
+func startJob(std *stdio, r *remote, path string, request map[string]any, follow bool) error {
 	body, err := json.Marshal(request)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errConfig, err)
+		return usagef("the request cannot be written as JSON: it must be UTF-8")
 	}
 	answer, err := r.call(http.MethodPost, path, body)
 	if err != nil {
@@ -61,7 +61,7 @@ func startJob(std *streams, r *remote, path string, request map[string]any, foll
 		Job jobShown `json:"job"`
 	}
 	if err := json.Unmarshal(answer, &said); err != nil {
-		return err
+		return r.notOurs()
 	}
 	if follow {
 		return followJob(std, r, said.Job.ID)
@@ -81,7 +81,7 @@ const (
 )
 
 // followJob watches a job to its end.
-func followJob(std *streams, r *remote, id string) error {
+func followJob(std *stdio, r *remote, id string) error {
 	shown := time.Time{}
 	for {
 		var said struct {
@@ -154,7 +154,7 @@ type replayCmd struct {
 }
 
 // Run sends a part of the log to the backend again.
-func (c *replayCmd) Run(std *streams) error {
+func (c *replayCmd) Run(std *stdio) error {
 	request := make(map[string]any)
 	for name, n := range map[string]*int64{"from_sequence": c.FromSequence, "to_sequence": c.ToSequence, "rate": c.Rate} {
 		if n != nil {
@@ -180,11 +180,11 @@ type deadRedriveCmd struct {
 	IDs       []string `arg:"" optional:"" name:"id" help:"Ids of dead letters."`
 	Reason    string   `help:"Those with this reason."`
 	Kind      string   `help:"Only refused, or only undeliverable ones (with --reason or --all)."`
-	All       bool     `help:"All of them."`
+	All       bool     `negatable:"" help:"All of them."`
 }
 
 // Run sends dead letters where they failed to go.
-func (c *deadRedriveCmd) Run(std *streams) error {
+func (c *deadRedriveCmd) Run(std *stdio) error {
 	request := make(map[string]any)
 	if len(c.IDs) > 0 {
 		request["ids"] = c.IDs
@@ -207,7 +207,7 @@ type deadDropCmd struct {
 }
 
 // Run removes dead letters for good.
-func (c *deadDropCmd) Run(std *streams) error {
+func (c *deadDropCmd) Run(std *stdio) error {
 	for _, id := range c.IDs {
 		answer, err := c.call(http.MethodDelete, "/api/dead-letters/"+url.PathEscape(id), nil)
 		if err != nil {
@@ -236,7 +236,7 @@ type jobsListCmd struct {
 }
 
 // Run lists jobs.
-func (c *jobsListCmd) Run(std *streams) error {
+func (c *jobsListCmd) Run(std *stdio) error {
 	var said struct {
 		Jobs []jobShown `json:"jobs"`
 	}
@@ -250,7 +250,7 @@ func (c *jobsListCmd) Run(std *streams) error {
 	return jobTable(std, said.Jobs)
 }
 
-func jobTable(std *streams, jobs []jobShown) error {
+func jobTable(std *stdio, jobs []jobShown) error {
 	t := newTable(std, "ID", "KIND", "STATE", "DONE", "TOTAL", "FAILED", "LEFT", "CREATED", "ERROR")
 	for i := range jobs {
 		j := &jobs[i]
@@ -267,7 +267,7 @@ type jobsShowCmd struct {
 }
 
 // Run shows one job.
-func (c *jobsShowCmd) Run(std *streams) error {
+func (c *jobsShowCmd) Run(std *stdio) error {
 	if c.Follow {
 		return followJob(std, &c.remote, c.ID)
 	}
@@ -280,11 +280,11 @@ type jobsCancelCmd struct {
 }
 
 // Run cancels a job.
-func (c *jobsCancelCmd) Run(std *streams) error {
+func (c *jobsCancelCmd) Run(std *stdio) error {
 	return showJob(std, &c.remote, http.MethodDelete, c.ID)
 }
 
-func showJob(std *streams, r *remote, method, id string) error {
+func showJob(std *stdio, r *remote, method, id string) error {
 	answer, err := r.call(method, "/api/jobs/"+url.PathEscape(id), nil)
 	if err != nil {
 		return err
@@ -296,7 +296,7 @@ func showJob(std *streams, r *remote, method, id string) error {
 		Job jobShown `json:"job"`
 	}
 	if err := json.Unmarshal(answer, &said); err != nil {
-		return err
+		return r.notOurs()
 	}
 	return jobTable(std, []jobShown{said.Job})
 }

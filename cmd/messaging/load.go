@@ -3,10 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/knadh/koanf/parsers/toml/v2"
@@ -18,9 +21,23 @@ import (
 // errConfig marks what only the operator can mend; its exit status is 2.
 var errConfig = errors.New("configuration")
 
-// value is a setting's text and where it came from.
+// value is a setting's text and where it came from. name is what the operator
+// called it there, and place says where that is, if the name does not.
 type value struct {
 	text, source string
+	name, place  string
+}
+
+// described names a value in an error, as the operator wrote it.
+func (v value) described(s *setting) string {
+	if s.secret {
+		return v.name + v.place
+	}
+	return v.quoted(s.shown(v.text))
+}
+
+func (v value) quoted(text string) string {
+	return v.name + " " + strconv.Quote(shorten(text, 100)) + v.place
 }
 
 // load gathers every setting from flags, the environment and one file, in this
@@ -29,15 +46,12 @@ func load(flags map[string]string, configFile string, getenv func(string) (strin
 	var c Config
 	values, err := gather(flags, configFile, getenv)
 	if err != nil {
-		return c, nil, fmt.Errorf("%w: %w", errConfig, err)
+		return c, nil, err
 	}
 	if err := c.read(values); err != nil {
 		return c, nil, err
 	}
-	if err := c.check(); err != nil {
-		return c, nil, fmt.Errorf("%w: %w", errConfig, err)
-	}
-	return c, values, nil
+	return c, values, c.check()
 }
 
 func gather(flags map[string]string, configFile string, getenv func(string) (string, bool)) (map[string]value, error) {
@@ -51,6 +65,9 @@ func gather(flags map[string]string, configFile string, getenv func(string) (str
 	}
 	return values, from.addURL(values)
 }
+
+// keyURLDefault is what the address of the service is made of where it is not set.
+const keyURLDefault = "HTTP_ADDR and HTTP_PORT"
 
 // fromDefault is the source of a value that nobody set.
 const fromDefault = "default"
@@ -74,16 +91,16 @@ func newSources(flags map[string]string, path string, getenv func(string) (strin
 // value looks a setting up, in the order of precedence.
 func (from *sources) value(s *setting) (value, error) {
 	if text, ok := from.flags[s.flag()]; ok {
-		return value{text, "flag --" + s.flag()}, nil
+		return value{text: text, source: "flag --" + s.flag(), name: "--" + s.flag()}, nil
 	}
 	v, err := from.environment(s)
 	if err != nil || v.source != "" {
 		return v, err
 	}
 	if text, ok := from.file[s.key]; ok {
-		return value{text, "file " + from.path}, nil
+		return value{text: text, source: "file " + from.path, name: s.key, place: " in the file " + from.path}, nil
 	}
-	return value{s.fallback, fromDefault}, nil
+	return value{text: s.fallback, source: fromDefault, name: s.env()}, nil
 }
 
 // environment looks a setting up under all of its names. An empty variable is
@@ -91,7 +108,7 @@ func (from *sources) value(s *setting) (value, error) {
 func (from *sources) environment(s *setting) (value, error) {
 	for _, name := range s.environment() {
 		if text, ok := from.getenv(name); ok && text != "" {
-			return value{text, "environment " + name}, nil
+			return value{text: text, source: "environment " + name, name: name}, nil
 		}
 		if !s.secret {
 			continue
@@ -99,9 +116,9 @@ func (from *sources) environment(s *setting) (value, error) {
 		if path, ok := from.getenv(name + "_FILE"); ok && path != "" {
 			text, err := os.ReadFile(path)
 			if err != nil {
-				return value{}, fmt.Errorf("%s_FILE cannot be read: %w", name, err)
+				return value{}, usagef("%s_FILE %q cannot be read: %s; name a file with the secret alone", name, path, fileFault(err))
 			}
-			return value{strings.TrimSpace(string(text)), "file of " + name + "_FILE"}, nil
+			return value{text: strings.TrimSpace(string(text)), source: "file of " + name + "_FILE", name: "the file of " + name + "_FILE"}, nil
 		}
 	}
 	return value{}, nil
@@ -132,9 +149,9 @@ func (from *sources) addURL(values map[string]value) error {
 	if ip, err := netip.ParseAddr(addr.text); addr.text == "" || (err == nil && ip.IsUnspecified()) {
 		addr.text = "127.0.0.1"
 	}
-	v := value{"http://" + net.JoinHostPort(addr.text, port.text), fromDefault}
+	v := value{text: "http://" + net.JoinHostPort(addr.text, port.text), source: fromDefault, name: keyURLDefault}
 	if addr.source != fromDefault || port.source != fromDefault {
-		v.source = "HTTP_ADDR and HTTP_PORT"
+		v.source = keyURLDefault
 	}
 	values[keyURL] = v
 	return err
@@ -145,14 +162,14 @@ func (from *sources) addURL(values map[string]value) error {
 func loadClient(flags map[string]string, getenv func(string) (string, bool)) (c Config, err error) {
 	from, err := newSources(flags, "", getenv)
 	if err != nil {
-		return c, fmt.Errorf("%w: %w", errConfig, err)
+		return c, err
 	}
 	values := make(map[string]value)
 	if err := from.add(values, func(s *setting) bool { return s.client }); err != nil {
-		return c, fmt.Errorf("%w: %w", errConfig, err)
+		return c, err
 	}
 	if err := from.addURL(values); err != nil {
-		return c, fmt.Errorf("%w: %w", errConfig, err)
+		return c, err
 	}
 	return c, c.read(values)
 }
@@ -166,7 +183,7 @@ func (c *Config) read(values map[string]value) error {
 			continue
 		}
 		if err := s.set(c, v.text); err != nil {
-			return fmt.Errorf("%w: %s (from %s) %w", errConfig, s.env(), v.source, err)
+			return usagef("%s %s", v.described(s), err.Error())
 		}
 	}
 	return nil
@@ -185,34 +202,50 @@ func readFile(path string) (map[string]string, error) {
 	case ".toml":
 		parser = toml.Parser()
 	default:
-		return nil, fmt.Errorf("the file %s must end in .yaml, .yml or .toml", path)
+		return nil, usagef("the configuration file %s must end in .yaml, .yml or .toml", path)
 	}
 	k := koanf.New("\x00")
 	if err := k.Load(file.Provider(path), parser); err != nil {
-		return nil, fmt.Errorf("the file %s cannot be read: %w", path, err)
+		return nil, configFileFault(path, err)
 	}
 	values := make(map[string]string)
 	for key, raw := range k.Raw() {
 		if !isSetting(key) {
-			return nil, fmt.Errorf("the file %s has the unknown key %q", path, key)
+			return nil, usagef("the configuration file %s has the unknown key %q%s", path, key, didYouMean(key, settingKeys()))
 		}
 		text, ok := scalar(raw)
 		if !ok {
-			return nil, fmt.Errorf("the file %s: %s must be one value or a list of values", path, key)
+			return nil, usagef("%s in the file %s must be one value or a list of values", key, path)
 		}
 		values[key] = text
 	}
 	return values, nil
 }
 
-func isSetting(key string) bool {
-	for i := range settings {
-		if settings[i].key == key {
-			return true
-		}
+// configFileFault says why a configuration file cannot be used: it cannot be
+// read, or it is not what its name says.
+func configFileFault(path string, err error) error {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return usagef("the configuration file %s cannot be read: %s (see --config and MESSAGING_CONFIG)", path, fileFault(err))
 	}
-	return false
+	form := strings.ToUpper(strings.TrimPrefix(filepath.Ext(path), "."))
+	if form == "YML" {
+		form = "YAML"
+	}
+	_, fault, _ := strings.Cut(err.Error(), ": ") // after the name of the library
+	return usagef("the configuration file %s is not %s: %s", path, form, fault)
 }
+
+// settingKeys are the keys that a configuration file may have.
+func settingKeys() []string {
+	keys := make([]string, len(settings))
+	for i := range settings {
+		keys[i] = settings[i].key
+	}
+	return keys
+}
+
+func isSetting(key string) bool { return slices.Contains(settingKeys(), key) }
 
 // scalar gives the text of a value in a file; a list becomes its items with
 // commas between them.

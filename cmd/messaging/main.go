@@ -23,20 +23,29 @@ func version() string {
 	if release != "" {
 		return release
 	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			return "devel-" + s.Value[:12]
-		}
+	if commit := revision(); len(commit) >= 12 {
+		return "devel-" + commit[:12]
 	}
 	return "devel"
 }
 
-// streams are where a command reads and writes.
-type streams struct {
+// revision is the commit that the program was built from; it is empty where the
+// build did not say.
+func revision() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return ""
+}
+
+// stdio are where a command reads and writes.
+type stdio struct {
 	in       io.Reader
 	out, err io.Writer
 	// terminal says that out is one.
@@ -46,6 +55,8 @@ type streams struct {
 // cli is the command line. Its flags for serve and config are made from the
 // settings table.
 type cli struct {
+	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
+
 	Serve       serveCmd       `cmd:"" help:"Run the service."`
 	Config      configCmd      `cmd:"" help:"Print the configuration in force and where each value comes from."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
@@ -64,6 +75,7 @@ type cli struct {
 	DeadLetters deadLettersCmd `cmd:"" name:"dead-letters" help:"Look at messages that were given up, send them again or drop them."`
 	Replay      replayCmd      `cmd:"" help:"Send a part of the log to the backend again."`
 	Jobs        jobsCmd        `cmd:"" help:"Look at redrives and replays, or cancel them."`
+	Drain       drainCmd       `cmd:"" help:"Forget messages that wait for the backend."`
 	Verify      verifyCmd      `cmd:"" help:"Check the data directory of a stopped service, without changing it."`
 	Repair      repairCmd      `cmd:"" help:"Put a damaged data directory together again, of all that can be read."`
 	Dump        dumpCmd        `cmd:"" help:"Print the records of a stopped service's data directory."`
@@ -80,7 +92,9 @@ type deadLettersCmd struct {
 type remote struct {
 	URL   string `help:"Where the service is (also MESSAGING_URL; by default on this machine, at HTTP_PORT)."`
 	Token string `help:"Token to call it with (also MESSAGING_TOKEN, MESSAGING_TOKEN_FILE)."`
-	JSON  bool   `name:"json" help:"Print JSON instead of a table."`
+	JSON  bool   `negatable:"" name:"json" help:"Print JSON instead of a table."`
+
+	completed bool // with what no flag said
 }
 
 // settingFlags are the flags of the settings table, made at run time: a
@@ -94,14 +108,15 @@ func newSettingFlags() settingFlags {
 		if s.client {
 			continue
 		}
-		help := s.help
-		if s.fallback != "" {
-			help += " (default " + s.fallback + ")"
-		}
-		fields = append(fields, reflect.StructField{
+		field := reflect.StructField{
 			Name: fieldName(i), Type: reflect.TypeFor[*string](),
-			Tag: reflect.StructTag(fmt.Sprintf("name:%q help:%q placeholder:%q", s.flag(), escapeTag(help), strings.ToUpper(lastWord(s.key)))),
-		})
+			Tag: reflect.StructTag(fmt.Sprintf("name:%q help:%q placeholder:%q", s.flag(), escapeTag(s.flagHelp()), strings.ToUpper(lastWord(s.key)))),
+		}
+		if s.onOff {
+			field.Type = reflect.TypeFor[settingSwitch]()
+			field.Tag += ` negatable:""`
+		}
+		fields = append(fields, field)
 	}
 	return settingFlags{reflect.New(reflect.StructOf(fields))}
 }
@@ -120,7 +135,11 @@ func (f settingFlags) given() map[string]string {
 		if settings[i].client {
 			continue
 		}
-		if p, ok := reflect.TypeAssert[*string](f.fields.Elem().FieldByName(fieldName(i))); ok && p != nil {
+		field := f.fields.Elem().FieldByName(fieldName(i))
+		if text, ok := reflect.TypeAssert[settingSwitch](field); ok && text != "" {
+			given[settings[i].flag()] = string(text)
+		}
+		if p, ok := reflect.TypeAssert[*string](field); ok && p != nil {
 			given[settings[i].flag()] = *p
 		}
 	}
@@ -129,23 +148,24 @@ func (f settingFlags) given() map[string]string {
 
 func main() {
 	stop := profiled()
-	status := run(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr, term.IsTerminal(int(os.Stdout.Fd()))})
+	status := run(os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr, term.IsTerminal(int(os.Stdout.Fd()))})
 	stop()
 	os.Exit(status)
 }
 
 // run is the whole program but for the process around it; it gives the exit
 // status.
-func run(args []string, std streams) int {
+func run(args []string, std stdio) int {
 	var c cli
 	flags := newSettingFlags()
 	c.Serve.Flags, c.Config.Flags = kong.Plugins{flags.fields.Interface()}, kong.Plugins{flags.fields.Interface()}
 	exited, status := false, 0
-	parser, err := kong.New(&c, kong.Name("messaging"),
+	options := append(mappers(), kong.Name("messaging"), kong.Vars{"version": "messaging " + version()},
 		kong.Description("A durable messaging service for teams with a Django backend."),
 		kong.Writers(std.out, std.err), kong.Exit(func(code int) { exited, status = true, code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Bind(&std, &flags))
+	parser, err := kong.New(&c, options...)
 	if err != nil {
 		fmt.Fprintln(std.err, "messaging:", err)
 		return exitOther
@@ -154,13 +174,14 @@ func run(args []string, std streams) int {
 		args = []string{"--help"}
 	}
 	ctx, err := parser.Parse(args)
-	if exited { // help was printed
+	if exited { // help or the version was printed
 		return status
 	}
 	if err != nil {
-		fmt.Fprintf(std.err, "messaging: %v (see messaging --help)\n", err)
+		fmt.Fprintln(std.err, "messaging:", parseFailure(err))
 		return exitConfig
 	}
+	warnUnknown(ctx.Command(), &std)
 	if err := ctx.Run(); err != nil {
 		if !errors.Is(err, errQuiet) {
 			fmt.Fprintln(std.err, "messaging:", oneLine(err))
@@ -170,6 +191,17 @@ func run(args []string, std streams) int {
 	return exitDone
 }
 
+// warnUnknown warns of variables that look like settings and are none. serve does
+// so in its log, and version loads no settings.
+func warnUnknown(command string, std *stdio) {
+	if command == "serve" || command == "version" {
+		return
+	}
+	if unknown := unknownVariables(os.Environ()); unknown != "" {
+		fmt.Fprintln(std.err, "messaging: warning:", unknown)
+	}
+}
+
 // errQuiet ends a command with a status other than 0 that has already said all.
 var errQuiet = errors.New("quiet")
 
@@ -177,11 +209,11 @@ var errQuiet = errors.New("quiet")
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 type versionCmd struct {
-	JSON bool `name:"json" help:"Print JSON."`
+	JSON bool `negatable:"" name:"json" help:"Print JSON."`
 }
 
 // Run prints the version.
-func (c *versionCmd) Run(std *streams) error {
+func (c *versionCmd) Run(std *stdio) error {
 	if c.JSON {
 		return printJSON(std, map[string]string{"version": version()})
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -15,12 +16,15 @@ import (
 // commitMetrics are the measures of the commit point.
 type commitMetrics struct {
 	changes, fsync *metrics.PrometheusHistogram
+	messages       *metrics.PrometheusHistogram // the deprecated name of changes
 	bytes          *metrics.Counter
 }
 
 func newCommitMetrics(set *metrics.Set) *commitMetrics {
+	sizes := []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384}
 	return &commitMetrics{
-		changes: set.NewPrometheusHistogramExt("messaging_commit_messages", []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384}),
+		changes:  set.NewPrometheusHistogramExt("messaging_commit_changes", sizes),
+		messages: set.NewPrometheusHistogramExt("messaging_commit_messages", sizes),
 		fsync: set.NewPrometheusHistogramExt("messaging_commit_fsync_seconds",
 			[]float64{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 10}),
 		bytes: set.NewCounter("messaging_commit_bytes_total"),
@@ -29,6 +33,7 @@ func newCommitMetrics(set *metrics.Set) *commitMetrics {
 
 func (c *commitMetrics) observe(changes, bytes int, took time.Duration) {
 	c.changes.Update(float64(changes))
+	c.messages.Update(float64(changes))
 	c.fsync.Update(took.Seconds())
 	c.bytes.Add(bytes)
 }
@@ -58,9 +63,15 @@ func (e *exposition) write(kind, name, labels string, value float64) {
 // label writes the one label that a series has.
 func label(name, value string) string { return fmt.Sprintf("{%s=%q}", name, value) }
 
+// buildLabels name what this program was built from.
+func buildLabels() string {
+	return fmt.Sprintf("{version=%q,revision=%q,goversion=%q}", version(), revision(), runtime.Version())
+}
+
 // writeMetrics writes what other parts count already.
 func (m *Main) writeMetrics(w io.Writer) {
 	s, e := m.stats(), &exposition{w: w}
+	e.gauge("messaging_build_info", buildLabels(), 1)
 	e.counter("messaging_messages_accepted_total", "", s.Accepted)
 	e.counter("messaging_messages_taken_total", "", s.Taken)
 	e.counter("messaging_messages_persisted_total", "", s.Persisted)
@@ -73,8 +84,9 @@ func (m *Main) writeMetrics(w io.Writer) {
 	e.counter("messaging_duplicates_total", "", s.Duplicates)
 	e.counter("messaging_messages_replayed_total", "", m.jobs.Replayed())
 	e.counter("messaging_messages_redriven_total", "", m.jobs.Redriven())
-	e.counter("messaging_messages_retained_out_total", "", s.Retained)
-	e.counter("messaging_messages_trimmed_early_total", "", s.Relieved)
+	e.counter("messaging_messages_trimmed_total", "", s.TrimmedByAge)
+	e.counter("messaging_messages_retained_out_total", "", s.TrimmedByAge)
+	e.counter("messaging_messages_trimmed_early_total", "", s.TrimmedEarly)
 	m.writeDrainMetrics(e, s)
 	m.writeStoreMetrics(e, s)
 }
@@ -83,19 +95,25 @@ func (m *Main) writeDrainMetrics(e *exposition, s messaging.Stats) {
 	e.gauge("messaging_drain_lag_messages", "", float64(s.LagMessages))
 	e.gauge("messaging_drain_lag_seconds", "", s.LagTime.Seconds())
 	for _, kind := range []messaging.DeadLetterKind{messaging.Refused, messaging.Undeliverable} {
-		e.gauge("messaging_dead_letters", label("kind", string(kind)), float64(m.store.Control().DeadLetters(kind)))
+		e.gauge("messaging_dead_letters", label("kind", string(kind)), float64(m.engine.DeadLetters().Count(kind)))
 	}
-	failures, waiting := func(persist.Verdict) uint64 { return 0 }, 0.0
+	failures := func(persist.Class) uint64 { return 0 }
 	if m.drain != nil {
 		failures = m.drain.Failures
-		if m.drain.Waiting() {
-			waiting = 1
-		}
 	}
-	for _, v := range persist.Verdicts() {
-		e.counter("messaging_persist_failures_total", label("kind", v.String()), failures(v))
+	for _, c := range persist.Classes() {
+		e.counter("messaging_persist_failures_total", label("kind", c.String()), failures(c))
 	}
-	e.gauge("messaging_drain_waiting", "", waiting)
+	e.gauge("messaging_drain_stalled", "", oneIf(s.Drain == messaging.DrainWaiting))
+	e.gauge("messaging_drain_waiting", "", oneIf(s.Drain == messaging.DrainWaiting))
+	e.gauge("messaging_drain_off", "", oneIf(s.Drain == messaging.DrainOff))
+}
+
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 func (m *Main) writeStoreMetrics(e *exposition, s messaging.Stats) {
@@ -103,10 +121,12 @@ func (m *Main) writeStoreMetrics(e *exposition, s messaging.Stats) {
 	store := m.store.Stats()
 	e.gauge("messaging_queue_messages", "", float64(s.Queued))
 	e.gauge("messaging_leases", "", float64(s.Leases))
+	e.gauge("messaging_long_polls", "", float64(s.Waiting))
 	e.gauge("messaging_waiting_readers", "", float64(s.Waiting))
 	e.gauge("messaging_fanouts", "", float64(s.Fanouts))
 	e.gauge("messaging_jobs_running", "", float64(m.jobs.Running()))
 	e.gauge("messaging_disk_free_bytes", "", float64(free))
+	e.gauge("messaging_oldest_snapshot_seconds", "", m.log.OldestSnapshot().Seconds())
 	e.gauge("messaging_store_bytes", "", float64(store.Bytes))
 	e.gauge("messaging_store_compaction_debt_bytes", "", float64(store.CompactionDebt))
 	e.counter("messaging_store_cache_hits_total", "", store.CacheHits)

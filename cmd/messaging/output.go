@@ -11,7 +11,7 @@ import (
 )
 
 // printJSON prints a value as indented JSON, numbers as they are.
-func printJSON(std *streams, v any) error {
+func printJSON(std *stdio, v any) error {
 	text, err := json.Marshal(v, jsontext.WithIndent("  "), json.Deterministic(true))
 	if err != nil {
 		return err
@@ -25,7 +25,7 @@ type table struct {
 	w *tabwriter.Writer
 }
 
-func newTable(std *streams, head ...string) *table {
+func newTable(std *stdio, head ...string) *table {
 	t := &table{tabwriter.NewWriter(std.out, 0, 4, 2, ' ', 0)}
 	if len(head) > 0 {
 		t.row(head...)

@@ -9,7 +9,7 @@ import (
 )
 
 // profiled writes a profile of the processor's time, from now until stop, into
-// the file that MESSAGING_CPU_PROFILE names. See docs/performance.md.
+// the file that MESSAGING_CPU_PROFILE names. See docs/explanation/performance.md.
 func profiled() (stop func()) {
 	path := os.Getenv("MESSAGING_CPU_PROFILE")
 	if path == "" {

@@ -10,7 +10,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -18,18 +17,18 @@ import (
 
 // timing is when a message may be handed out.
 type timing struct {
-	Delay     time.Duration `help:"Hand it out so long from now at the earliest, such as 90s."`
-	DeliverAt string        `placeholder:"TIME" help:"Hand it out from then on (RFC 3339)."`
-	TTL       time.Duration `name:"ttl" help:"Do not hand it out later than so long from now."`
-	ExpiresAt string        `placeholder:"TIME" help:"Do not hand it out from then on (RFC 3339)."`
+	Delay     durationFlag `placeholder:"DURATION" help:"Hand it out so long from now at the earliest, such as 90s; a bare number is seconds."`
+	DeliverAt string       `placeholder:"TIME" help:"Hand it out from then on (RFC 3339)."`
+	TTL       durationFlag `name:"ttl" placeholder:"DURATION" help:"Do not hand it out later than so long from now; a bare number is seconds."`
+	ExpiresAt string       `placeholder:"TIME" help:"Do not hand it out from then on (RFC 3339)."`
 }
 
 // add puts the times into a message.
 func (t *timing) add(message map[string]any) {
-	if t.Delay != 0 {
+	if t.Delay.given {
 		message["delay_seconds"] = t.Delay.Seconds()
 	}
-	if t.TTL != 0 {
+	if t.TTL.given {
 		message["ttl_seconds"] = t.TTL.Seconds()
 	}
 	if t.DeliverAt != "" {
@@ -40,12 +39,12 @@ func (t *timing) add(message map[string]any) {
 	}
 }
 
-// safety makes a call safe to repeat.
-type safety struct {
+// idempotencyFlags makes a call safe to repeat.
+type idempotencyFlags struct {
 	IdempotencyKey string `placeholder:"KEY" help:"Store once, however often this is called with the same key."`
 }
 
-func (s *safety) header() http.Header {
+func (s *idempotencyFlags) header() http.Header {
 	h := make(http.Header)
 	if s.IdempotencyKey != "" {
 		h.Set("Idempotency-Key", s.IdempotencyKey)
@@ -62,25 +61,25 @@ func again(duplicate bool) string {
 }
 
 type batchCmd struct {
-	remote `embed:""`
-	safety `embed:""`
-	File   string `arg:"" optional:"" help:"File with a message as JSON on each line; - or nothing is standard input."`
+	remote           `embed:""`
+	idempotencyFlags `embed:""`
+	File             string `arg:"" optional:"" help:"File with a message as JSON on each line; - or nothing is standard input."`
 }
 
 // Run sends many messages at once: all of them, or none.
-func (c *batchCmd) Run(std *streams) error {
+func (c *batchCmd) Run(std *stdio) error {
 	in := std.in
 	if c.File != "" && c.File != "-" {
 		f, err := os.Open(c.File)
 		if err != nil {
-			return fmt.Errorf("%w: %w", errConfig, err)
+			return c.unreadable(err)
 		}
 		defer func() { _ = f.Close() }() // it was only read
 		in = f
 	}
 	body, err := io.ReadAll(in)
 	if err != nil {
-		return err
+		return c.unreadable(err)
 	}
 	header := c.header()
 	header.Set("Content-Type", "application/x-ndjson")
@@ -92,36 +91,46 @@ func (c *batchCmd) Run(std *streams) error {
 		return printJSON(std, answer)
 	}
 	var receipt struct {
-		Accepted  int                         `json:"accepted"`
+		Accepted  uint64                      `json:"accepted"`
 		Messages  []struct{ Sequence uint64 } `json:"messages"`
 		Duplicate bool                        `json:"duplicate"`
 	}
 	if err := json.Unmarshal(answer, &receipt, json.MatchCaseInsensitiveNames(true)); err != nil || len(receipt.Messages) == 0 {
-		return fmt.Errorf("the answer is not understood: %w", err)
+		return c.notOurs()
 	}
-	_, err = fmt.Fprintf(std.out, "queued %d messages at %d to %d%s\n",
-		receipt.Accepted, receipt.Messages[0].Sequence, receipt.Messages[len(receipt.Messages)-1].Sequence, again(receipt.Duplicate))
+	place := fmt.Sprintf("at %d", receipt.Messages[0].Sequence)
+	if len(receipt.Messages) > 1 {
+		place += fmt.Sprintf(" to %d", receipt.Messages[len(receipt.Messages)-1].Sequence)
+	}
+	_, err = fmt.Fprintf(std.out, "queued %s %s%s\n", plural(receipt.Accepted, "message", "messages"), place, again(receipt.Duplicate))
 	return err
 }
 
+func (c *batchCmd) unreadable(err error) error {
+	return usagef("<file> %q cannot be read: %s; name a file with a message as JSON on each line, or - for standard input", c.File, fileFault(err))
+}
+
 type broadcastCmd struct {
-	remote       `embed:""`
-	safety       `embed:""`
-	timing       `embed:""`
-	Text         string   `arg:"" help:"The text."`
-	Users        []string `arg:"" optional:"" help:"Ids of the receivers."`
-	UsersFile    string   `placeholder:"FILE" help:"File with the id of a receiver on each line; - is standard input."`
-	Sender       string   `default:"0" help:"Id of the sender."`
-	Conversation string   `help:"Id of the conversation; each receiver has one of their own where none is given."`
-	Priority     string   `help:"high, normal or low."`
-	Type         string   `help:"The message's type."`
+	remote           `embed:""`
+	idempotencyFlags `embed:""`
+	timing           `embed:""`
+	Text             string   `arg:"" help:"The text."`
+	Users            []string `arg:"" optional:"" help:"Ids of the receivers."`
+	UsersFile        string   `placeholder:"FILE" help:"File with the id of a receiver on each line; - is standard input."`
+	Sender           string   `default:"0" help:"Id of the sender."`
+	Conversation     string   `help:"Id of the conversation; each receiver has one of their own where none is given."`
+	Priority         string   `help:"high, normal or low."`
+	Type             string   `help:"The message's type."`
 }
 
 // Run sends one message to many users.
-func (c *broadcastCmd) Run(std *streams) error {
+func (c *broadcastCmd) Run(std *stdio) error {
 	users, err := c.receivers(std)
 	if err != nil {
 		return err
+	}
+	if len(users) == 0 {
+		return usagef(`broadcast needs receivers: messaging broadcast "Hello" 7 8 9, or a file of them with --users-file`)
 	}
 	message := map[string]any{"sender_id": id(c.Sender), "text": c.Text}
 	for name, given := range map[string]string{"priority": c.Priority, "message_type": c.Type} {
@@ -135,7 +144,7 @@ func (c *broadcastCmd) Run(std *streams) error {
 	c.add(message)
 	body, err := json.Marshal(map[string]any{"message": message, "user_ids": users}, json.Deterministic(true)) // the same call has the same body
 	if err != nil {
-		return fmt.Errorf("%w: the message is not JSON: %w", errConfig, err)
+		return usagef("the message cannot be written as JSON: it must be UTF-8")
 	}
 	header := c.header()
 	header.Set("Content-Type", "application/json")
@@ -149,17 +158,17 @@ func (c *broadcastCmd) Run(std *streams) error {
 	var receipt struct {
 		ID         string `json:"id"`
 		Sequence   uint64 `json:"sequence"`
-		Recipients int    `json:"recipients"`
+		Recipients uint64 `json:"recipients"`
 		Duplicate  bool   `json:"duplicate"`
 	}
 	if err := json.Unmarshal(answer, &receipt); err != nil {
-		return err
+		return c.notOurs()
 	}
-	_, err = fmt.Fprintf(std.out, "queued %s at %d for %d users%s\n", receipt.ID, receipt.Sequence, receipt.Recipients, again(receipt.Duplicate))
+	_, err = fmt.Fprintf(std.out, "queued %s at %d for %s%s\n", receipt.ID, receipt.Sequence, plural(receipt.Recipients, "user", "users"), again(receipt.Duplicate))
 	return err
 }
 
-func (c *broadcastCmd) receivers(std *streams) (users []jsontext.Value, err error) {
+func (c *broadcastCmd) receivers(std *stdio) (users []jsontext.Value, err error) {
 	for _, user := range c.Users {
 		users = append(users, id(user))
 	}
@@ -173,7 +182,7 @@ func (c *broadcastCmd) receivers(std *streams) (users []jsontext.Value, err erro
 		text, err = os.ReadFile(c.UsersFile)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errConfig, err)
+		return nil, usagef("--users-file %q cannot be read: %s; name a file with the id of a receiver on each line, or - for standard input", c.UsersFile, fileFault(err))
 	}
 	for user := range strings.FieldsSeq(string(text)) {
 		users = append(users, id(user))
@@ -192,40 +201,40 @@ type ackCmd struct {
 }
 
 // Run acknowledges messages.
-func (c *ackCmd) Run(std *streams) error {
-	return settle(std, &c.remote, "ack", c.receiptsFlags, nil)
+func (c *ackCmd) Run(std *stdio) error {
+	return callWithReceipts(std, &c.remote, "ack", c.receiptsFlags, nil)
 }
 
 type nackCmd struct {
 	remote        `embed:""`
 	receiptsFlags `embed:""`
-	Delay         time.Duration `help:"Hand them out again so long from now at the earliest."`
+	Delay         durationFlag `placeholder:"DURATION" max:"24h" help:"Hand them out again so long from now at the earliest, up to 24h; a bare number is seconds."`
 }
 
 // Run gives messages back.
-func (c *nackCmd) Run(std *streams) error {
-	return settle(std, &c.remote, "nack", c.receiptsFlags, map[string]any{"delay_seconds": c.Delay.Seconds()})
+func (c *nackCmd) Run(std *stdio) error {
+	return callWithReceipts(std, &c.remote, "nack", c.receiptsFlags, map[string]any{"delay_seconds": c.Delay.Seconds()})
 }
 
 type extendCmd struct {
 	remote        `embed:""`
 	receiptsFlags `embed:""`
-	Lease         time.Duration `default:"30s" help:"How long the leases last from now on."`
+	Lease         durationFlag `placeholder:"30s" min:"1s" max:"1h" default:"30s" help:"How long the leases last from now on, 1s to 1h; a bare number is seconds."`
 }
 
 // Run lets leases last longer.
-func (c *extendCmd) Run(std *streams) error {
-	return settle(std, &c.remote, "extend", c.receiptsFlags, map[string]any{"lease": c.Lease.Seconds()})
+func (c *extendCmd) Run(std *stdio) error {
+	return callWithReceipts(std, &c.remote, "extend", c.receiptsFlags, map[string]any{"lease": c.Lease.Seconds()})
 }
 
-// settle calls with receipts and shows what became of each; the exit status
+// callWithReceipts calls with receipts and shows what became of each; the exit status
 // says whether all are what was asked for.
-func settle(std *streams, r *remote, call string, flags receiptsFlags, more map[string]any) error {
+func callWithReceipts(std *stdio, r *remote, call string, flags receiptsFlags, more map[string]any) error {
 	request := map[string]any{"user_id": id(flags.User), "receipts": flags.Receipts}
 	maps.Copy(request, more)
 	body, err := json.Marshal(request)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errConfig, err)
+		return usagef("the receipts cannot be written as JSON: they must be UTF-8")
 	}
 	answer, err := r.call(http.MethodPost, "/api/messages/"+call, body)
 	if err != nil {
@@ -238,7 +247,7 @@ func settle(std *streams, r *remote, call string, flags receiptsFlags, more map[
 		} `json:"results"`
 	}
 	if err := json.Unmarshal(answer, &said); err != nil {
-		return err
+		return r.notOurs()
 	}
 	if r.JSON {
 		err = printJSON(std, answer)
@@ -263,7 +272,7 @@ type sizeCmd struct {
 }
 
 // Run counts a queue.
-func (c *sizeCmd) Run(std *streams) error {
+func (c *sizeCmd) Run(std *stdio) error {
 	var n struct{ High, Normal, Low, Leased, Delayed, Total uint64 }
 	answer, err := c.get("/api/messages/queue/"+url.PathEscape(c.User)+"/size", nil)
 	if err != nil {
@@ -273,7 +282,7 @@ func (c *sizeCmd) Run(std *streams) error {
 		return printJSON(std, answer)
 	}
 	if err := json.Unmarshal(answer, &n, json.MatchCaseInsensitiveNames(true)); err != nil {
-		return err
+		return c.notOurs()
 	}
 	t := newTable(std, "HIGH", "NORMAL", "LOW", "LEASED", "DELAYED", "TOTAL")
 	row := make([]string, 0, 6)
@@ -290,7 +299,7 @@ type clearCmd struct {
 }
 
 // Run empties a queue.
-func (c *clearCmd) Run(std *streams) error {
+func (c *clearCmd) Run(std *stdio) error {
 	answer, err := c.call(http.MethodDelete, "/api/messages/queue/"+url.PathEscape(c.User), nil)
 	if err != nil {
 		return err
@@ -302,8 +311,8 @@ func (c *clearCmd) Run(std *streams) error {
 		Cleared uint64 `json:"cleared"`
 	}
 	if err := json.Unmarshal(answer, &said); err != nil {
-		return err
+		return c.notOurs()
 	}
-	_, err = fmt.Fprintf(std.out, "cleared %d messages\n", said.Cleared)
+	_, err = fmt.Fprintln(std.out, "cleared", plural(said.Cleared, "message", "messages"))
 	return err
 }

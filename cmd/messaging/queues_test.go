@@ -198,6 +198,36 @@ func TestUndeliverableMessagesAreRedriven(t *testing.T) {
 	}
 }
 
+// TestOneQueueIsBounded: one queue has so many messages under leases and no more,
+// and a message that its reader always gives back at once lets the others pass.
+func TestOneQueueIsBounded(t *testing.T) {
+	s := startService(t, "QUEUE_MAX_LEASED=2", "QUEUE_RETRY_BACKOFF=5m")
+	for _, text := range []string{"poison", "poison", "good"} {
+		s.send(t, 1, text)
+	}
+	_, leased := s.get("/api/messages/queue/789?lease=600&max_count=3")
+	if got := messages(leased); len(got) != 2 {
+		t.Fatalf("%d messages are leased, want 2", len(got))
+	}
+	if status, answer := s.get("/api/messages/queue/789?lease=600"); status != http.StatusTooManyRequests || answer["code"] != "too_many_requests" || !strings.Contains(fmt.Sprint(answer["message"]), "QUEUE_MAX_LEASED") {
+		t.Errorf("a take past the bound: %d %v", status, answer)
+	}
+	for range 3 {
+		if status, answer := s.post("/api/messages/nack", `{"user_id":789,"receipts":`+receiptsOf(leased)+`}`); status != http.StatusOK || results(answer)[0] != "nacked" {
+			t.Fatalf("nack: %d %v", status, answer)
+		}
+		_, leased = s.get("/api/messages/queue/789?lease=600")
+	}
+	if got := messages(leased); len(got) != 1 || got[0]["text"] != "good" {
+		t.Errorf("after three deliveries of the first two: %v", leased)
+	}
+	s.kill() // the pause survives, leases do not
+	s.start(t)
+	if _, size := s.get("/api/messages/queue/789/size"); size["delayed"] != 2.0 || size["normal"] != 1.0 {
+		t.Errorf("after a kill: %v", size)
+	}
+}
+
 // TestRedriveAndReplayIntoARealDjango mends what made a dead letter and redrives
 // it, and then loses Django's rows and has them replayed, with the ids that they
 // had.
@@ -266,7 +296,7 @@ func TestVerbsOfQueues(t *testing.T) {
 	run(0, "queued 2 messages at 3 to 4", "batch", file, "--idempotency-key", "k")
 	run(0, "queued 2 messages at 3 to 4 (before", "batch", file, "--idempotency-key", "k")
 	run(0, `"accepted": 2`, "batch", file, "--json")
-	run(2, "no such file", "batch", file+"x")
+	run(2, "it does not exist", "batch", file+"x")
 	if err := os.WriteFile(file, []byte(line+"{}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -295,12 +325,21 @@ func TestVerbsOfQueues(t *testing.T) {
 		t.Error("it did not wait")
 	}
 	run(0, `"total": 7`, "size", "7", "--json")
-	run(0, "cleared 7", "clear", "7")
-	run(1, "lease", "take", "7", "--lease=-5")
-	run(1, "lease", "take", "7", "--lease=0")
-	run(1, "wait", "take", "7", "--wait=61")
-	run(1, "delay_seconds", "send", "7", "x", "--delay=-5s")
-	run(1, "ttl_seconds", "send", "7", "x", "--ttl=-5s")
+	run(0, "cleared 7 messages\n", "clear", "7")
+	if err := os.WriteFile(file, []byte(line), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(0, "queued 1 message at ", "batch", file)
+	run(0, "for 1 user\n", "broadcast", "hello one", "8")
+	run(0, "cleared 1 message\n", "clear", "7")
+	run(0, "queued", "send", "7", "later", "--delay", "60", "--ttl", "3600")
+	run(0, "0     0       0    0       1        1", "size", "7")
+	run(0, "cleared 1 message\n", "clear", "7")
+	run(2, "--lease", "take", "7", "--lease=-5")
+	run(2, "--lease", "take", "7", "--lease=0")
+	run(2, "--wait", "take", "7", "--wait=61")
+	run(2, "--delay", "send", "7", "x", "--delay=-5s")
+	run(2, "--ttl", "send", "7", "x", "--ttl=-5s")
 	run(1, "rate", "replay", "--from-sequence", "1", "--rate=-1")
 	run(1, "DJANGO_API_URL is off", "replay", "--from-sequence", "1")
 	run(1, "from_sequence", "replay")

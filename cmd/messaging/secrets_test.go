@@ -39,7 +39,7 @@ func TestPasswordInAnAddressIsUsedAndNotShown(t *testing.T) {
 		}
 		never("config", out+errs)
 	}
-	for _, url := range []string{"http://me:t0psecret@127.0.0.1:1", "http://me:t0psecret@127.0.0.1:x", "me:t0psecret@127.0.0.1:1"} {
+	for _, url := range []string{"http://me:t0psecret@127.0.0.1:1", "http://me:t0psecret@127.0.0.1:x", "me:t0psecret@127.0.0.1:1", "http:/me:t0psecret@127.0.0.1:1", "//me:t0psecret@127.0.0.1:1", "http://127.0.0.1:1/me:t0psecret@x"} {
 		status, out, errs := messaging(t, []string{"MESSAGING_URL=" + url}, "stats")
 		if status == 0 {
 			t.Errorf("%s answers", url)

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"sort"
@@ -34,10 +32,14 @@ type serveCmd struct {
 	Flags      kong.Plugins `embed:""`
 }
 
-// Run serves until SIGTERM or SIGINT. A second signal cuts every grace short.
-func (c *serveCmd) Run(std *streams, flags *settingFlags) error {
-	config, _, err := load(flags.given(), c.ConfigFile, os.LookupEnv)
+// Run serves until SIGTERM or SIGINT. A second signal, later than a second after
+// the first, cuts every grace short.
+func (c *serveCmd) Run(std *stdio, flags *settingFlags) error {
+	config, values, err := load(flags.given(), c.ConfigFile, os.LookupEnv)
 	if err != nil {
+		return err
+	}
+	if err := checkDataDir(values[keyDataDir]); err != nil {
 		return err
 	}
 	if os.Getenv("GOMAXPROCS") == "" {
@@ -48,28 +50,20 @@ func (c *serveCmd) Run(std *streams, flags *settingFlags) error {
 	}
 	syscall.Umask(0o077) // what is stored is private; libraries would make it readable
 	logger := newLogger(config, std)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	hurry, cutShort := context.WithCancel(context.Background())
-	defer cutShort()
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	go func() {
-		<-signals
-		cancel()
-		<-signals
-		logger.Warn("a second signal: stopping at once")
-		cutShort()
-	}()
-	m := &Main{Config: config, Logger: logger, Faults: faults(), Fatal: func(err error) { endOf(logger, err) }}
-	return m.Run(ctx, hurry)
+	if unknown := unknownVariables(os.Environ()); unknown != "" {
+		logger.Warn("the environment has unknown variables: " + unknown) //nolint:sloglint // the names are the message
+	}
+	ctx, force, stop := watchSignals(logger)
+	defer stop()
+	m := &Main{Config: config, Logger: logger, Faults: faults(), Fatal: func(err error) { fatalExit(logger, err) }}
+	return dataDirFault(values[keyDataDir], m.Run(ctx, force))
 }
 
-// endOf ends the process because of its disk or its store.
-func endOf(logger *slog.Logger, err error) {
+// fatalExit ends the process because of its disk or its store.
+func fatalExit(logger *slog.Logger, err error) {
 	const ends = "the service ends without acknowledging anything more; "
 	switch {
-	case errors.Is(err, storage.ErrDamaged):
+	case errors.Is(err, storage.ErrCorrupt):
 		logger.Error("the store is damaged: "+ends+"see messaging verify", "error", err)
 		os.Exit(exitDamaged)
 	case errors.Is(err, storage.ErrDiskFull):
@@ -81,7 +75,7 @@ func endOf(logger *slog.Logger, err error) {
 }
 
 // newLogger writes to standard error: text for a person, JSON for a collector.
-func newLogger(c Config, std *streams) *slog.Logger {
+func newLogger(c Config, std *stdio) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(c.LogLevel)) // one of the four was checked
 	options := &slog.HandlerOptions{Level: level}
@@ -100,12 +94,12 @@ func newLogger(c Config, std *streams) *slog.Logger {
 
 type configCmd struct {
 	ConfigFile string       `name:"config" placeholder:"FILE" help:"Configuration file, YAML or TOML (also MESSAGING_CONFIG)."`
-	JSON       bool         `name:"json" help:"Print JSON."`
+	JSON       bool         `negatable:"" name:"json" help:"Print JSON."`
 	Flags      kong.Plugins `embed:""`
 }
 
 // Run prints what serve would run with, secrets masked.
-func (c *configCmd) Run(std *streams, flags *settingFlags) error {
+func (c *configCmd) Run(std *stdio, flags *settingFlags) error {
 	_, values, err := load(flags.given(), c.ConfigFile, os.LookupEnv)
 	if err != nil {
 		return err

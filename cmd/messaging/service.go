@@ -42,14 +42,18 @@ type Main struct {
 	metrics  *metrics.Set
 	commits  *commitMetrics
 	server   *rest.Server
+	files    openFiles
 	listener net.Listener
 	store    *storage.Store
 	log      *wal.Log
 	engine   *engine.Engine
-	drain    *persist.Drain // nil when nothing drains
-	django   *persist.Django
-	jobs     *persist.Jobs
-	evidence persist.Evidence // of the backend, as the drain and replays see it
+	// recovered is what waited for the backend when the store was opened.
+	recovered backlog
+	oldest    oldestPlace
+	drain     *persist.Drain // nil when nothing drains
+	django    *persist.Django
+	jobs      *persist.Jobs
+	evidence  persist.Evidence // of the backend, as the drain and replays see it
 	// graceOver ends when the time for stopping is over, and the requests to the
 	// backend with it.
 	graceOver context.Context
@@ -57,9 +61,9 @@ type Main struct {
 
 // Run serves until ctx ends, and then stops in order. hurry outlives it; when it
 // ends too, every grace is cut short.
-func (m *Main) Run(ctx, hurry context.Context) error {
+func (m *Main) Run(ctx, force context.Context) error {
 	began := time.Now()
-	graceOver, endGrace := context.WithCancel(hurry)
+	graceOver, endGrace := context.WithCancel(force)
 	defer endGrace()
 	m.graceOver = graceOver
 	metrics.ExposeMetadata(true) // the library has no such switch for one set
@@ -90,7 +94,7 @@ func (m *Main) Run(ctx, hurry context.Context) error {
 	case failure = <-supervised:
 		supervised <- nil
 	}
-	grace, cancel := m.grace(hurry)
+	grace, cancel := m.grace(force)
 	defer cancel()
 	context.AfterFunc(grace, endGrace)
 	return errors.Join(failure, m.stop(grace, serving, func() error {
@@ -103,20 +107,20 @@ func (m *Main) Run(ctx, hurry context.Context) error {
 // channel gives why the server ended.
 func (m *Main) listen(ctx context.Context) (<-chan error, error) {
 	c := &m.Config
+	var err error
+	if m.files, err = limitOpenFiles(ctx, c.MaxConnections, m.Logger); err != nil {
+		return nil, err
+	}
 	m.server = rest.New(rest.Config{ //nolint:contextcheck // requests bring their own contexts
 		Tokens: c.Tokens, MetricsToken: c.MetricsToken, AllowedHosts: c.AllowedHosts,
 		LoopbackOnly:   len(c.Tokens) == 0 && c.loopback(),
-		MaxConnections: connectionLimit(ctx, c.MaxConnections, m.Logger), MaxInflightBytes: c.MaxInflight,
-		RequestTimeout: c.RequestTimeout, Metrics: m.metrics, Logger: m.Logger,
+		MaxConnections: m.files.connections, MaxInflightBytes: c.MaxInflight,
+		RequestTimeout: c.RequestTimeout, Metrics: m.metrics, MetricHelp: helpOf, Logger: m.Logger,
 	})
 	address := net.JoinHostPort(c.Addr, strconv.Itoa(c.Port))
-	var err error
 	m.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return nil, errors.Join(storage.InUse(c.DataDir), fmt.Errorf("the address %s is in use: stop what has it, or set HTTP_PORT", address))
-		}
-		return nil, fmt.Errorf("listen on %s: %w", address, err)
+		return nil, listenFault(c, address, err)
 	}
 	if m.Listening != nil {
 		m.Listening(m.listener.Addr())
@@ -126,12 +130,29 @@ func (m *Main) listen(ctx context.Context) (<-chan error, error) {
 	return serving, nil
 }
 
+// listenFault says why an address cannot be listened on, and which setting to
+// change.
+func listenFault(c *Config, address string, err error) error {
+	_, unknown := errors.AsType[*net.DNSError](err)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return errors.Join(storage.InUse(c.DataDir), fmt.Errorf("the address %s is in use: stop what has it, or set HTTP_PORT", address))
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return usagef("HTTP_ADDR %q must be an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them", c.Addr)
+	case errors.Is(err, syscall.EACCES):
+		return usagef("HTTP_PORT %d cannot be listened on: this user has no permission; set one from 1024", c.Port)
+	case unknown:
+		return usagef("HTTP_ADDR %q must be an address of this machine, and that name is not known", c.Addr)
+	}
+	return fmt.Errorf("the address %s cannot be listened on (see HTTP_ADDR and HTTP_PORT): %w", address, err)
+}
+
 // open recovers the core and prepares the services around it.
 func (m *Main) open(supervisor *supervisor) error {
 	c := &m.Config
 	var err error
 	if m.store, err = storage.Open(storage.Config{
-		Dir: c.DataDir, MaxOpenFiles: tableLimit(), MinFree: uint64(c.DiskMinFree), //nolint:gosec // not negative
+		Dir: c.DataDir, MaxOpenFiles: m.files.tables, MinFree: uint64(c.DiskMinFree), //nolint:gosec // not negative
 		Fatal: m.Fatal, NoSync: m.Faults.NoSync, Logger: m.Logger,
 	}); err != nil {
 		return err
@@ -139,21 +160,24 @@ func (m *Main) open(supervisor *supervisor) error {
 	if m.log, err = wal.Open(wal.Config{Store: m.store, CacheBytes: int(c.CacheBytes), Observe: m.commits.observe, Early: m.Faults.Early}); err != nil {
 		return err
 	}
-	if err = m.openDrain(); err != nil {
-		return err
-	}
 	config := engine.Config{
 		Store: m.store, Log: m.log, QueueMax: c.QueueMax, Retention: c.Retention, Logger: m.Logger,
 		IdempotencyWindow: c.IdempotencyWindow, MaxDeliveries: uint32(c.MaxDeliveries), Weights: c.Weights, //nolint:gosec // at most a million
-		DeadLetterRetention: c.DeadLetterRetention,
-		MinFree:             uint64(c.DiskMinFree), Free: func() (uint64, error) { return storage.Free(c.DataDir) }, //nolint:gosec // not negative
+		DeadLetterRetention: c.DeadLetterRetention, MaxLeased: c.MaxLeased, RetryBackoff: c.RetryBackoff,
+		Held:    func(end uint64) uint64 { return m.jobs.Keep(end) },
+		MinFree: uint64(c.DiskMinFree), Free: func() (uint64, error) { return storage.Free(c.DataDir) }, //nolint:gosec // not negative
 	}
-	if m.drain != nil {
-		config.Settled = m.kept
-		supervisor.add("drain", m.drain.Run)
+	if c.DjangoURL != "" {
+		config.DrainPosition = func() messaging.Position { return m.drain.Position() }
 	}
 	if m.engine, err = engine.Open(config); err != nil {
 		return err
+	}
+	if err = m.openDrain(); err != nil {
+		return err
+	}
+	if m.drain != nil {
+		supervisor.add("drain", m.drain.Run)
 	}
 	if err = m.engine.MeasureDisk(); err != nil {
 		return err
@@ -162,20 +186,14 @@ func (m *Main) open(supervisor *supervisor) error {
 		return err
 	}
 	supervisor.add("jobs", m.jobs.Run)
-	supervisor.add("leases", m.engine.Leases)
-	supervisor.add("schedule", m.engine.Schedule)
-	supervisor.add("burials", m.engine.Bury)
-	supervisor.add("idempotency keys", m.engine.Sweep)
-	supervisor.add("dead letters", m.engine.SweepDeadLetters)
-	supervisor.add("retention", m.engine.Retention)
-	supervisor.add("early retention", m.engine.Relieve)
-	supervisor.add("fan-out", m.engine.Fanout)
-	supervisor.add("disk watch", m.engine.WatchDisk)
-	supervisor.add("progress", m.keepProgress)
+	for _, service := range m.engine.Services() {
+		supervisor.add(service.Name, service.Run)
+	}
+	supervisor.add("progress", m.checkpointLoop)
 	supervisor.add("reporter", m.report)
 	m.metrics.RegisterMetricsWriter(m.writeMetrics)
 	m.server.Open(rest.Backend{
-		Queue: m.engine, DeadLetters: m.store.Control(), Jobs: m.jobs, Stats: m.stats,
+		Queue: m.engine, DeadLetters: m.engine.DeadLetters(), Jobs: m.jobs, Stats: m.stats,
 		DiskOK: func() bool { _, ok := m.engine.Disk(); return ok },
 	})
 	if m.Ready != nil {
@@ -184,20 +202,11 @@ func (m *Main) open(supervisor *supervisor) error {
 	return nil
 }
 
-// kept is what retention must leave: what the drain or a replay has yet to read.
-func (m *Main) kept() messaging.Position {
-	p := m.drain.Position()
-	if keep := m.jobs.Keep(p.Sequence); keep < p.Sequence {
-		return messaging.Position{Sequence: keep}
-	}
-	return p
-}
-
 // openJobs prepares redrives and replays, and those that a stop interrupted.
 func (m *Main) openJobs() (err error) {
 	c := &m.Config
 	config := persist.JobsConfig{
-		Store: m.store.Control(), History: m.log, Evidence: &m.evidence, DeadLetters: m.store.Control(), Requeue: m.engine.Requeue,
+		Store: m.engine.DeadLetters(), History: m.log, Evidence: &m.evidence, DeadLetters: m.engine.DeadLetters(), Letters: m.engine.DeadLetters(),
 		BatchSize: c.BatchSize, BatchBytes: int(c.BatchBytes), MaxAttempts: c.MaxAttempts, MaxBackoff: c.MaxBackoff, Logger: m.Logger,
 	}
 	if m.django != nil {
@@ -207,11 +216,12 @@ func (m *Main) openJobs() (err error) {
 	return err
 }
 
-// openDrain prepares the way to the backend, unless it is off.
+// openDrain reads what waits for the backend, and prepares the way there unless
+// it is off.
 func (m *Main) openDrain() (err error) {
 	c := &m.Config
-	if c.DjangoURL == "" {
-		return nil
+	if err = m.openBacklog(); err != nil || c.DjangoURL == "" {
+		return err
 	}
 	header := c.DjangoHeaders.Clone()
 	if header == nil {
@@ -229,7 +239,7 @@ func (m *Main) openDrain() (err error) {
 	})
 	m.drain, err = persist.New(persist.Config{
 		Evidence: &m.evidence,
-		Source:   m.log, Ledger: m.store.Control(), Sink: bounded{m.django, m.graceOver}, BatchSize: c.BatchSize, BatchBytes: int(c.BatchBytes),
+		Source:   m.log, Store: m.engine.DeadLetters(), Sink: deadlineSink{m.django, m.graceOver}, BatchSize: c.BatchSize, BatchBytes: int(c.BatchBytes),
 		Linger: c.Linger, Concurrency: c.Concurrency, MaxAttempts: c.MaxAttempts, MaxBackoff: c.MaxBackoff,
 		Grace: c.ShutdownGrace, Logger: m.Logger,
 	})
@@ -246,7 +256,7 @@ func (m *Main) close() error {
 		m.store.StopWaiting()
 	}
 	if m.log != nil {
-		errs = append(errs, m.log.Close(), m.saveProgress())
+		errs = append(errs, m.log.Close(), m.saveWatermark())
 	}
 	if m.store != nil {
 		errs = append(errs, m.store.Close())
@@ -257,10 +267,6 @@ func (m *Main) close() error {
 // stats gathers what all parts count.
 func (m *Main) stats() messaging.Stats {
 	s := m.engine.Stats()
-	if m.drain != nil {
-		d := m.drain.Stats()
-		s.Persisted, s.Refused, s.Unreached = d.Persisted, d.Refused, d.Unreached
-		s.LagMessages, s.LagTime = m.drain.Lag(time.Now())
-	}
+	m.drainStats(&s)
 	return s
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"math"
 	"net"
 	"net/http"
@@ -10,8 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stayafrica/messaging/auth"
 	"github.com/stayafrica/messaging/engine"
-	rest "github.com/stayafrica/messaging/http"
 	"github.com/stayafrica/messaging/persist"
 )
 
@@ -25,6 +23,8 @@ type Config struct {
 	Retention           time.Duration
 	IdempotencyWindow   time.Duration
 	MaxDeliveries       int
+	MaxLeased           int
+	RetryBackoff        time.Duration
 	Weights             *engine.Weights
 	DeadLetterRetention time.Duration
 
@@ -47,7 +47,7 @@ type Config struct {
 	DiskMinFree int64
 	CacheBytes  int64
 
-	Tokens         []rest.Token
+	Tokens         []auth.Token
 	MetricsToken   string
 	AllowAnonymous bool
 	AllowedHosts   []string
@@ -67,8 +67,10 @@ type setting struct {
 	key      string
 	fallback string
 	secret   bool
-	also     string // another name in the environment
-	client   bool   // for the commands that call a service: serve has no flag for it
+	also     string        // another name in the environment
+	client   bool          // for the commands that call a service: serve has no flag for it
+	onOff    bool          // true or false: its flag needs no value, and has a --no- form
+	unit     time.Duration // of a bare number, where the setting is a duration
 	help     string
 	set      func(c *Config, text string) error
 	// show gives the value for eyes and logs, where that is not the value itself.
@@ -100,6 +102,21 @@ func (s *setting) flag() string {
 	return strings.TrimPrefix(strings.ReplaceAll(s.key, "_", "-"), "messaging-")
 }
 
+// flagHelp is the help of the setting's flag.
+func (s *setting) flagHelp() string {
+	help := s.help
+	if s.unit == time.Second {
+		help += "; such as 500ms, 30s or 5m, and a bare number is seconds"
+	}
+	if s.unit == day {
+		help += "; 12h or 90d too, and a bare number is days"
+	}
+	if s.fallback != "" {
+		help += " (default " + s.fallback + ")"
+	}
+	return help
+}
+
 // shown gives a value of the setting for eyes and logs.
 func (s *setting) shown(text string) string {
 	switch {
@@ -113,10 +130,11 @@ func (s *setting) shown(text string) string {
 
 // Keys that are read one by one.
 const (
-	keyAddr  = "http_addr"
-	keyPort  = "http_port"
-	keyURL   = "messaging_url"
-	keyToken = "messaging_token"
+	keyAddr    = "http_addr"
+	keyPort    = "http_port"
+	keyDataDir = "data_dir"
+	keyURL     = "messaging_url"
+	keyToken   = "messaging_token"
 )
 
 // settings is the configuration table, in the order in which it is shown.
@@ -139,10 +157,10 @@ var settings = []setting{
 	},
 	{
 		key: "message_retention_days", fallback: "30", help: "days that the log keeps a message, fractions allowed; never trims what Django has not got",
-		set: days(func(c *Config) *time.Duration { return &c.Retention }),
+		unit: day, set: days(func(c *Config) *time.Duration { return &c.Retention }),
 	},
 	{
-		key: "django_api_url", fallback: "http://backend:8000", help: "the backend, or off: nothing drains",
+		key: "django_api_url", fallback: "http://backend:8000", help: "the backend, or off: nothing drains, and messages wait for the next start with a backend",
 		set: djangoURL, show: redacted,
 	},
 	{
@@ -179,7 +197,7 @@ var settings = []setting{
 	},
 	{
 		key: "django_trust_2xx", fallback: "false", help: "take any 2xx for stored, whatever its body",
-		set: boolean(func(c *Config) *bool { return &c.Trust2xx }),
+		onOff: true, set: boolean(func(c *Config) *bool { return &c.Trust2xx }),
 	},
 	{
 		key: "persist_batch_size", fallback: "500", help: "messages in a request to the backend",
@@ -191,7 +209,7 @@ var settings = []setting{
 	},
 	{
 		key: "persist_linger", fallback: "200ms", help: "how long an incomplete batch waits for more",
-		set: duration(0, time.Minute, func(c *Config) *time.Duration { return &c.Linger }),
+		unit: time.Second, set: duration(0, time.Minute, func(c *Config) *time.Duration { return &c.Linger }),
 	},
 	{
 		key: "persist_concurrency", fallback: "4", help: "requests to the backend at once",
@@ -203,14 +221,14 @@ var settings = []setting{
 	},
 	{
 		key: "persist_max_backoff", fallback: "30s", help: "longest pause between tries",
-		set: duration(time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.MaxBackoff }),
+		unit: time.Second, set: duration(time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.MaxBackoff }),
 	},
 	{
 		key: "persist_timeout", fallback: "10s", help: "how long the backend may take to answer",
-		set: duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.PersistTimeout }),
+		unit: time.Second, set: duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.PersistTimeout }),
 	},
 	{
-		key: "data_dir", fallback: "./data", help: "where everything is kept; one process at a time",
+		key: keyDataDir, fallback: "./data", help: "where everything is kept; one process at a time",
 		set: text(func(c *Config) *string { return &c.DataDir }),
 	},
 	{
@@ -231,7 +249,7 @@ var settings = []setting{
 	},
 	{
 		key: "allow_anonymous", fallback: "false", help: "listen beyond loopback without tokens",
-		set: boolean(func(c *Config) *bool { return &c.AllowAnonymous }),
+		onOff: true, set: boolean(func(c *Config) *bool { return &c.AllowAnonymous }),
 	},
 	{
 		key: "allowed_hosts", help: "names under which the service may be called, comma separated",
@@ -239,11 +257,19 @@ var settings = []setting{
 	},
 	{
 		key: "idempotency_window", fallback: "24h", help: "how long an idempotency key stands for what was first sent with it",
-		set: duration(time.Second, 30*24*time.Hour, func(c *Config) *time.Duration { return &c.IdempotencyWindow }),
+		unit: time.Second, set: duration(time.Second, 30*24*time.Hour, func(c *Config) *time.Duration { return &c.IdempotencyWindow }),
 	},
 	{
-		key: "queue_max_deliveries", fallback: "0", help: "deliveries under a lease after which a message that nobody acknowledges is a dead letter; 0 is never",
+		key: "queue_max_deliveries", fallback: "0", help: "deliveries under a lease after which a message that nobody acknowledges is a dead letter; 5 is a good value, 0 is never",
 		set: integer(0, 1_000_000, func(c *Config) *int { return &c.MaxDeliveries }),
+	},
+	{
+		key: "queue_max_leased", fallback: "20000", help: "messages of one queue that may be under a lease; past it a take under a lease is answered with 429",
+		set: integer(1, 1_000_000, func(c *Config) *int { return &c.MaxLeased }),
+	},
+	{
+		key: "queue_retry_backoff", fallback: "1s", help: "pause after the third delivery before a message that was given back, or whose lease ended, comes back; it doubles with each delivery, up to 5m; 0 is no pause",
+		unit: time.Second, set: duration(0, 5*time.Minute, func(c *Config) *time.Duration { return &c.RetryBackoff }),
 	},
 	{
 		key: "queue_priority_weights", help: "serve priorities by weight, such as high:8,normal:4,low:1; empty serves them strictly",
@@ -251,19 +277,19 @@ var settings = []setting{
 	},
 	{
 		key: "dead_letter_retention_days", fallback: "0", help: "days that dead letters are kept, fractions allowed; 0 is for ever",
-		set: daysOrNever(func(c *Config) *time.Duration { return &c.DeadLetterRetention }),
+		unit: day, set: daysOrNever(func(c *Config) *time.Duration { return &c.DeadLetterRetention }),
 	},
 	{
 		key: "request_timeout", fallback: "30s", help: "how long a request may take to arrive, and an answer to leave",
-		set: duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.RequestTimeout }),
+		unit: time.Second, set: duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.RequestTimeout }),
 	},
 	{
 		key: "shutdown_delay", fallback: "0s", help: "between readiness turning red and the listener closing",
-		set: duration(0, time.Hour, func(c *Config) *time.Duration { return &c.ShutdownDelay }),
+		unit: time.Second, set: duration(0, time.Hour, func(c *Config) *time.Duration { return &c.ShutdownDelay }),
 	},
 	{
 		key: "shutdown_grace", fallback: "20s", help: "how long requests and the drain may take to end",
-		set: duration(0, time.Hour, func(c *Config) *time.Duration { return &c.ShutdownGrace }),
+		unit: time.Second, set: duration(0, time.Hour, func(c *Config) *time.Duration { return &c.ShutdownGrace }),
 	},
 	{
 		key: "max_inflight_bytes", fallback: "64MiB", help: "bodies being worked on at once",
@@ -299,10 +325,10 @@ func (c *Config) loopback() bool {
 // check looks at what several settings say together.
 func (c *Config) check() error {
 	if len(c.Tokens) == 0 && !c.loopback() && !c.AllowAnonymous {
-		return fmt.Errorf("HTTP_ADDR=%s without API_TOKENS would let anyone read and send: set API_TOKENS=name:token, or ALLOW_ANONYMOUS=true if that is meant", c.Addr)
+		return usagef("HTTP_ADDR=%s without API_TOKENS would let anyone read and send: set API_TOKENS=name:token, or ALLOW_ANONYMOUS=true if that is meant", c.Addr)
 	}
 	if c.DataDir == "" {
-		return errors.New("DATA_DIR must not be empty")
+		return usagef("DATA_DIR must not be empty: name a directory")
 	}
 	return nil
 }

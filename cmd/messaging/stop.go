@@ -9,15 +9,15 @@ import (
 	"github.com/stayafrica/messaging/persist"
 )
 
-// bounded is a sink whose requests end, at the latest, when the time for
+// deadlineSink is a sink whose requests end, at the latest, when the time for
 // stopping is over.
-type bounded struct {
+type deadlineSink struct {
 	sink persist.Sink
 	over context.Context
 }
 
 // Deliver implements [persist.Sink].
-func (b bounded) Deliver(ctx context.Context, batch []messaging.Message) persist.Answer {
+func (b deadlineSink) Deliver(ctx context.Context, batch []messaging.Message) persist.Response {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(b.over, cancel)() //nolint:contextcheck // the other context is what this is for
@@ -26,14 +26,14 @@ func (b bounded) Deliver(ctx context.Context, batch []messaging.Message) persist
 
 // grace turns readiness red, lets balancers notice, and gives the time that
 // everything has to end: one SHUTDOWN_GRACE, less when hurry ends.
-func (m *Main) grace(hurry context.Context) (context.Context, context.CancelFunc) {
-	m.Logger.InfoContext(hurry, "stopping: readiness is red, requests that are being answered finish")
+func (m *Main) grace(force context.Context) (context.Context, context.CancelFunc) {
+	m.Logger.InfoContext(force, "stopping: readiness is red, requests that are being answered finish")
 	m.server.Drain()
 	select {
 	case <-time.After(m.Config.ShutdownDelay):
-	case <-hurry.Done():
+	case <-force.Done():
 	}
-	return context.WithTimeout(hurry, m.Config.ShutdownGrace)
+	return context.WithTimeout(force, m.Config.ShutdownGrace)
 }
 
 // stop ends everything in order and joins what went wrong. Requests and the

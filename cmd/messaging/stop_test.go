@@ -94,7 +94,7 @@ func TestSecondSignalCutsTheDrainShort(t *testing.T) {
 	select {
 	case <-s.done:
 		t.Fatal("it did not wait for the answer on its way")
-	case <-time.After(300 * time.Millisecond):
+	case <-time.After(1100 * time.Millisecond):
 	}
 	began := time.Now()
 	if code := s.terminate(); code != 0 {
@@ -109,13 +109,38 @@ func TestSecondSignalCutsRequestsShort(t *testing.T) {
 	s := startService(t, "SHUTDOWN_GRACE=1m", "SHUTDOWN_DELAY=1m", "REQUEST_TIMEOUT=1m")
 	s.hang(t)
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	time.Sleep(200 * time.Millisecond)
+	time.Sleep(1100 * time.Millisecond)
 	began := time.Now()
 	if code := s.terminate(); code != 0 {
 		t.Errorf("exit status %d", code)
 	}
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("it took %s after the second signal", took)
+	}
+}
+
+func TestTwoSignalsWithinASecondAreOne(t *testing.T) {
+	s := stuck(t, "SHUTDOWN_GRACE=3s")
+	_ = s.cmd.Process.Signal(syscall.SIGINT) // signals of one kind would become one on their way
+	began := time.Now()
+	if code := s.terminate(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+	if took := time.Since(began); took < 2*time.Second {
+		t.Errorf("it took %s: the second signal has cut the grace of 3s short", took)
+	}
+	if strings.Contains(s.log.String(), "second signal") {
+		t.Errorf("the log speaks of a second signal:\n%s", s.log)
+	}
+}
+
+func TestHangupIsLoggedAndChangesNothing(t *testing.T) {
+	s := startService(t)
+	_ = s.cmd.Process.Signal(syscall.SIGHUP)
+	time.Sleep(300 * time.Millisecond)
+	s.send(t, 1, "after it")
+	if code := s.terminate(); code != 0 || strings.Count(s.log.String(), "SIGHUP: nothing is reloaded yet") != 1 {
+		t.Errorf("exit status %d, %s", code, s.log)
 	}
 }
 

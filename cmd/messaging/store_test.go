@@ -49,6 +49,9 @@ func TestDamagedStoreIsFoundRepairedAndServed(t *testing.T) {
 	if out, status := tool(t, "verify", "--data-dir", dir); status != 0 {
 		t.Errorf("verify of a whole store: %d %s", status, out)
 	}
+	if out, status := tool(t, "repair", "--dry-run", "--data-dir", dir); status != 0 || out != "nothing is wrong with it: there is nothing to repair\n" {
+		t.Errorf("repair --dry-run of a whole store: %d %s", status, out)
+	}
 	logs, err := filepath.Glob(filepath.Join(dir, "messages", "*.log"))
 	if err != nil || len(logs) == 0 {
 		t.Fatalf("no log (%v)", err)

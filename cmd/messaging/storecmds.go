@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -11,40 +12,46 @@ import (
 	"time"
 
 	"github.com/stayafrica/messaging/storage"
+	"github.com/stayafrica/messaging/storage/fsck"
+	"github.com/stayafrica/messaging/storage/repair"
 	"github.com/stayafrica/messaging/wal"
 )
 
-// onDisk is what the commands share that work on a data directory.
-type onDisk struct {
+// storeFlags is what the commands share that work on a data directory.
+type storeFlags struct {
 	DataDir    string `placeholder:"DIR" help:"The data directory (also DATA_DIR; default ./data)."`
 	ConfigFile string `name:"config" placeholder:"FILE" help:"Configuration file, YAML or TOML (also MESSAGING_CONFIG)."`
-	JSON       bool   `name:"json" help:"Print JSON."`
+	JSON       bool   `negatable:"" name:"json" help:"Print JSON."`
 }
 
 // dir is the directory that the service would use.
-func (o *onDisk) dir() (string, error) {
+func (o *storeFlags) dir() (string, error) {
 	flags := make(map[string]string)
 	if o.DataDir != "" {
 		flags["data-dir"] = o.DataDir
 	}
 	from, err := newSources(flags, o.ConfigFile, os.LookupEnv)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", errConfig, err)
+		return "", err
 	}
 	values := make(map[string]value)
-	if err := from.add(values, func(s *setting) bool { return s.key == "data_dir" }); err != nil {
-		return "", fmt.Errorf("%w: %w", errConfig, err)
+	if err := from.add(values, func(s *setting) bool { return s.key == keyDataDir }); err != nil {
+		return "", err
 	}
-	return values["data_dir"].text, nil
+	dir := values[keyDataDir]
+	if _, err := os.Stat(dir.text); errors.Is(err, fs.ErrNotExist) {
+		return dir.text, nil // these commands make no store, and say so
+	}
+	return dir.text, checkDataDir(dir)
 }
 
 // check is what to check or repair, with a line of progress on a terminal.
-func (o *onDisk) check(std *streams) (storage.CheckConfig, error) {
+func (o *storeFlags) check(std *stdio) (fsck.Config, error) {
 	dir, err := o.dir()
-	return storage.CheckConfig{Dir: dir, Codec: wal.Codec(), Progress: o.progress(std)}, err
+	return fsck.Config{Dir: dir, Codec: wal.Codec(), Progress: o.progress(std)}, err
 }
 
-func (o *onDisk) progress(std *streams) func(done, total uint64) {
+func (o *storeFlags) progress(std *stdio) func(done, total uint64) {
 	if !std.terminal || o.JSON {
 		return nil
 	}
@@ -59,13 +66,13 @@ func (o *onDisk) progress(std *streams) func(done, total uint64) {
 }
 
 type verifyCmd struct {
-	onDisk
+	storeFlags
 
-	Online bool `help:"Check beside a running service: the checksums of all tables, which is as much as can be seen of a store in use."`
+	Online bool `negatable:"" help:"Check beside a running service: the checksums of all tables, which is as much as can be seen of a store in use."`
 }
 
 // Run checks a store; exit status 4 says that something is wrong with it.
-func (c *verifyCmd) Run(std *streams) error {
+func (c *verifyCmd) Run(std *stdio) error {
 	config, err := c.check(std)
 	if err != nil {
 		return err
@@ -73,7 +80,7 @@ func (c *verifyCmd) Run(std *streams) error {
 	if c.Online {
 		return c.online(std, config)
 	}
-	report, err := storage.Verify(config)
+	report, err := fsck.Verify(config)
 	if errors.Is(err, storage.ErrLocked) {
 		return fmt.Errorf("%w, or check as much as can be seen beside it: messaging verify --online", err)
 	}
@@ -88,8 +95,8 @@ func (c *verifyCmd) Run(std *streams) error {
 	return errors.Join(err, damagedIf(report.Found))
 }
 
-func (c *verifyCmd) online(std *streams, config storage.CheckConfig) error {
-	tables, report, err := storage.VerifyTables(config.Dir, config.Progress)
+func (c *verifyCmd) online(std *stdio, config fsck.Config) error {
+	tables, report, err := fsck.VerifyTables(config.Dir, config.Progress)
 	if err != nil {
 		return err
 	}
@@ -98,7 +105,7 @@ func (c *verifyCmd) online(std *streams, config storage.CheckConfig) error {
 	} else {
 		err = showProblems(std, &report)
 		if report.Found == 0 {
-			_, err = fmt.Fprintf(std.out, "%d tables are whole; what only a stopped service shows was not checked\n", tables)
+			_, err = fmt.Fprintf(std.out, "%s whole; what only a stopped service shows was not checked\n", plural(uint64(tables), "table is", "tables are")) //nolint:gosec // not negative
 		}
 	}
 	return errors.Join(err, damagedIf(report.Found))
@@ -110,10 +117,10 @@ func damagedIf(problems uint64) error {
 	if problems == 0 {
 		return nil
 	}
-	return errors.Join(errQuiet, storage.ErrDamaged)
+	return errors.Join(errQuiet, storage.ErrCorrupt)
 }
 
-func showReport(std *streams, r *storage.Report) error {
+func showReport(std *stdio, r *fsck.Report) error {
 	if err := showProblems(std, r); err != nil {
 		return err
 	}
@@ -122,6 +129,7 @@ func showReport(std *streams, r *storage.Report) error {
 		name string
 		n    uint64
 	}{
+		{"format", uint64(r.Format)},
 		{"first sequence", r.First},
 		{"last sequence", r.Last},
 		{"records", r.Records},
@@ -135,10 +143,18 @@ func showReport(std *streams, r *storage.Report) error {
 	} {
 		t.row(line.name, strconv.FormatUint(line.n, 10))
 	}
-	return t.flush()
+	if err := t.flush(); err != nil || r.Format == storage.Format {
+		return err
+	}
+	line := "the next start upgrades the store to format %d, which older programs do not read\n"
+	if r.UpgradeUnfinished {
+		line = "an upgrade of the store to format %d was cut off: it is no damage, and the next start finishes it\n"
+	}
+	_, err := fmt.Fprintf(std.out, line, storage.Format)
+	return err
 }
 
-func showProblems(std *streams, r *storage.Report) error {
+func showProblems(std *stdio, r *fsck.Report) error {
 	if r.Found == 0 {
 		return nil
 	}
@@ -153,20 +169,20 @@ func showProblems(std *streams, r *storage.Report) error {
 }
 
 type repairCmd struct {
-	onDisk
+	storeFlags
 
-	Yes    bool `help:"Do not ask."`
-	DryRun bool `help:"Only say what is wrong."`
+	Yes    bool `negatable:"" help:"Do not ask."`
+	DryRun bool `negatable:"" help:"Only say what is wrong."`
 }
 
 // Run repairs a store. It ends with status 4 where something stayed wrong.
-func (c *repairCmd) Run(std *streams) error {
+func (c *repairCmd) Run(std *stdio) error {
 	config, err := c.check(std)
 	if err != nil {
 		return err
 	}
 	if c.DryRun || !c.Yes {
-		report, err := storage.Verify(config)
+		report, err := fsck.Verify(config)
 		if err != nil {
 			return err
 		}
@@ -176,17 +192,20 @@ func (c *repairCmd) Run(std *streams) error {
 			}
 		}
 		if c.DryRun {
-			if c.JSON {
+			switch {
+			case c.JSON:
 				err = printJSON(std, report)
+			case report.Found == 0:
+				_, err = fmt.Fprintln(std.out, "nothing is wrong with it: there is nothing to repair")
 			}
 			return errors.Join(err, damagedIf(report.Found))
 		}
 		if report.Found > 0 && !confirm(std, "Put together what can be read, and put the damaged files aside?") {
-			return fmt.Errorf("%w: nothing was changed: answer y, or give --yes", errConfig)
+			return usagef("repair needs a yes, and nothing was changed: answer y, or give --yes")
 		}
 	}
-	syscall.Umask(0o077) // what is made anew is as private as what the service makes
-	done, err := storage.Repair(config)
+	syscall.Umask(0o077) // what is made again is as private as what the service makes
+	done, err := repair.Repair(config)
 	if err != nil {
 		return err
 	}
@@ -199,15 +218,15 @@ func (c *repairCmd) Run(std *streams) error {
 }
 
 // confirm asks for a yes.
-func confirm(std *streams, question string) bool {
+func confirm(std *stdio, question string) bool {
 	_, _ = fmt.Fprintf(std.err, "%s [y/N] ", question) // without it there is no answer
 	line, _ := bufio.NewReader(std.in).ReadString('\n')
 	answer := strings.ToLower(strings.TrimSpace(line))
 	return answer == "y" || answer == "yes"
 }
 
-func showRepaired(std *streams, dir string, done *storage.Repaired) error {
-	if done.Aside == "" {
+func showRepaired(std *stdio, dir string, done *repair.Repaired) error {
+	if done.Quarantine == "" {
 		_, err := fmt.Fprintln(std.out, "nothing is wrong with it; nothing was changed")
 		return err
 	}
@@ -218,7 +237,7 @@ func showRepaired(std *streams, dir string, done *storage.Repaired) error {
 	for _, lost := range done.Lost {
 		t.row("lost", fmt.Sprintf("messages %d to %d", lost.From, lost.To))
 	}
-	t.row("put aside", dir+"/"+done.Aside+" (nothing was deleted)")
+	t.row("put aside", dir+"/"+done.Quarantine+" (nothing was deleted)")
 	if err := t.flush(); err != nil {
 		return err
 	}

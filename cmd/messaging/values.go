@@ -10,14 +10,15 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/auth"
 	"github.com/stayafrica/messaging/engine"
-	rest "github.com/stayafrica/messaging/http"
 )
 
 func text(field func(c *Config) *string) func(*Config, string) error {
@@ -66,14 +67,11 @@ func oneOf(field func(c *Config) *string, allowed ...string) func(*Config, strin
 
 func boolean(field func(c *Config) *bool) func(*Config, string) error {
 	return func(c *Config, s string) error {
-		switch strings.ToLower(s) {
-		case "true", "1", "yes", "on":
-			*field(c) = true
-		case "false", "0", "no", "off":
-			*field(c) = false
-		default:
-			return errors.New("must be true or false")
+		on, ok := parseSwitch(s)
+		if !ok {
+			return errors.New("must be " + switchForm)
 		}
+		*field(c) = on
 		return nil
 	}
 }
@@ -91,22 +89,25 @@ func integer(low, high int, field func(c *Config) *int) func(*Config, string) er
 
 func duration(low, high time.Duration, field func(c *Config) *time.Duration) func(*Config, string) error {
 	return func(c *Config, s string) error {
-		d, err := time.ParseDuration(s)
-		if err != nil || d < low || d > high {
-			return fmt.Errorf("must be a duration with its unit, such as 500ms, 30s or 2h, from %s to %s", low, high)
+		d, ok := parseDuration(s, time.Second)
+		if !ok || d < low || d > high {
+			return fmt.Errorf("must be a duration such as 500ms, 30s or 5m (a bare number is seconds), from %s to %s", durationText(low), durationText(high))
 		}
 		*field(c) = d
 		return nil
 	}
 }
 
-// days reads days with fractions, from a millisecond to a century.
+// maxDays bounds the settings in days: a century.
+const maxDays = 36500
+
+// days reads days with fractions, or a duration with its unit, from a millisecond
+// to a century.
 func days(field func(c *Config) *time.Duration) func(*Config, string) error {
 	return func(c *Config, s string) error {
-		n, err := strconv.ParseFloat(s, 64)
-		d := time.Duration(n * 24 * float64(time.Hour))
-		if err != nil || math.IsNaN(n) || n > 36500 || d < time.Millisecond {
-			return errors.New("must be a number of days above 0 and at most 36500; fractions are allowed")
+		d, ok := parseDuration(s, day)
+		if !ok || d < time.Millisecond || d > maxDays*day {
+			return errors.New("must be a number of days, with a fraction or without, or a duration such as 12h or 90d, above 0 and at most 36500 days")
 		}
 		*field(c) = d
 		return nil
@@ -117,12 +118,12 @@ func days(field func(c *Config) *time.Duration) func(*Config, string) error {
 func daysOrNever(field func(c *Config) *time.Duration) func(*Config, string) error {
 	read := days(field)
 	return func(c *Config, s string) error {
-		if s == "0" {
+		if d, ok := parseDuration(s, day); ok && d == 0 {
 			*field(c) = 0
 			return nil
 		}
 		if err := read(c, s); err != nil {
-			return errors.New("must be 0, or a number of days at most 36500; fractions are allowed")
+			return errors.New("must be 0 for never, a number of days, or a duration such as 12h or 90d, at most 36500 days")
 		}
 		return nil
 	}
@@ -180,11 +181,19 @@ func pattern(field func(c *Config) **regexp.Regexp) func(*Config, string) error 
 	return func(c *Config, s string) error {
 		re, err := regexp.Compile(s)
 		if err != nil {
-			return fmt.Errorf("must be a regular expression: %w", err)
+			return errors.New("must be a regular expression" + patternFault(err))
 		}
 		*field(c) = re
 		return nil
 	}
+}
+
+// patternFault is what is wrong with a regular expression, where that is known.
+func patternFault(err error) string {
+	if fault, ok := errors.AsType[*syntax.Error](err); ok {
+		return fmt.Sprintf(": it has an error at %q (%s)", fault.Expr, fault.Code)
+	}
+	return ""
 }
 
 func queueMax(c *Config, s string) error {
@@ -226,14 +235,21 @@ func isAddress(s string) bool {
 	return err == nil
 }
 
-// redacted gives an address without the password that may be in it.
+// redacted returns an address without the password that may be in it. It shows
+// nothing of what may have one where addresses have none.
 func redacted(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {
-		return "(not an address)"
+		return notAnAddress
+	}
+	bare := *u
+	if bare.User = nil; strings.Contains(bare.String(), "@") {
+		return notAnAddress
 	}
 	return u.Redacted()
 }
+
+const notAnAddress = "(not an address)"
 
 func djangoPath(c *Config, s string) error {
 	u, err := url.Parse("http://backend" + s)
@@ -274,7 +290,7 @@ func tokens(c *Config, s string) error {
 			return errors.New("must be name:token, comma separated, each name once, and no token empty or with spaces or control characters")
 		}
 		seen[name] = true
-		c.Tokens = append(c.Tokens, rest.Token{Name: name, Secret: secret})
+		c.Tokens = append(c.Tokens, auth.Token{Name: name, Secret: secret})
 	}
 	return nil
 }
@@ -285,10 +301,12 @@ const leastKey = 16
 
 func signingKeys(c *Config, s string) error {
 	c.SigningKeys = nil
+	if strings.TrimSpace(s) == "" {
+		return nil
+	}
 	for part := range strings.SplitSeq(s, ",") {
 		key := strings.TrimSpace(part)
 		switch {
-		case key == "":
 		case len(key) < leastKey || hasControl(key) || len(c.SigningKeys) == 2:
 			return fmt.Errorf("must be one key or two, comma separated, each of at least %d characters (make one with: openssl rand -hex 32)", leastKey)
 		default:

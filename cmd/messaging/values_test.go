@@ -41,7 +41,7 @@ func TestSigningKeysAreOneOrTwoAndLong(t *testing.T) {
 			t.Errorf("%q gives %q (%v), want %q", text, c.SigningKeys, err, want)
 		}
 	}
-	for _, text := range []string{"short", first + "," + second + "," + first, "0123456789abcd\x00ef"} {
+	for _, text := range []string{",", first + ",", "short", first + "," + second + "," + first, "0123456789abcd\x00ef"} {
 		if err := signingKeys(new(Config), text); err == nil {
 			t.Errorf("%q is taken", text)
 		}

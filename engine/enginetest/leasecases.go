@@ -8,10 +8,9 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// leaseCases are about leases, their receipts, and what becomes of a message that
-// nobody acknowledges.
+// leaseCases are about leases, receipts, and messages that are not acknowledged.
 var leaseCases = []testCase{
-	{name: "a lease that runs out puts a message back into its place", test: func(r *run) {
+	{name: "an expired lease requeues its message in order", test: func(r *run) {
 		r.send("a", "1", messaging.Normal)
 		r.send("a", "2", messaging.Normal)
 		first := r.wantTake("a", 1, 30*time.Second, "1")
@@ -27,7 +26,7 @@ var leaseCases = []testCase{
 			r.Fatalf("%d deliveries, want 2", again[0].Deliveries)
 		}
 	}},
-	{name: "an acknowledged message is gone for good", test: func(r *run) {
+	{name: "an acknowledged message is removed durably", test: func(r *run) {
 		r.send("a", "1", messaging.Normal)
 		got := r.take("a", 1, time.Second)
 		outcomes, err := r.engine().Acknowledge("a", receipts(got))
@@ -46,9 +45,9 @@ var leaseCases = []testCase{
 		fresh := receipts(r.wantTake("a", 1, time.Hour, "1"))
 		for _, call := range []func(messaging.UserID, []string) ([]messaging.Outcome, error){
 			r.engine().Acknowledge,
-			func(u messaging.UserID, l []string) ([]messaging.Outcome, error) { return r.engine().Reject(u, l, 0) },
+			func(u messaging.UserID, l []string) ([]messaging.Outcome, error) { return r.engine().Nack(u, l, 0) },
 			func(u messaging.UserID, l []string) ([]messaging.Outcome, error) {
-				return r.engine().Reject(u, l, time.Second)
+				return r.engine().Nack(u, l, time.Second)
 			},
 			func(u messaging.UserID, l []string) ([]messaging.Outcome, error) {
 				return r.engine().Extend(u, l, time.Second)
@@ -70,14 +69,14 @@ var leaseCases = []testCase{
 		r.wantOutcomes(outcomes, err, messaging.Unknown, messaging.Unknown, messaging.Unknown, messaging.Unknown, messaging.Unknown, messaging.Acked)
 		r.wantSize("b", messaging.Counts{Leased: 1})
 	}},
-	{name: "a rejected message comes back at once, or after its delay over a restart", test: func(r *run) {
+	{name: "a nacked message comes back at once, or after its delay across a restart", test: func(r *run) {
 		r.send("a", "1", messaging.Normal)
 		r.send("a", "2", messaging.Normal)
 		got := r.take("a", 2, time.Hour)
-		outcomes, err := r.engine().Reject("a", receipts(got[:1]), 0)
+		outcomes, err := r.engine().Nack("a", receipts(got[:1]), 0)
 		r.wantOutcomes(outcomes, err, messaging.Nacked)
 		r.wantPeek("a", "1")
-		outcomes, err = r.engine().Reject("a", receipts(got[1:]), 10*time.Second)
+		outcomes, err = r.engine().Nack("a", receipts(got[1:]), 10*time.Second)
 		r.wantOutcomes(outcomes, err, messaging.Nacked)
 		r.wantSize("a", messaging.Counts{Normal: 1, Delayed: 1})
 		r.rig.Restart(true)
@@ -109,7 +108,7 @@ var leaseCases = []testCase{
 		pass(time.Second)
 		r.wantPeek("a", "1")
 	}},
-	{name: "a restart frees leases and keeps deliveries", test: func(r *run) {
+	{name: "a restart ends leases and keeps deliveries", test: func(r *run) {
 		r.send("a", "1", messaging.Normal)
 		old := receipts(r.take("a", 1, time.Hour))
 		r.rig.Restart(true)
@@ -120,13 +119,13 @@ var leaseCases = []testCase{
 			r.Fatalf("%d deliveries, want 2", again[0].Deliveries)
 		}
 	}},
-	{name: "a lease whose answer did not arrive is no delivery", test: func(r *run) {
+	{name: "a leased delivery that did not arrive is not counted", test: func(r *run) {
 		r.send("a", "1", messaging.Normal)
 		h, err := r.engine().Take(r.Context(), "a", messaging.TakeOptions{Limit: 1, Lease: time.Hour})
 		if err != nil {
 			r.Fatal(err)
 		}
-		h.Settle(false)
+		h.Finish(false)
 		synctest.Wait()
 		outcomes, err := r.engine().Acknowledge("a", receipts(h.Messages))
 		r.wantOutcomes(outcomes, err, messaging.Expired)
@@ -134,35 +133,39 @@ var leaseCases = []testCase{
 			r.Fatalf("%d deliveries, want 1", again[0].Deliveries)
 		}
 	}},
-	{name: "too many deliveries make a dead letter, which comes back to its place", config: Config{MaxDeliveries: 2}, test: func(r *run) {
+	{name: "an exhausted message becomes a dead letter, and a redrive requeues it in order", config: Config{MaxDeliveries: 2}, test: func(r *run) {
 		r.send("a", "1", messaging.Normal)
 		r.send("a", "2", messaging.Normal)
 		r.wantTake("a", 1, time.Second, "1")
 		pass(time.Second)
-		outcomes, err := r.engine().Reject("a", receipts(r.wantTake("a", 1, time.Second, "1")), 0)
+		outcomes, err := r.engine().Nack("a", receipts(r.wantTake("a", 1, time.Second, "1")), 0)
 		r.wantOutcomes(outcomes, err, messaging.Nacked)
 		synctest.Wait()
 		r.wantPeek("a", "2")
-		letters := r.rig.Undeliverable()
+		letters := undeliverable(r, r.rig)
 		if len(letters) != 1 || textOf(&letters[0].Message) != "1" || letters[0].Attempts != 2 {
 			r.Fatalf("dead letters %+v", letters)
 		}
-		if refusal, err := r.engine().Requeue(&letters[0].Message, keep); err != nil || refusal != "" {
-			r.Fatalf("requeue: %s %v", refusal, err)
+		results, err := r.rig.DeadLetters().RequeueDeadLetters(recipientsOf(r, r.rig, &letters[0]), messaging.Progress{})
+		if err != nil || results[0] != (messaging.RequeueResult{}) {
+			r.Fatalf("redrive: %+v %v", results, err)
+		}
+		if left := undeliverable(r, r.rig); len(left) != 0 {
+			r.Fatalf("%d dead letters are left", len(left))
 		}
 		again := r.wantTake("a", 2, time.Second, "1", "2")
 		if again[0].ID != letters[0].Message.ID || again[0].Deliveries != 1 {
 			r.Fatalf("it came back as %s with %d deliveries", again[0].ID, again[0].Deliveries)
 		}
 	}},
-	{name: "the last delivery counts over a restart", config: Config{MaxDeliveries: 1}, test: func(r *run) {
+	{name: "the last delivery counts across a restart", config: Config{MaxDeliveries: 1}, test: func(r *run) {
 		r.broadcast("1", "", "a", "b")
 		r.send("a", "2", messaging.Normal)
 		r.wantTake("a", 1, time.Hour, "1")
 		r.rig.Restart(true)
 		r.wantTake("a", 10, time.Hour, "2")
 		synctest.Wait()
-		letters := r.rig.Undeliverable()
+		letters := undeliverable(r, r.rig)
 		if len(letters) != 1 || letters[0].Message.Receiver.User != "a" {
 			r.Fatalf("dead letters %+v", letters)
 		}

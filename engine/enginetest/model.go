@@ -14,29 +14,37 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// Limits of the model's engine: small, so that they are met.
-const (
-	modelQueueMax      = 6
-	modelMaxDeliveries = 3
-)
+// modelQueueMax is small, like all limits of the model's engine, so that random moves
+// reach it.
+const modelQueueMax = 6
 
-// CheckModel compares an engine with the model over random moves; rapid's flags
-// say over how many, and from which seed. It is called in a bubble; each try has
-// an engine of its own.
+// drawConfig draws the limits of an engine.
+func drawConfig(rt *rapid.T) Config {
+	return Config{
+		QueueMax:      modelQueueMax,
+		MaxDeliveries: rapid.SampledFrom([]uint32{3, 5}).Draw(rt, "max deliveries"),
+		MaxLeased:     rapid.SampledFrom([]int{3, modelQueueMax}).Draw(rt, "max leased"),
+		RetryBackoff:  rapid.SampledFrom([]time.Duration{0, 3 * time.Second}).Draw(rt, "backoff"),
+	}
+}
+
+// CheckModel compares an engine with the model over random moves. rapid's flags set their
+// number and the seed. It is called in a bubble. Each try opens its own engine.
 func CheckModel(tb testing.TB, open Open) {
 	tb.Helper()
 	rapid.Check(bubbled{tb}, func(rt *rapid.T) {
-		m := &machine{T: rt, rig: open(tb, Config{QueueMax: modelQueueMax, MaxDeliveries: modelMaxDeliveries})}
+		m := &machine{T: rt, config: drawConfig(rt)}
+		m.rig = open(tb, m.config)
 		defer m.rig.Close()
 		m.queues = map[messaging.UserID][]*modelEntry{"a": nil, "b": nil}
 		rt.Repeat(m.moves())
 	})
 }
 
-// bubbled is a test without a deadline, which a bubble does not have.
+// bubbled is a test without a deadline, because a bubble has none.
 type bubbled struct{ testing.TB }
 
-// Logf leaves out that a try went well: of millions the log would grow.
+// Logf skips the report of each passed try, because millions of tries would fill the log.
 func (b bubbled) Logf(format string, args ...any) {
 	b.Helper()
 	if !strings.HasPrefix(format, "[rapid] OK") {
@@ -44,17 +52,18 @@ func (b bubbled) Logf(format string, args ...any) {
 	}
 }
 
-// machine is an engine beside its model: each user's entries in the order of
-// their sequences, and the receipts that were given out.
+// machine is an engine and its model: each user's entries in the order of their sequences,
+// and the receipts returned so far.
 type machine struct {
 	*rapid.T
 
 	rig      Rig
+	config   Config
 	queues   map[messaging.UserID][]*modelEntry
 	receipts []*modelReceipt
 	dead     []deadEntry
 	sent     int
-	keys     map[string]messaging.Receipt
+	keys     map[string]messaging.SendResult
 	boot     int
 }
 
@@ -63,13 +72,10 @@ type modelEntry struct {
 	sequence   uint64
 	priority   messaging.Priority
 	text       string
-	due        time.Time // zero: it is not delayed
+	due        time.Time // zero: not delayed
 	expires    time.Time // zero: never
 	deliveries uint32
-	lease      time.Time // zero: nobody has it
-	// lingers says that it expired in somebody's hands before a restart: it goes
-	// when someone looks or within a minute.
-	lingers bool
+	lease      time.Time // zero: not leased
 }
 
 type modelReceipt struct {
@@ -92,8 +98,8 @@ func (e *modelEntry) delayed() bool { return !e.due.IsZero() }
 func (e *modelEntry) leased() bool  { return !e.lease.IsZero() }
 func (e *modelEntry) ready() bool   { return !e.delayed() && !e.leased() }
 
-// enter puts a message into the model.
-func (m *machine) enter(user messaging.UserID, seq uint64, p messaging.Priority, text string, delay, ttl int) {
+// enqueue adds a message in the model.
+func (m *machine) enqueue(user messaging.UserID, seq uint64, p messaging.Priority, text string, delay, ttl int) {
 	e := &modelEntry{sequence: seq, priority: p, text: text}
 	if delay > 0 {
 		e.due = time.Now().Add(time.Duration(delay) * time.Second)
@@ -104,8 +110,7 @@ func (m *machine) enter(user messaging.UserID, seq uint64, p messaging.Priority,
 	m.insert(user, e)
 }
 
-// insert puts an entry at the place of its sequence, and evicts what is then
-// too much.
+// insert inserts an entry by its sequence, and evicts entries above the limit.
 func (m *machine) insert(user messaging.UserID, e *modelEntry) {
 	queue := append(slices.Clone(m.queues[user]), e)
 	slices.SortFunc(queue, func(a, b *modelEntry) int { return cmp.Compare(a.sequence, b.sequence) })
@@ -133,7 +138,8 @@ func (m *machine) has(user messaging.UserID, e *modelEntry) bool {
 	return slices.Contains(m.queues[user], e)
 }
 
-// next is what a look hands out, and what becomes of what it passes over.
+// next returns the entries of the next delivery. Like a scan, it removes expired entries
+// and dead-letters exhausted ones that it skips.
 func (m *machine) next(user messaging.UserID, limit int) (next []*modelEntry) {
 	for p := messaging.High; p <= messaging.Low; p++ {
 		for _, e := range slices.Clone(m.queues[user]) {
@@ -143,8 +149,8 @@ func (m *machine) next(user messaging.UserID, limit int) (next []*modelEntry) {
 			case e.priority != p || !e.ready():
 			case e.expired(time.Now()):
 				m.remove(user, e)
-			case e.deliveries >= modelMaxDeliveries:
-				m.bury(user, e)
+			case m.exhausted(e):
+				m.deadLetter(user, e)
 			default:
 				next = append(next, e)
 			}
@@ -153,44 +159,63 @@ func (m *machine) next(user messaging.UserID, limit int) (next []*modelEntry) {
 	return next
 }
 
-func (m *machine) bury(user messaging.UserID, e *modelEntry) {
+func (m *machine) deadLetter(user messaging.UserID, e *modelEntry) {
 	m.remove(user, e)
 	m.dead = append(m.dead, deadEntry{user: user, entry: e})
 }
 
-// good says whether a receipt's lease is in force.
-func (m *machine) good(r *modelReceipt) bool {
+// inForce reports whether a receipt's lease is in force.
+func (m *machine) inForce(r *modelReceipt) bool {
 	return r.boot == m.boot && m.has(r.user, r.entry) && r.entry.leased() && r.entry.deliveries == r.deliveries
 }
 
-// stands says whether a receipt's message is in its queue, perhaps redriven.
-func (m *machine) stands(r *modelReceipt) bool {
+// isQueued reports whether a receipt's message is in its queue, possibly after a redrive.
+func (m *machine) isQueued(r *modelReceipt) bool {
 	return slices.ContainsFunc(m.queues[r.user], func(e *modelEntry) bool { return e.sequence == r.entry.sequence })
 }
 
-// giveBack ends a lease without an acknowledgement.
-func (m *machine) giveBack(user messaging.UserID, e *modelEntry) {
+func (m *machine) exhausted(e *modelEntry) bool { return e.deliveries >= m.config.MaxDeliveries }
+
+// requeue ends a lease without an acknowledgement. The message comes back after the delay
+// or, if that is 0, after its retry pause.
+func (m *machine) requeue(user messaging.UserID, e *modelEntry, delay time.Duration) {
 	e.lease = time.Time{}
+	if delay == 0 && e.deliveries >= 3 {
+		delay = min(m.config.RetryBackoff<<(e.deliveries-3), 5*time.Minute)
+	}
 	switch {
-	case e.deliveries >= modelMaxDeliveries:
-		m.bury(user, e)
+	case m.exhausted(e):
+		m.deadLetter(user, e)
 	case e.expired(time.Now()):
 		m.remove(user, e)
+	case delay > 0:
+		e.due = time.Now().Add(delay)
 	}
 }
 
-// happen does in the model what has come by now.
-func (m *machine) happen() {
+// freeLeases returns how many more messages of a queue may be leased.
+func (m *machine) freeLeases(user messaging.UserID) int {
+	free := m.config.MaxLeased
+	for _, e := range m.queues[user] {
+		if e.leased() {
+			free--
+		}
+	}
+	return free
+}
+
+// fire fires in the model what is due by now.
+func (m *machine) fire() {
 	now := time.Now()
 	for user := range m.queues {
 		for _, e := range slices.Clone(m.queues[user]) {
 			if e.leased() && !e.lease.After(now) {
-				m.giveBack(user, e)
+				m.requeue(user, e, 0)
 			}
 			if !m.has(user, e) || e.leased() {
 				continue
 			}
-			if e.expired(now) && !e.lingers {
+			if e.expired(now) {
 				m.remove(user, e)
 				continue
 			}
@@ -204,15 +229,15 @@ func (m *machine) happen() {
 	}
 }
 
-// check compares every queue, whole and in order.
+// check compares every queue, complete and in order.
 func (m *machine) check(*rapid.T) {
 	synctest.Wait()
+	m.checkDead()
 	for _, user := range []messaging.UserID{"a", "b"} {
 		size, err := m.rig.Engine().Size(user)
 		if err != nil {
 			m.Fatalf("size: %v", err)
 		}
-		m.settleLingering(user, size.Total())
 		var want messaging.Counts
 		var names []string
 		for p := messaging.High; p <= messaging.Low; p++ {
@@ -225,7 +250,7 @@ func (m *machine) check(*rapid.T) {
 					want.Leased++
 				default:
 					*map[messaging.Priority]*uint64{messaging.High: &want.High, messaging.Normal: &want.Normal, messaging.Low: &want.Low}[p]++
-					if !e.expired(time.Now()) && e.deliveries < modelMaxDeliveries {
+					if !e.expired(time.Now()) && !m.exhausted(e) {
 						names = append(names, e.text)
 					}
 				}
@@ -244,13 +269,22 @@ func (m *machine) check(*rapid.T) {
 	}
 }
 
-// settleLingering lets those expired entries go of which it is left open when
-// they do, if the engine has let them go.
-func (m *machine) settleLingering(user messaging.UserID, total uint64) {
-	for _, e := range slices.Clone(m.queues[user]) {
-		if uint64(len(m.queues[user])) > total && e.lingers && !e.leased() {
-			m.remove(user, e)
+// checkDead compares the dead letters, by messages and recipients.
+func (m *machine) checkDead() {
+	var got, want []string
+	letters := undeliverable(m, m.rig)
+	for i := range letters {
+		for _, r := range recipientsOf(m, m.rig, &letters[i]) {
+			got = append(got, fmt.Sprint(r.Message.Position.Sequence, " ", r.Message.Receiver.User))
 		}
+	}
+	for _, d := range m.dead {
+		want = append(want, fmt.Sprint(d.entry.sequence, " ", d.user))
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		m.Fatalf("the dead letters are %v, want %v", got, want)
 	}
 }
 

@@ -2,8 +2,10 @@ package enginetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing/synctest"
 	"time"
 
@@ -14,20 +16,21 @@ import (
 
 func (m *machine) moves() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
-		"send":      m.send,
-		"batch":     m.batch,
-		"broadcast": m.broadcast,
-		"twin":      m.twin,
-		"take":      m.take,
-		"lease":     m.lease,
-		"ack":       m.ack,
-		"nack":      m.nack,
-		"extend":    m.extend,
-		"clear":     m.clear,
-		"redrive":   m.redrive,
-		"pass":      m.pass,
-		"restart":   m.restart,
-		"":          m.check,
+		"send":       m.send,
+		"batch":      m.batch,
+		"broadcast":  m.broadcast,
+		"keyed send": m.sendWithKey,
+		"take":       m.take,
+		"lease":      m.lease,
+		"ack":        m.ack,
+		"nack":       m.nack,
+		"extend":     m.extend,
+		"clear":      m.clear,
+		"redrive":    m.redrive,
+		"drop":       m.drop,
+		"pass":       m.pass,
+		"restart":    m.restart,
+		"":           m.check,
 	}
 }
 
@@ -39,7 +42,7 @@ func (m *machine) priority() messaging.Priority {
 	return messaging.Priority(rapid.IntRange(0, 2).Draw(m.T, "priority")) //nolint:gosec // one of three
 }
 
-// times draws when a message is due and when it expires, in seconds; 0 is not.
+// times draws when a message is due and when it expires, in seconds; 0 means never.
 func (m *machine) times() (delay, ttl int) {
 	delay = rapid.SampledFrom([]int{0, 0, 0, 5, 20}).Draw(m.T, "delay")
 	ttl = rapid.SampledFrom([]int{0, 0, 0, 10, 30}).Draw(m.T, "ttl")
@@ -68,22 +71,22 @@ func (m *machine) nextText() string {
 func (m *machine) send(*rapid.T) {
 	user, p, text := m.user(), m.priority(), m.nextText()
 	delay, ttl := m.times()
-	receipt, err := m.rig.Engine().Send(message(m, string(user), text, p, fieldsOf(delay, ttl)), messaging.Once{})
+	result, err := m.rig.Engine().Send(message(m, string(user), text, p, fieldsOf(delay, ttl)), messaging.IdempotencyKey{})
 	if err != nil {
 		m.Fatalf("send: %v", err)
 	}
-	m.enter(user, receipt.Sequence, p, text, delay, ttl)
+	m.enqueue(user, result.Sequence, p, text, delay, ttl)
 }
 
 func (m *machine) batch(*rapid.T) {
 	n := rapid.IntRange(1, 10).Draw(m.T, "messages")
 	drafts := make([]messaging.Draft, n)
-	var enter []func(seq uint64)
+	var enqueue []func(seq uint64)
 	for i := range drafts {
 		user, p, text := m.user(), m.priority(), m.nextText()
 		delay, ttl := m.times()
 		drafts[i] = message(m, string(user), text, p, fieldsOf(delay, ttl))
-		enter = append(enter, func(seq uint64) {
+		enqueue = append(enqueue, func(seq uint64) {
 			e := &modelEntry{sequence: seq, priority: p, text: text}
 			if delay > 0 {
 				e.due = time.Now().Add(time.Duration(delay) * time.Second)
@@ -94,12 +97,12 @@ func (m *machine) batch(*rapid.T) {
 			m.queues[user] = append(m.queues[user], e)
 		})
 	}
-	receipt, err := m.rig.Engine().SendAll(drafts, messaging.Once{})
+	result, err := m.rig.Engine().SendAll(drafts, messaging.IdempotencyKey{})
 	if err != nil {
 		m.Fatalf("batch: %v", err)
 	}
-	for i := range enter {
-		enter[i](receipt.Sequence + uint64(i))
+	for i := range enqueue {
+		enqueue[i](result.Sequence + uint64(i))
 	}
 	for user := range m.queues {
 		m.evict(user)
@@ -113,41 +116,49 @@ func (m *machine) broadcast(*rapid.T) {
 	if err != nil {
 		m.Fatal(err)
 	}
-	receipt, err := m.rig.Engine().Broadcast(b, messaging.Once{})
+	result, err := m.rig.Engine().Broadcast(b, messaging.IdempotencyKey{})
 	if err != nil {
 		m.Fatalf("broadcast: %v", err)
 	}
 	for _, user := range []messaging.UserID{"a", "b"} {
-		m.enter(user, receipt.Sequence, messaging.Normal, text, delay, ttl)
+		m.enqueue(user, result.Sequence, messaging.Normal, text, delay, ttl)
 	}
 }
 
-// twin sends with one of a few idempotency keys.
-func (m *machine) twin(*rapid.T) {
+// sendWithKey sends with one of a few idempotency keys.
+func (m *machine) sendWithKey(*rapid.T) {
 	key := rapid.SampledFrom([]string{"k1", "k2", "k3"}).Draw(m.T, "key")
-	receipt, err := m.rig.Engine().Send(message(m, "a", key, messaging.Normal, ""), messaging.NewOnce("", "send", key, [32]byte{}))
+	result, err := m.rig.Engine().Send(message(m, "a", key, messaging.Normal, ""), messaging.NewIdempotencyKey("", "send", key, [32]byte{}))
 	if err != nil {
 		m.Fatalf("send with a key: %v", err)
 	}
 	first, used := m.keys[key]
-	if used != receipt.Duplicate || (used && first.ID != receipt.ID) {
-		m.Fatalf("key %s: %+v, first %+v (used %t)", key, receipt, first, used)
+	if used != result.Duplicate || (used && first.ID != result.ID) {
+		m.Fatalf("key %s: %+v, first %+v (used %t)", key, result, first, used)
 	}
 	if !used {
 		if m.keys == nil {
-			m.keys = make(map[string]messaging.Receipt)
+			m.keys = make(map[string]messaging.SendResult)
 		}
-		m.keys[key] = receipt
-		m.enter("a", receipt.Sequence, messaging.Normal, key, 0, 0)
+		m.keys[key] = result
+		m.enqueue("a", result.Sequence, messaging.Normal, key, 0, 0)
 	}
 }
 
-// handOut takes from the engine and the model, and compares.
-func (m *machine) handOut(user messaging.UserID, o messaging.TakeOptions, delivered bool) []*modelEntry {
-	want := m.next(user, o.Limit)
+// deliver takes from the engine and the model, and compares the messages.
+func (m *machine) deliver(user messaging.UserID, o messaging.TakeOptions, delivered bool) []*modelEntry {
+	free := o.Limit
+	if o.Lease > 0 {
+		free = m.freeLeases(user)
+	}
 	h, err := m.rig.Engine().Take(context.Background(), user, o)
-	if err != nil {
-		m.Fatalf("take: %v", err)
+	if free == 0 && messaging.CodeOf(err) == messaging.CodeTooManyRequests {
+		return nil
+	}
+	want := m.next(user, o.Limit)
+	want = want[:min(free, len(want))]
+	if err != nil || free == 0 {
+		m.Fatalf("take with room for %d leases: %v", free, err)
 	}
 	names := make([]string, len(want))
 	for i, e := range want {
@@ -165,14 +176,14 @@ func (m *machine) handOut(user messaging.UserID, o messaging.TakeOptions, delive
 			m.receipts = append(m.receipts, &modelReceipt{user: user, text: h.Messages[i].Receipt, entry: e, deliveries: e.deliveries, boot: m.boot})
 		}
 	}
-	h.Settle(delivered)
+	h.Finish(delivered)
 	synctest.Wait()
 	return want
 }
 
 func (m *machine) take(*rapid.T) {
 	user, delivered := m.user(), rapid.Bool().Draw(m.T, "delivered")
-	taken := m.handOut(user, messaging.TakeOptions{Limit: rapid.IntRange(1, 4).Draw(m.T, "limit")}, delivered)
+	taken := m.deliver(user, messaging.TakeOptions{Limit: rapid.IntRange(1, 4).Draw(m.T, "limit")}, delivered)
 	if delivered {
 		for _, e := range taken {
 			m.remove(user, e)
@@ -183,12 +194,12 @@ func (m *machine) take(*rapid.T) {
 func (m *machine) lease(*rapid.T) {
 	term := time.Duration(rapid.SampledFrom([]int{5, 15, 60}).Draw(m.T, "lease")) * time.Second
 	arrived := rapid.IntRange(0, 9).Draw(m.T, "arrived") > 0
-	for _, e := range m.handOut(m.user(), messaging.TakeOptions{Limit: rapid.IntRange(1, 4).Draw(m.T, "limit"), Lease: term}, arrived) {
+	for _, e := range m.deliver(m.user(), messaging.TakeOptions{Limit: rapid.IntRange(1, 4).Draw(m.T, "limit"), Lease: term}, arrived) {
 		if arrived {
 			e.lease = time.Now().Add(term)
 		} else {
 			e.deliveries--
-			m.receipts[len(m.receipts)-1].deliveries = 0 // one that was never given out
+			m.receipts[len(m.receipts)-1].deliveries = 0 // of a delivery that did not arrive
 		}
 	}
 	if !arrived {
@@ -196,7 +207,7 @@ func (m *machine) lease(*rapid.T) {
 	}
 }
 
-// some draws a few of the receipts of one user, old ones among them.
+// some draws some receipts of one user, including old ones.
 func (m *machine) some() (user messaging.UserID, chosen []*modelReceipt) {
 	user = m.user()
 	for _, r := range m.receipts {
@@ -207,9 +218,12 @@ func (m *machine) some() (user messaging.UserID, chosen []*modelReceipt) {
 	return user, chosen
 }
 
-// settle calls the engine with receipts and compares the outcomes; done is what
-// a good one becomes, which change does to the model.
-func (m *machine) settle(call func(user messaging.UserID, receipts []string) ([]messaging.Outcome, error), done messaging.Outcome, change func(user messaging.UserID, e *modelEntry)) {
+// callWithReceipts calls the engine with receipts and compares the outcomes. done is the
+// outcome of a valid receipt, and change is its effect on the model.
+func (m *machine) callWithReceipts(
+	call func(user messaging.UserID, receipts []string) ([]messaging.Outcome, error),
+	done messaging.Outcome, change func(user messaging.UserID, e *modelEntry),
+) {
 	user, chosen := m.some()
 	if len(chosen) == 0 {
 		return
@@ -219,7 +233,7 @@ func (m *machine) settle(call func(user messaging.UserID, receipts []string) ([]
 	var good []*modelEntry
 	for i, r := range chosen {
 		list[i] = r.text
-		if want[i] = ""; m.good(r) {
+		if want[i] = ""; m.inForce(r) {
 			want[i] = done
 			good = append(good, r.entry)
 		}
@@ -235,12 +249,12 @@ func (m *machine) settle(call func(user messaging.UserID, receipts []string) ([]
 	for i, r := range chosen {
 		switch {
 		case want[i] != "":
-		case r.boot != m.boot || m.stands(r):
+		case r.boot != m.boot || m.isQueued(r):
 			want[i] = messaging.Expired
 		default:
 			want[i] = messaging.Unknown
 		}
-		// What this very call gave up stands in its queue until it is a dead letter.
+		// A message that this call exhausted is in its queue until it is a dead letter.
 		if done == messaging.Nacked && want[i] == messaging.Unknown && slices.Contains(good, r.entry) && got[i] == messaging.Expired {
 			continue
 		}
@@ -251,30 +265,21 @@ func (m *machine) settle(call func(user messaging.UserID, receipts []string) ([]
 }
 
 func (m *machine) ack(*rapid.T) {
-	m.settle(m.rig.Engine().Acknowledge, messaging.Acked, m.remove)
+	m.callWithReceipts(m.rig.Engine().Acknowledge, messaging.Acked, m.remove)
 }
 
 func (m *machine) extend(*rapid.T) {
 	term := time.Duration(rapid.IntRange(1, 60).Draw(m.T, "term")) * time.Second
-	m.settle(func(user messaging.UserID, receipts []string) ([]messaging.Outcome, error) {
+	m.callWithReceipts(func(user messaging.UserID, receipts []string) ([]messaging.Outcome, error) {
 		return m.rig.Engine().Extend(user, receipts, term)
 	}, messaging.Extended, func(_ messaging.UserID, e *modelEntry) { e.lease = time.Now().Add(term) })
 }
 
 func (m *machine) nack(*rapid.T) {
 	delay := time.Duration(rapid.SampledFrom([]int{0, 0, 5, 30}).Draw(m.T, "delay")) * time.Second
-	m.settle(func(user messaging.UserID, receipts []string) ([]messaging.Outcome, error) {
-		return m.rig.Engine().Reject(user, receipts, delay)
-	}, messaging.Nacked, func(user messaging.UserID, e *modelEntry) {
-		if delay > 0 && e.deliveries < modelMaxDeliveries {
-			e.lease, e.due = time.Time{}, time.Now().Add(delay)
-			if e.expired(time.Now()) {
-				e.lingers = true // its event has come, and comes again within a minute
-			}
-			return
-		}
-		m.giveBack(user, e)
-	})
+	m.callWithReceipts(func(user messaging.UserID, receipts []string) ([]messaging.Outcome, error) {
+		return m.rig.Engine().Nack(user, receipts, delay)
+	}, messaging.Nacked, func(user messaging.UserID, e *modelEntry) { m.requeue(user, e, delay) })
 }
 
 func (m *machine) clear(*rapid.T) {
@@ -283,42 +288,96 @@ func (m *machine) clear(*rapid.T) {
 	if err != nil {
 		m.Fatalf("clear: %v", err)
 	}
-	m.settleLingering(user, n)
 	if n != uint64(len(m.queues[user])) {
 		m.Fatalf("cleared %d, want %d", n, len(m.queues[user]))
 	}
 	m.queues[user] = nil
 }
 
-// redrive puts the dead letters back that there are.
+// redrive redrives a dead letter, with one or two concurrent calls. Each names every
+// recipient twice. At most one requeue of each recipient succeeds.
 func (m *machine) redrive(*rapid.T) {
-	for _, letter := range m.rig.Undeliverable() {
-		at := slices.IndexFunc(m.dead, func(d deadEntry) bool {
-			return d.user == letter.Message.Receiver.User && d.entry.sequence == letter.Message.Position.Sequence
-		})
-		if at < 0 {
-			continue // it was redriven before
-		}
-		d := m.dead[at]
-		refusal, err := m.rig.Engine().Requeue(&letter.Message, keep)
-		if err != nil || (refusal != "") != d.entry.expired(time.Now()) {
-			m.Fatalf("requeue: %q %v", refusal, err)
-		}
-		if refusal != "" {
-			continue
-		}
-		m.dead = slices.Delete(m.dead, at, at+1)
-		back := &modelEntry{sequence: d.entry.sequence, priority: d.entry.priority, text: d.entry.text, expires: d.entry.expires}
-		m.insert(d.user, back)
+	letters := undeliverable(m, m.rig)
+	if len(letters) == 0 {
 		return
+	}
+	letter := &letters[rapid.IntRange(0, len(letters)-1).Draw(m.T, "letter")]
+	recipients := recipientsOf(m, m.rig, letter)
+	n := rapid.IntRange(1, 2).Draw(m.T, "redrives")
+	var results [2][]messaging.RequeueResult
+	var errs [2]error
+	var redrives sync.WaitGroup
+	for i := range n {
+		redrives.Go(func() {
+			results[i], errs[i] = m.rig.DeadLetters().RequeueDeadLetters(append(slices.Clone(recipients), recipients...), messaging.Progress{})
+		})
+	}
+	redrives.Wait()
+	if err := errors.Join(errs[:]...); err != nil {
+		m.Fatalf("redrive: %v", err)
+	}
+	synctest.Wait()
+	for i := range recipients {
+		var got []messaging.RequeueResult
+		for _, r := range results[:n] {
+			got = append(got, r[i], r[len(recipients)+i])
+		}
+		m.redriven(&recipients[i], got)
 	}
 }
 
-// pass lets time go by, second after second.
+// redriven compares the results of the redrives of one message.
+func (m *machine) redriven(r *messaging.DeadRecipient, results []messaging.RequeueResult) {
+	at := slices.IndexFunc(m.dead, func(d deadEntry) bool {
+		return d.user == r.Message.Receiver.User && d.entry.sequence == r.Message.Position.Sequence
+	})
+	if at < 0 {
+		m.Fatalf("there is a dead letter of message %d for %s that the model does not have", r.Message.Position.Sequence, r.Message.Receiver.User)
+	}
+	won, refused := 0, 0
+	for _, result := range results {
+		switch {
+		case result.Refusal != "":
+			refused++
+		case !result.Gone:
+			won++
+		}
+	}
+	d := m.dead[at]
+	if d.entry.expired(time.Now()) || len(m.queues[d.user]) >= modelQueueMax {
+		if refused != len(results) {
+			m.Fatalf("%d redrives of an expired message, or into a full queue: %d were refused, want all", len(results), refused)
+		}
+		return
+	}
+	if won != 1 || refused != 0 {
+		m.Fatalf("of %d redrives %d requeued it and %d were refused, want 1 and 0", len(results), won, refused)
+	}
+	m.dead = slices.Delete(m.dead, at, at+1)
+	back := &modelEntry{sequence: d.entry.sequence, priority: d.entry.priority, text: d.entry.text, expires: d.entry.expires}
+	m.insert(d.user, back)
+}
+
+// drop deletes a dead letter.
+func (m *machine) drop(*rapid.T) {
+	letters := undeliverable(m, m.rig)
+	if len(letters) == 0 {
+		return
+	}
+	letter := &letters[rapid.IntRange(0, len(letters)-1).Draw(m.T, "letter")]
+	for _, want := range []bool{true, false} {
+		if ok, err := m.rig.DeadLetters().DropDeadLetter(letter.ID); ok != want || err != nil {
+			m.Fatalf("delete a dead letter: %t, %v; want %t", ok, err, want)
+		}
+	}
+	m.dead = slices.DeleteFunc(m.dead, func(d deadEntry) bool { return d.entry.sequence == letter.Message.Position.Sequence })
+}
+
+// pass advances the time, second by second.
 func (m *machine) pass(*rapid.T) {
 	for range rapid.SampledFrom([]int{1, 4, 10, 40}).Draw(m.T, "seconds") {
 		pass(time.Second)
-		m.happen()
+		m.fire()
 	}
 }
 
@@ -329,10 +388,8 @@ func (m *machine) restart(*rapid.T) {
 	m.boot++
 	for user := range m.queues {
 		for _, e := range m.queues[user] {
-			if e.leased() && e.expired(time.Now()) {
-				e.lingers = true
-			}
 			e.lease = time.Time{}
 		}
 	}
+	m.fire() // leased messages that have expired are removed before the service is ready
 }

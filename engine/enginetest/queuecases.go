@@ -7,7 +7,7 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// queueCases are about what stands in a queue, and in which order.
+// queueCases are about the contents of a queue, and their order.
 var queueCases = []testCase{
 	{name: "higher priorities first, each in its order", test: func(r *run) {
 		for i, p := range []messaging.Priority{messaging.Low, messaging.Normal, messaging.High, messaging.Low, messaging.High} {
@@ -16,25 +16,25 @@ var queueCases = []testCase{
 		r.wantTake("a", 10, 0, "2", "4", "1", "0", "3")
 		r.wantTake("a", 10, 0)
 	}},
-	{name: "a batch is stored in one piece and in its order", test: func(r *run) {
+	{name: "a batch is stored whole and in order", test: func(r *run) {
 		drafts := make([]messaging.Draft, 100)
 		for i := range drafts {
 			drafts[i] = message(r, fmt.Sprint("u", i%3), fmt.Sprint(i), messaging.Normal, "")
 		}
 		before := r.send("x", "before", messaging.Normal)
-		receipt, err := r.engine().SendAll(drafts, messaging.Once{})
-		if err != nil || receipt.Count != 100 || receipt.Sequence != before.Sequence+1 {
-			r.Fatalf("%+v %v", receipt, err)
+		result, err := r.engine().SendAll(drafts, messaging.IdempotencyKey{})
+		if err != nil || result.Count != 100 || result.Sequence != before.Sequence+1 {
+			r.Fatalf("%+v %v", result, err)
 		}
 		got := r.take("u1", 100, 0)
 		for i, m := range got {
 			n := 1 + 3*i
-			if textOf(&m) != fmt.Sprint(n) || m.ID != messaging.NthID(receipt.ID, n) || m.Position.Sequence != receipt.Sequence+uint64(n) {
+			if textOf(&m) != fmt.Sprint(n) || m.ID != messaging.BatchID(result.ID, n) || m.Position.Sequence != result.Sequence+uint64(n) {
 				r.Fatalf("message %d of the queue is %s, %s at %d", i, textOf(&m), m.ID, m.Position.Sequence)
 			}
 		}
 	}},
-	{name: "clearing takes everything, leased and delayed too", test: func(r *run) {
+	{name: "a clear removes everything, including leased and delayed messages", test: func(r *run) {
 		r.send("a", "1", messaging.Normal)
 		held := receipts(r.take("a", 1, time.Hour))
 		r.send("a", "2", messaging.High)
@@ -54,7 +54,7 @@ var queueCases = []testCase{
 			r.Fatalf("cleared %d (%v), want 0", n, err)
 		}
 	}},
-	{name: "a full queue loses the oldest of the lowest priority, whatever its state", config: Config{QueueMax: 3}, test: func(r *run) {
+	{name: "a full queue evicts the oldest of the lowest priority, in whatever state", config: Config{QueueMax: 3}, test: func(r *run) {
 		r.send("a", "low", messaging.Low)
 		held := receipts(r.take("a", 1, time.Hour))
 		r.send("a", "delayed", messaging.Normal, `"delay_seconds":5`)
@@ -68,17 +68,17 @@ var queueCases = []testCase{
 		r.send("a", "itself", messaging.Low)
 		r.wantPeek("a", "3", "1", "2")
 	}},
-	{name: "a broadcast is a message of each receiver's own", test: func(r *run) {
-		receipt := r.broadcast("all", `,"delay_seconds":5`, "a", "b")
+	{name: "each receiver of a broadcast has its own copy", test: func(r *run) {
+		result := r.broadcast("all", `,"delay_seconds":5`, "a", "b")
 		r.wantSize("a", messaging.Counts{Delayed: 1})
 		pass(5 * time.Second)
 		a, b := r.wantTake("a", 1, time.Minute, "all"), r.wantTake("b", 1, 0, "all")
-		if a[0].ID == b[0].ID || a[0].ID != messaging.CopyID(receipt.ID, "a") || a[0].Position.Sequence != receipt.Sequence {
-			r.Errorf("ids %s and %s of %s", a[0].ID, b[0].ID, receipt.ID)
+		if a[0].ID == b[0].ID || a[0].ID != messaging.CopyID(result.ID, "a") || a[0].Position.Sequence != result.Sequence {
+			r.Errorf("ids %s and %s of %s", a[0].ID, b[0].ID, result.ID)
 		}
 	}},
 	{
-		name: "by weight no priority starves", config: Config{Weights: [messaging.Priorities]int{8, 4, 1}},
+		name: "with weights no priority starves", config: Config{Weights: [messaging.Priorities]int{8, 4, 1}},
 		test: func(r *run) {
 			for i := range 26 {
 				for p := messaging.High; p <= messaging.Low; p++ {
@@ -89,7 +89,7 @@ var queueCases = []testCase{
 			for i := range 26 {
 				got := r.take("a", 1, 0)[0]
 				if want := fmt.Sprintf("%s%d", got.Priority, served[got.Priority]); textOf(&got) != want {
-					r.Fatalf("take %d gave %s, want %s: within a priority the order stays", i, textOf(&got), want)
+					r.Fatalf("take %d returned %s, want %s: the order within a priority must not change", i, textOf(&got), want)
 				}
 				served[got.Priority]++
 			}

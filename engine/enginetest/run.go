@@ -12,7 +12,7 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// run is one case under way.
+// run is one running case.
 type run struct {
 	*testing.T
 
@@ -21,13 +21,13 @@ type run struct {
 
 func (r *run) engine() Engine { return r.rig.Engine() }
 
-// fatal is what a test fails with: a test's, or the model's.
+// fatal is a *testing.T or the model's *rapid.T.
 type fatal interface {
 	Helper()
 	Fatalf(format string, args ...any)
 }
 
-// message is a message to send; fields is more of its JSON.
+// message returns a draft; fields is additional JSON.
 func message(tb fatal, user, text string, p messaging.Priority, fields string) messaging.Draft {
 	tb.Helper()
 	d, err := messaging.ParseDraft(fmt.Appendf(nil, `{"conversation_id":1,"sender_id":2,"receiver_id":%q,"text":%q,"priority":%q%s}`, user, text, p, fields))
@@ -37,16 +37,16 @@ func message(tb fatal, user, text string, p messaging.Priority, fields string) m
 	return d
 }
 
-func (r *run) send(user, text string, p messaging.Priority, fields ...string) messaging.Receipt {
+func (r *run) send(user, text string, p messaging.Priority, fields ...string) messaging.SendResult {
 	r.Helper()
 	if len(fields) > 0 {
-		fields = append([]string{""}, fields...) // a comma before the first, too
+		fields = append([]string{""}, fields...) // so that the first field also gets a comma
 	}
-	receipt, err := r.engine().Send(message(r, user, text, p, strings.Join(fields, ",")), messaging.Once{})
+	result, err := r.engine().Send(message(r, user, text, p, strings.Join(fields, ",")), messaging.IdempotencyKey{})
 	if err != nil {
 		r.Fatalf("send %s: %v", text, err)
 	}
-	return receipt
+	return result
 }
 
 func broadcastOf(r *run, text, fields string, users ...string) messaging.Broadcast {
@@ -58,23 +58,23 @@ func broadcastOf(r *run, text, fields string, users ...string) messaging.Broadca
 	return b
 }
 
-func (r *run) broadcast(text, fields string, users ...string) messaging.Receipt {
+func (r *run) broadcast(text, fields string, users ...string) messaging.SendResult {
 	r.Helper()
-	receipt, err := r.engine().Broadcast(broadcastOf(r, text, fields, users...), messaging.Once{})
+	result, err := r.engine().Broadcast(broadcastOf(r, text, fields, users...), messaging.IdempotencyKey{})
 	if err != nil {
 		r.Fatalf("broadcast: %v", err)
 	}
-	return receipt
+	return result
 }
 
-// take takes messages under a lease (0 is for good) and gives them.
+// take takes messages, under a lease unless lease is 0, and returns them.
 func (r *run) take(user string, limit int, lease time.Duration) []messaging.Message {
 	r.Helper()
 	h, err := r.engine().Take(r.Context(), messaging.UserID(user), messaging.TakeOptions{Limit: limit, Lease: lease})
 	if err != nil {
 		r.Fatalf("take: %v", err)
 	}
-	h.Settle(true)
+	h.Finish(true)
 	return h.Messages
 }
 
@@ -109,7 +109,7 @@ func (r *run) wantSize(user string, want messaging.Counts) {
 	}
 }
 
-// wantOutcomes compares what a call on receipts answered.
+// wantOutcomes compares the outcomes of a call with receipts.
 func (r *run) wantOutcomes(got []messaging.Outcome, err error, want ...messaging.Outcome) {
 	r.Helper()
 	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
@@ -117,10 +117,27 @@ func (r *run) wantOutcomes(got []messaging.Outcome, err error, want ...messaging
 	}
 }
 
-// keep leaves a dead letter whose message comes back: the next one finds it.
-func keep() error { return nil }
+// undeliverable returns the undeliverable dead letters.
+func undeliverable(tb fatal, rig Rig) []messaging.DeadLetter {
+	tb.Helper()
+	page, err := rig.DeadLetters().ListDeadLetters(messaging.DeadLetterFilter{Limit: 1000, Kind: messaging.Undeliverable})
+	if err != nil {
+		tb.Fatalf("list dead letters: %v", err)
+	}
+	return page.DeadLetters
+}
 
-// pass lets time go by, and all that happens then happen.
+// recipientsOf returns the recipients of a dead letter.
+func recipientsOf(tb fatal, rig Rig, letter *messaging.DeadLetter) []messaging.DeadRecipient {
+	tb.Helper()
+	recipients, err := rig.DeadLetters().DeadRecipients(letter, "", 1000)
+	if err != nil || len(recipients) == 0 || len(recipients) != letter.Recipients {
+		tb.Fatalf("dead letter %s has %d recipients and lists %d (%v)", letter.ID, letter.Recipients, len(recipients), err)
+	}
+	return recipients
+}
+
+// pass advances the time, and waits for the effects.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

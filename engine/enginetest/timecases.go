@@ -7,9 +7,9 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// timeCases are about messages that are due later or expire.
+// timeCases are about delay and expiry.
 var timeCases = []testCase{
-	{name: "a delayed message enters in time, at its place, over a restart", config: Config{Retention: 30 * 24 * time.Hour}, test: func(r *run) {
+	{name: "a delayed message is enqueued on time and in order, across a restart", config: Config{Retention: 30 * 24 * time.Hour}, test: func(r *run) {
 		r.send("a", "later", messaging.Normal, `"delay_seconds":60`)
 		r.send("a", "now", messaging.Normal)
 		r.send("a", "at", messaging.High, fmt.Sprintf(`"deliver_at":%q`, time.Now().Add(90*time.Second).Format(time.RFC3339)))
@@ -30,19 +30,19 @@ var timeCases = []testCase{
 			`,"delay_seconds":172801`, `,"deliver_at":"2000-01-04T00:00:00Z"`,
 			`,"delay_seconds":60,"ttl_seconds":60`, `,"delay_seconds":60,"expires_at":"2000-01-01T00:00:30Z"`,
 		} {
-			_, err := r.engine().Send(message(r, "a", "x", messaging.Normal, fields), messaging.Once{})
+			_, err := r.engine().Send(message(r, "a", "x", messaging.Normal, fields), messaging.IdempotencyKey{})
 			if messaging.CodeOf(err) != messaging.CodeInvalidField {
 				r.Errorf("%s: %v", fields, err)
 			}
 			drafts := []messaging.Draft{message(r, "a", "y", messaging.Normal, ""), message(r, "a", "x", messaging.Normal, fields)}
-			if _, err = r.engine().SendAll(drafts, messaging.Once{}); err == nil {
-				r.Errorf("%s: the batch was taken", fields)
+			if _, err = r.engine().SendAll(drafts, messaging.IdempotencyKey{}); err == nil {
+				r.Errorf("%s: the batch was accepted", fields)
 			}
 		}
 		r.wantSize("a", messaging.Counts{})
 		r.send("a", "just in time", messaging.Normal, `"delay_seconds":172800`)
 	}},
-	{name: "an expired message is not handed out", test: func(r *run) {
+	{name: "an expired message is not delivered", test: func(r *run) {
 		r.send("a", "1", messaging.Normal, `"ttl_seconds":10`)
 		r.send("a", "2", messaging.Normal, `"ttl_seconds":20`)
 		r.send("a", "3", messaging.Normal, `"delay_seconds":5`, `"ttl_seconds":15`)

@@ -11,7 +11,7 @@ import (
 
 // waitCases are about readers that wait for a message.
 var waitCases = []testCase{
-	{name: "a waiter gets what comes, and leaves when there is nothing", test: func(r *run) {
+	{name: "a waiter gets a new message, or returns at its timeout", test: func(r *run) {
 		began := time.Now()
 		h, err := r.engine().Take(r.Context(), "a", messaging.TakeOptions{Limit: 1, Wait: 20 * time.Second})
 		if err != nil || len(h.Messages) != 0 || time.Since(began) != 20*time.Second {
@@ -34,13 +34,13 @@ var waitCases = []testCase{
 			synctest.Wait()
 			for j := range waiters {
 				if got := len(waiters[j]); got != 0 != (j == i) {
-					r.Fatalf("after message %d waiter %d has %d answers", i, j, got)
+					r.Fatalf("after message %d waiter %d has %d responses", i, j, got)
 				}
 			}
 			r.wantTexts("waited for", <-waiters[i], fmt.Sprint(i))
 		}
 	}},
-	{name: "a waiter that has left loses nothing", test: func(r *run) {
+	{name: "a waiter that has left loses no message", test: func(r *run) {
 		ctx, cancel := context.WithCancel(r.Context())
 		gone := r.waiter(ctx, 0)
 		synctest.Wait()
@@ -50,21 +50,21 @@ var waitCases = []testCase{
 		r.send("a", "1", messaging.Normal)
 		synctest.Wait()
 		if got := <-gone; len(got) > 0 {
-			return // it was woken before it could leave, and has the message
+			return // it was woken before it left, and has the message
 		}
 		r.wantTexts("waited for", <-next, "1")
 	}},
-	{name: "waiters are woken by what becomes due, runs out or is given back", test: func(r *run) {
+	{name: "waiters are woken by a due message, an expired lease and a nack", test: func(r *run) {
 		r.send("a", "due", messaging.Normal, `"delay_seconds":5`)
 		r.wantTexts("due", <-r.waiter(r.Context(), 10*time.Second), "due")
-		r.wantTexts("run out", <-r.waiter(r.Context(), time.Hour), "due")
+		r.wantTexts("expired lease", <-r.waiter(r.Context(), time.Hour), "due")
 		held := r.takeAgain("a")
 		got := r.waiter(r.Context(), 0)
 		synctest.Wait()
-		if _, err := r.engine().Reject("a", held, 0); err != nil {
+		if _, err := r.engine().Nack("a", held, 0); err != nil {
 			r.Fatal(err)
 		}
-		r.wantTexts("given back", <-got, "due")
+		r.wantTexts("nacked", <-got, "due")
 	}},
 	{name: "waiting ends when the service stops", test: func(r *run) {
 		got := r.waiter(r.Context(), 0)
@@ -74,8 +74,8 @@ var waitCases = []testCase{
 	}},
 }
 
-// waiter waits for one message of user a in a goroutine of its own, under a
-// lease if one is given.
+// waiter starts a goroutine that waits for one message of user a, under a lease unless
+// lease is 0.
 func (r *run) waiter(ctx context.Context, lease time.Duration) <-chan []messaging.Message {
 	got := make(chan []messaging.Message, 1)
 	e := r.engine()
@@ -84,15 +84,15 @@ func (r *run) waiter(ctx context.Context, lease time.Duration) <-chan []messagin
 		if err != nil {
 			r.Errorf("wait: %v", err)
 		} else {
-			h.Settle(true)
+			h.Finish(true)
 		}
 		got <- h.Messages
 	}()
 	return got
 }
 
-// takeAgain lets the lease of the one message that there is run out, and takes
-// it again.
+// takeAgain waits until the lease of the user's only message has expired, and takes it
+// again.
 func (r *run) takeAgain(user string) []string {
 	r.Helper()
 	pass(2 * time.Hour)

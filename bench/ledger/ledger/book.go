@@ -6,28 +6,28 @@ import (
 	"strings"
 )
 
-// book is a ledger, read.
-type book struct {
+// parsedLedger is the content of a ledger file.
+type parsedLedger struct {
 	plan     Plan
 	reserved []span
 	answered map[uint64]answered
 	refused  map[uint64]bool
-	takes    []*taking // in the order in which they were announced
-	byTake   map[uint64]*taking
-	// cuts is when a reader's connection broke.
+	takes    []*takeRecord // in the order in which they were announced
+	byTake   map[uint64]*takeRecord
+	// cuts holds when each reader's connection broke.
 	cuts   map[connection]int64
 	faults []string
-	// restarted says that the service was restarted after all that was taken.
+	// restarted reports that the service was restarted after the last take.
 	restarted bool
 }
 
 type span struct{ from, to uint64 }
 
-// connection is one connection of a reader.
+// connection identifies one connection of a reader.
 type connection struct{ reader, epoch int }
 
-// taking is one take and what became of it.
-type taking struct {
+// takeRecord is one take and its outcome.
+type takeRecord struct {
 	on     connection
 	user   int
 	count  int
@@ -35,36 +35,36 @@ type taking struct {
 
 	nothing  bool // it was not sent, or it was refused
 	answered bool
-	late     bool // answered when the power was already cut
+	late     bool // answered after the power was cut
 	when     int64
 	messages []received
 
-	ending    string // acked or nacked, where that was tried
+	ending    string // acked or nacked, if that was tried
 	ended     bool
 	endedLate bool
 	results   []string
 }
 
-func readBook(path string) (*book, error) {
-	b := &book{
+func readLedger(path string) (*parsedLedger, error) {
+	b := &parsedLedger{
 		answered: make(map[uint64]answered), refused: make(map[uint64]bool),
-		byTake: make(map[uint64]*taking), cuts: make(map[connection]int64),
+		byTake: make(map[uint64]*takeRecord), cuts: make(map[connection]int64),
 	}
 	if err := readLines(path, b.line); err != nil {
 		return nil, err
 	}
 	if !b.plan.valid() {
-		return nil, fmt.Errorf("%s: %w: it has no head", path, ErrDamaged)
+		return nil, fmt.Errorf("%s: %w: it has no head line", path, ErrCorrupt)
 	}
 	return b, nil
 }
 
-func (b *book) line(words []string) error {
+func (b *parsedLedger) line(words []string) error {
 	f := fields{words: words[1:]}
 	switch words[0] {
 	case lineHead:
 		if f.number() != 1 {
-			return fmt.Errorf("%w: another version", ErrDamaged)
+			return fmt.Errorf("%w: another version", ErrCorrupt)
 		}
 		b.plan = Plan{Seed: f.number(), Users: f.integer(), Conversations: f.integer(), Text: f.integer()}
 	case lineReserved:
@@ -88,18 +88,18 @@ func (b *book) line(words []string) error {
 	return f.err
 }
 
-// takeLine reads the lines that tell of one take.
-func (b *book) takeLine(what string, f *fields) {
+// takeLine parses the lines about one take.
+func (b *parsedLedger) takeLine(what string, f *fields) {
 	number := f.number()
 	if what == lineTaking {
-		t := &taking{on: connection{f.integer(), f.integer()}, user: f.integer(), count: f.integer(), leased: f.word() == "leased"}
+		t := &takeRecord{on: connection{f.integer(), f.integer()}, user: f.integer(), count: f.integer(), leased: f.word() == "leased"}
 		b.takes = append(b.takes, t)
 		b.byTake[number] = t
 		return
 	}
 	t := b.byTake[number]
 	if t == nil {
-		f.err = ErrDamaged
+		f.err = ErrCorrupt
 		return
 	}
 	switch what {
@@ -121,15 +121,15 @@ func (b *book) takeLine(what string, f *fields) {
 		f.number()
 		t.ended, t.endedLate, t.results = true, f.word() == wordLate, f.rest()
 		if len(t.results) != len(t.messages) {
-			f.err = ErrDamaged
+			f.err = ErrCorrupt
 		}
 	default:
-		f.err = fmt.Errorf("%w: a line that begins with %q", ErrDamaged, what)
+		f.err = fmt.Errorf("%w: a line that begins with %q", ErrCorrupt, what)
 	}
 }
 
-// sent says whether a call may have been sent.
-func (b *book) sent(call uint64) bool {
+// sent reports whether a call may have been sent.
+func (b *parsedLedger) sent(call uint64) bool {
 	for _, s := range b.reserved {
 		if call >= s.from && call <= s.to {
 			return true
@@ -138,8 +138,7 @@ func (b *book) sent(call uint64) bool {
 	return false
 }
 
-// fields reads the words of a line one after the other; the first that is not
-// what it should be is its error.
+// fields parses the words of a line one after the other. err is the first error.
 type fields struct {
 	words []string
 	err   error
@@ -147,7 +146,7 @@ type fields struct {
 
 func (f *fields) word() string {
 	if len(f.words) == 0 {
-		f.err = ErrDamaged
+		f.err = ErrCorrupt
 		return ""
 	}
 	word := f.words[0]
@@ -164,7 +163,7 @@ func (f *fields) rest() []string {
 func (f *fields) number() uint64 {
 	n, err := strconv.ParseUint(f.word(), 10, 64)
 	if err != nil {
-		f.err = ErrDamaged
+		f.err = ErrCorrupt
 	}
 	return n
 }
@@ -172,7 +171,7 @@ func (f *fields) number() uint64 {
 func (f *fields) integer() int {
 	n := f.number()
 	if n > 1<<31 {
-		f.err = ErrDamaged
+		f.err = ErrCorrupt
 		return 0
 	}
 	return int(n)
@@ -182,18 +181,18 @@ func (f *fields) integer() int {
 func parseWord(word string) (m received, err error) {
 	parts := strings.Split(word, "/")
 	if len(parts) != 4 {
-		return m, ErrDamaged
+		return m, ErrCorrupt
 	}
 	var ok bool
 	if m.ref, ok = parseRef(parts[0]); !ok {
-		return m, ErrDamaged
+		return m, ErrCorrupt
 	}
 	if m.sequence, err = strconv.ParseUint(parts[1], 10, 64); err != nil {
-		return m, ErrDamaged
+		return m, ErrCorrupt
 	}
 	m.id = parts[2]
 	if m.digest, err = strconv.ParseUint(parts[3], 16, 64); err != nil {
-		return m, ErrDamaged
+		return m, ErrCorrupt
 	}
 	return m, nil
 }

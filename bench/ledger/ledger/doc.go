@@ -1,25 +1,24 @@
-// Package ledger judges a messaging service from outside. It sends load and
-// reads queues over HTTP, writes down durably what it was answered, stands in
-// for Django, and compares in the end: nothing that was answered may be lost,
-// nothing may be there twice, out of order or altered, and nothing may be there
-// that nobody sent.
+// Package ledger judges a messaging service from outside. It sends load and reads
+// queues over HTTP, durably records the responses, stands in for Django, and compares
+// at the end: no acknowledged message may be lost, and no message may be duplicated,
+// reordered, altered or made up.
 //
-// What is sent follows from a seed ([Plan]), so the ledger ([File]) need not hold
-// it: a message names its place in the plan, and whoever finds it can make it
-// again and compare. A [Load] sends and reads, a [Sink] is the Django, and
-// [Judge] reads both of their files.
+// All traffic is derived from a seed ([Plan]), so the ledger ([File]) does not store
+// it: a message names its place in the plan, from which the judge generates it again
+// and compares. A [Load] sends and reads, a [Sink] is the Django, and [Judge] reads the
+// files of both.
 //
 // # What the ledger knows
 //
-// Of each call it knows one of three things. It was answered: then its messages
-// are there exactly once. It was refused: then they are nowhere. Or the
-// connection was cut, and its fate is unknown: then they are there once or not at
-// all, and a batch or a broadcast whole or not at all. With an idempotency key
-// the call is repeated until it is answered, and counts as answered once.
+// There are three outcomes of a call. It was answered: its messages must be present
+// exactly once. It was refused: they must not be present. Or the connection broke, and
+// the outcome is unknown: they may be present once or not at all, and a batch or a
+// broadcast is present entirely or not at all. A call with an idempotency key is
+// repeated until it is answered, and counts as answered once.
 //
-// A line of the ledger stands before the deed where its absence would make the
-// judge unjust: numbers of calls are reserved, and takes and acknowledgements
-// announced, durably before they are sent. An answer is written behind the deed
-// and synced in groups; one that the ledger lost would make a fate unknown, which
-// is judged more mildly, never more harshly.
+// The ledger writes a line before an action if the judge would be unjust without the
+// line: call numbers are reserved, and takes and acknowledgements announced, durably
+// before they are sent. It writes a response after the action and syncs it in groups. A
+// lost response makes an outcome unknown, which the judge treats more leniently, never
+// more strictly.
 package ledger

@@ -12,15 +12,15 @@ import (
 	"time"
 )
 
-// A ledger and a sink's file are lines of text, each with its checksum at the
-// end. Lines are only appended. What a crash left half written is not there; any
-// other line that does not fit its checksum is damage.
+// The files of a ledger and a sink consist of lines of text with a checksum at the end.
+// Lines are only appended. An incomplete last line, left by a crash, is ignored; any
+// other line that does not match its checksum is corruption.
 //
 //	<words, separated by spaces> <crc32c in hex>\n
 
-// pace is how long lines gather before they are synced: the ledger lives on the
-// same disk as the service as a rule, and must not take its fsyncs.
-const pace = 5 * time.Millisecond
+// syncInterval is how long lines are collected before a sync: the ledger is usually on
+// the same disk as the service and must not slow down its fsyncs.
+const syncInterval = 5 * time.Millisecond
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -31,10 +31,10 @@ type File struct {
 	mu      sync.Mutex
 	wake    *sync.Cond // lines are pending, or the file is closed
 	pending []byte
-	group   *group // of the pending lines
+	group   *group // the group of the pending lines
 	closed  bool
 
-	err  error // the first one, after which nothing is written; flush's alone until done
+	err  error // the first error; nothing is written after it. Only flush accesses err until done is closed
 	done chan struct{}
 }
 
@@ -46,8 +46,8 @@ type group struct {
 
 func newGroup() *group { return &group{synced: make(chan struct{})} }
 
-// Create opens a file for appending; it makes one where there is none, and cuts
-// off a last line that a crash left half written.
+// Create opens a file for appending. It creates a missing file and removes an
+// incomplete last line.
 func Create(path string) (*File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
@@ -66,14 +66,14 @@ func Create(path string) (*File, error) {
 	return l, nil
 }
 
-// Append adds a line, which becomes durable within a moment.
+// Append adds a line, which becomes durable shortly after.
 func (l *File) Append(words ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.appendLocked(words)
 }
 
-// Sync adds a line and waits until it is durable, and all before it.
+// Sync adds a line and waits until it and all earlier lines are durable.
 func (l *File) Sync(words ...string) error {
 	l.mu.Lock()
 	g := l.group
@@ -91,7 +91,7 @@ func (l *File) appendLocked(words []string) {
 	l.wake.Signal()
 }
 
-// flush is the one goroutine that writes.
+// flush is the goroutine that writes.
 func (l *File) flush() {
 	defer close(l.done)
 	for {
@@ -106,11 +106,11 @@ func (l *File) flush() {
 		}
 		g.err = l.err
 		close(g.synced)
-		time.Sleep(pace)
+		time.Sleep(syncInterval)
 	}
 }
 
-// next waits for lines; there are none when the file is closed.
+// next waits for lines. It returns none when the file is closed.
 func (l *File) next() ([]byte, *group) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -122,7 +122,7 @@ func (l *File) next() ([]byte, *group) {
 	return lines, g
 }
 
-// Close syncs what is pending and closes the file. Nothing may be added after.
+// Close syncs the pending lines and closes the file. No lines may be added after it.
 func (l *File) Close() error {
 	l.mu.Lock()
 	l.closed = true
@@ -132,10 +132,10 @@ func (l *File) Close() error {
 	return errors.Join(l.err, l.file.Close())
 }
 
-// ErrDamaged says that a file is not what was written.
-var ErrDamaged = errors.New("the file is damaged")
+// ErrCorrupt reports that a file does not contain what was written.
+var ErrCorrupt = errors.New("the file is corrupt")
 
-// readLines gives the words of each line of a file in turn.
+// readLines calls line with the words of each line of a file.
 func readLines(path string, line func(words []string) error) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -144,7 +144,7 @@ func readLines(path string, line func(words []string) error) error {
 	for number := 1; len(text) > 0; number++ {
 		one, rest, whole := bytes.Cut(text, []byte("\n"))
 		if !whole {
-			return nil // a crash in the middle of it
+			return nil // the line is incomplete after a crash
 		}
 		text = rest
 		words, err := checkLine(one)
@@ -161,11 +161,11 @@ func readLines(path string, line func(words []string) error) error {
 func checkLine(line []byte) ([]string, error) {
 	at := bytes.LastIndexByte(line, ' ')
 	if at < 0 {
-		return nil, ErrDamaged
+		return nil, ErrCorrupt
 	}
 	sum, err := strconv.ParseUint(string(line[at+1:]), 16, 32)
 	if err != nil || uint32(sum) != crc32.Checksum(line[:at], castagnoli) {
-		return nil, ErrDamaged
+		return nil, ErrCorrupt
 	}
 	return strings.Split(string(line[:at]), " "), nil
 }

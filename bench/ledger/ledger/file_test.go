@@ -21,7 +21,7 @@ func linesOf(t *testing.T, path string) (lines []string) {
 	return lines
 }
 
-func TestFileKeepsLinesInOrderAndCutsOffHalfOfOne(t *testing.T) {
+func TestFileKeepsLinesInOrderAndRemovesAnIncompleteOne(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "file")
 	f, err := Create(path)
@@ -63,12 +63,12 @@ func TestFileKeepsLinesInOrderAndCutsOffHalfOfOne(t *testing.T) {
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := readLines(path, func([]string) error { return nil }); !errors.Is(err, ErrDamaged) {
+	if err := readLines(path, func([]string) error { return nil }); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("a flipped bit: %v", err)
 	}
 }
 
-func TestFileSyncsForMany(t *testing.T) {
+func TestFileSyncsInGroups(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "file")
 	f, err := Create(path)

@@ -11,20 +11,20 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// get reads a page of the service.
+// get requests a JSON document from the service.
 func (w *wire) get(path string, into any) error {
-	status, answer, err := w.do(http.MethodGet, path, "", "", nil)
+	status, responseBody, err := w.do(http.MethodGet, path, "", "", nil)
 	if err != nil {
 		return err
 	}
 	if status != http.StatusOK {
-		return fmt.Errorf("%w: %s: %d %.300q", errAnswer, path, status, answer)
+		return fmt.Errorf("%w: %s: %d %.300q", errAnswer, path, status, responseBody)
 	}
-	return json.Unmarshal(answer, into)
+	return json.Unmarshal(responseBody, into)
 }
 
-// readQueues reads every queue to its end. It takes under leases and lets them
-// be, so that another judge finds the same after a restart.
+// readQueues reads every queue to its end. It takes under leases and does not
+// acknowledge, so another judge finds the same messages after a restart.
 func readQueues(base string, p Plan) (map[int][]received, error) {
 	w, err := newWire(base)
 	if err != nil {
@@ -36,7 +36,7 @@ func readQueues(base string, p Plan) (map[int][]received, error) {
 			return nil, err
 		}
 	}
-	time.Sleep(entering)
+	time.Sleep(enqueueTime)
 	left := make(map[int][]received)
 	for user := range p.Users {
 		for {
@@ -58,14 +58,14 @@ func readQueues(base string, p Plan) (map[int][]received, error) {
 }
 
 const (
-	// dueWithin is how long what was sent with a delay may take to be due.
+	// dueWithin is how long delayed messages may take to be due.
 	dueWithin = 10 * time.Second
-	// entering is how long it may be counted before it is handed out: sizes are
-	// those of the commit that is being made, readers get what is durable.
-	entering = 500 * time.Millisecond
+	// enqueueTime is how long a message may be counted before it is delivered: sizes
+	// include the commit in progress, and readers get only durable messages.
+	enqueueTime = 500 * time.Millisecond
 )
 
-// allDue waits until nothing of a queue is due later.
+// allDue waits until a queue has no delayed message.
 func (w *wire) allDue(user int) error {
 	for deadline := time.Now().Add(dueWithin); ; pause() {
 		var size struct {
@@ -75,7 +75,7 @@ func (w *wire) allDue(user int) error {
 			return err
 		}
 		if size.Delayed == 0 || time.Now().After(deadline) {
-			return nil // what is still missing then will be found missing
+			return nil // missing messages are reported as missing
 		}
 	}
 }

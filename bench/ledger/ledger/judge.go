@@ -11,7 +11,7 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// Kind is what is wrong with a message.
+// Kind classifies findings.
 type Kind string
 
 // The kinds of findings.
@@ -20,45 +20,45 @@ const (
 	Duplicated Kind = "duplicated"
 	Reordered  Kind = "reordered"
 	Altered    Kind = "altered"
-	// Unknown was delivered, and nobody sent it, or it was refused.
+	// Unknown means that a message was delivered that was not sent, or was refused.
 	Unknown Kind = "unknown"
-	// Fault is an answer that was wrong in itself.
+	// Fault means an invalid response.
 	Fault Kind = "fault"
 )
 
-// Finding is something that the service promised not to do.
+// Finding is a violation of the service's guarantees.
 type Finding struct {
 	Kind Kind
 	What string
 }
 
-// Verdict is what a judge found.
+// Verdict is the result of a judgement.
 type Verdict struct {
-	// Answered counts messages for users that must be there; Open those that are
-	// there although nobody was told. Excused are missing from a queue, and may
-	// have been in an answer to a take for good that was cut off.
+	// Answered counts messages for users that must be present. Open counts those that
+	// are present although their call was not answered. Excused counts those missing
+	// from a queue that an interrupted permanent take may have contained.
 	Answered, Open, Excused int
-	// Queued, Taken and Acknowledged are how many of all were found in the queues
-	// at the end, had been taken for good, and had been acknowledged before.
+	// Queued, Taken and Acknowledged count the messages that were in the queues at the
+	// end, had been taken permanently, and had been acknowledged.
 	Queued, Taken, Acknowledged int
-	// Stored and Dead are how many Django has, and how many are dead letters.
+	// Stored and Dead count the messages that Django has and the dead letters.
 	Stored, Dead int
-	// Findings are what is wrong, the first few of each kind.
+	// Findings has the first few findings of each kind.
 	Findings []Finding
 
 	counts map[Kind]int
 }
 
-// shownOfAKind bounds the findings that are kept.
+// shownOfAKind is how many findings per kind are kept.
 const shownOfAKind = 4
 
-// Count is how many findings there were of a kind.
+// Count returns how many findings of a kind there were.
 func (v *Verdict) Count(k Kind) int { return v.counts[k] }
 
-// String is the verdict in a few lines, with the first findings.
+// String formats the verdict in a few lines, with the first findings.
 func (v *Verdict) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d answered, %d there of unknown fate; queues: %d there, %d taken, %d acknowledged, %d excused; Django: %d stored, %d dead letters; ",
+	fmt.Fprintf(&b, "%d answered, %d present of unknown outcome; queues: %d present, %d taken, %d acknowledged, %d excused; Django: %d stored, %d dead letters; ",
 		v.Answered, v.Open, v.Queued, v.Taken, v.Acknowledged, v.Excused, v.Stored, v.Dead)
 	for _, k := range []Kind{Lost, Duplicated, Reordered, Altered, Unknown, Fault} {
 		fmt.Fprintf(&b, "%d %s ", v.Count(k), k)
@@ -69,20 +69,20 @@ func (v *Verdict) String() string {
 	return b.String()
 }
 
-// Evidence is where a judge looks.
+// Evidence is the input of a judgement.
 type Evidence struct {
-	// URL is the service. Its queues are read to their end under leases, and its
-	// dead letters listed.
+	// URL is the service. Its queues are read to their end under leases, and its dead
+	// letters are listed.
 	URL string
-	// Ledger is the file of the load; Sink that of the sink, empty for none. The
-	// service must have drained all into it.
+	// Ledger is the file of the load. Sink is the file of the sink; empty without one.
+	// The service must have drained everything into it.
 	Ledger, Sink string
 }
 
-// Judge compares what there is with the ledger. The error says that it could
-// not; what it found is in the verdict.
+// Judge compares the state of the service with the ledger. It returns an error if it
+// cannot; findings are in the verdict.
 func Judge(e Evidence) (*Verdict, error) {
-	b, err := readBook(e.Ledger)
+	b, err := readLedger(e.Ledger)
 	if err != nil {
 		return nil, err
 	}
@@ -101,23 +101,23 @@ func Judge(e Evidence) (*Verdict, error) {
 			return nil, err
 		}
 	}
-	j.missing(e.Sink != "")
+	j.checkMissing(e.Sink != "")
 	return &j.verdict, nil
 }
 
 // judge is the state of one judgement.
 type judge struct {
-	book    *book
+	ledger  *parsedLedger
 	verdict Verdict
 	calls   map[uint64]*sentCall
-	// owners says which message has a sequence.
+	// owners maps a sequence to its message.
 	owners map[uint64]Ref
 	items  map[item]*state
-	// loose are messages that a service which was cut off already gave out.
-	loose map[item]bool
-	// excuses are how many messages of a user takes for good that were cut off
-	// may have had.
-	excuses map[int]int
+	// deliveredLate holds messages that a service delivered after its power was cut.
+	deliveredLate map[item]bool
+	// allowedMissing is how many messages of a user interrupted permanent takes may
+	// have contained.
+	allowedMissing map[int]int
 }
 
 // sentCall is what the judge keeps of a call of the plan.
@@ -129,13 +129,13 @@ type sentCall struct {
 	copied        bool      // a broadcast
 }
 
-// state is what is known of one message for one user.
+// state is what is known about one message for one user.
 type state struct {
 	id       string
 	sequence uint64
 	queue    place
-	taking   *taking // the last one that had it
-	there    bool    // in its queue at the end
+	lastTake *takeRecord // the last take that had it
+	there    bool        // in its queue at the end
 	stored   bool
 	dead     bool
 }
@@ -144,17 +144,17 @@ type state struct {
 type place uint8
 
 const (
-	inQueue place = iota // or back in it
+	inQueue place = iota // also after its return
 	leased
 	taken
 	acknowledged
-	anywhere // gone or not: nobody was told
+	anywhere // unknown: the response was lost
 )
 
-func newJudge(b *book) *judge {
+func newJudge(b *parsedLedger) *judge {
 	j := &judge{
-		book: b, verdict: Verdict{counts: make(map[Kind]int)}, calls: make(map[uint64]*sentCall), owners: make(map[uint64]Ref),
-		items: make(map[item]*state), loose: make(map[item]bool), excuses: make(map[int]int),
+		ledger: b, verdict: Verdict{counts: make(map[Kind]int)}, calls: make(map[uint64]*sentCall), owners: make(map[uint64]Ref),
+		items: make(map[item]*state), deliveredLate: make(map[item]bool), allowedMissing: make(map[int]int),
 	}
 	for _, text := range b.faults {
 		j.find(Fault, "%s", text)
@@ -185,7 +185,7 @@ func (j *judge) call(number uint64) *sentCall {
 	if c := j.calls[number]; c != nil {
 		return c
 	}
-	made := j.book.plan.call(number)
+	made := j.ledger.plan.call(number)
 	c := &sentCall{items: made.items(), digests: make(map[item]uint64), conversations: make(map[item]string), copied: made.kind == broadcast}
 	for _, it := range c.items {
 		c.digests[it], c.conversations[it] = digest(made.tail(it)), made.conversation(it)
@@ -198,10 +198,10 @@ func (j *judge) call(number uint64) *sentCall {
 	return c
 }
 
-var errShort = errors.New("it was answered with fewer ids than it has messages")
+var errShort = errors.New("the response has fewer ids than the call has messages")
 
-// of gives what an answer says of one of its messages. The ids of a broadcast's
-// copies follow from its own.
+// of returns what a response says about one of its messages. The ids of a broadcast's
+// copies are derived from its own id.
 func (a *answered) of(it item, copied bool) (id string, sequence uint64, err error) {
 	if copied {
 		origin, err := uuid.FromString(a.ids[0])
@@ -213,8 +213,8 @@ func (a *answered) of(it item, copied bool) (id string, sequence uint64, err err
 	return a.ids[it.Index], a.sequence + uint64(it.Index), nil //nolint:gosec // not negative
 }
 
-// identify notes under which id and sequence a message is known; a second of
-// either is a finding. It says whether it is the first.
+// identify records the id and the sequence of a message. A second id or sequence is a
+// finding.
 func (j *judge) identify(it item, id string, sequence uint64) *state {
 	s := j.items[it]
 	if s == nil {
@@ -231,12 +231,12 @@ func (j *judge) identify(it item, id string, sequence uint64) *state {
 	return s
 }
 
-// check looks at a message that somebody got: whether it was sent to them, as
-// it is. Where it was not, there is no state.
+// check compares a received message with what was sent to that user. It returns no
+// state if the message was not sent to the user.
 func (j *judge) check(m *received, user int, where string) (item, *state) {
 	it := item{m.ref, user}
-	if !j.book.sent(m.ref.Call) {
-		j.find(Unknown, "%s: %s, which nobody sent", where, m.ref)
+	if !j.ledger.sent(m.ref.Call) {
+		j.find(Unknown, "%s: %s, which was not sent", where, m.ref)
 		return it, nil
 	}
 	c := j.call(m.ref.Call)
@@ -244,45 +244,45 @@ func (j *judge) check(m *received, user int, where string) (item, *state) {
 		j.find(Unknown, "%s: %s, which was not sent to user %s", where, m.ref, userName(user))
 		return it, nil
 	}
-	if j.book.refused[m.ref.Call] {
+	if j.ledger.refused[m.ref.Call] {
 		j.find(Unknown, "%s: %s, which was refused", where, m.ref)
 	}
 	if m.digest != c.digests[it] {
-		j.find(Altered, "%s: %s is not as it was sent", where, m.ref)
+		j.find(Altered, "%s: %s was altered", where, m.ref)
 	}
 	return it, j.identify(it, m.id, m.sequence)
 }
 
-// missing looks for what is not where it must be: in its queue, unless it was
-// taken or acknowledged, and in Django, unless it is a dead letter. What one side
-// has, the other must have too, whoever was told.
-func (j *judge) missing(django bool) {
+// checkMissing reports messages that are missing: from their queue, unless they were
+// taken or acknowledged, and from Django, unless they are dead letters. A message that
+// one side has must be on the other side too, whether or not its call was answered.
+func (j *judge) checkMissing(django bool) {
 	for it, s := range j.items {
 		if django && !s.stored && !s.dead && !j.message(it.Ref).known {
 			j.find(Lost, "Django does not have %s for user %s (sequence %d)", it.Ref, userName(it.user), s.sequence)
 		}
-		if s.there || j.loose[it] || s.mayBeGone(j.book.restarted) {
+		if s.there || j.deliveredLate[it] || s.mayBeGone(j.ledger.restarted) {
 			continue
 		}
-		if j.excuses[it.user] > 0 {
-			j.excuses[it.user]--
+		if j.allowedMissing[it.user] > 0 {
+			j.allowedMissing[it.user]--
 			j.verdict.Excused++
 			continue
 		}
 		j.find(Lost, "the queue of user %s does not have %s (sequence %d)", userName(it.user), it.Ref, s.sequence)
 	}
 	if django {
-		j.wholeness()
+		j.checkAtomicity()
 	}
 }
 
-// mayBeGone says whether its queue need not have a message any more.
+// mayBeGone reports whether a message may be missing from its queue.
 func (s *state) mayBeGone(restarted bool) bool {
 	return s.queue == taken || s.queue == acknowledged || s.queue == anywhere || (s.queue == leased && !restarted)
 }
 
-// wholeness looks for calls that are there in part: each is one commit.
-func (j *judge) wholeness() {
+// checkAtomicity reports calls that are partly present: each call is one commit.
+func (j *judge) checkAtomicity() {
 	for number, c := range j.calls {
 		there := 0
 		for _, it := range c.items {
@@ -292,8 +292,8 @@ func (j *judge) wholeness() {
 		}
 		switch {
 		case there != 0 && there != len(c.items):
-			j.find(Lost, "call %d is there in part: %d of %d", number, there, len(c.items))
-		case !j.told(number):
+			j.find(Lost, "call %d is partly present: %d of %d", number, there, len(c.items))
+		case !j.wasAnswered(number):
 			j.verdict.Open += there
 		}
 	}
@@ -304,7 +304,7 @@ func (j *judge) message(r Ref) *message {
 	return &c.messages[min(r.Index, len(c.messages)-1)]
 }
 
-func (j *judge) told(number uint64) bool {
-	_, ok := j.book.answered[number]
+func (j *judge) wasAnswered(number uint64) bool {
+	_, ok := j.ledger.answered[number]
 	return ok
 }

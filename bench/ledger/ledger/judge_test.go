@@ -8,18 +8,18 @@ import (
 	"time"
 )
 
-// scene is a ledger, queues and a Django that agree, until a case spoils them.
+// scene is a ledger, queues and a Django that are consistent until a case changes them.
 type scene struct {
 	t    *testing.T
 	plan Plan
 	file *File
-	// left is what the queues have, stored what Django got.
+	// left is what the queues have, and stored what Django got.
 	left   map[int][]received
 	stored []storedLine
-	lines  [][]string // more lines of the sink
+	lines  [][]string // further lines of the sink
 	dead   []received
 	last   uint64
-	// priorities are those of the messages in place.
+	// priorities are those of the messages that are in place.
 	priorities map[Ref]int
 }
 
@@ -30,7 +30,8 @@ type storedLine struct {
 
 const testCalls = 60
 
-// newScene has calls 1 to 60 answered, and all of their messages in place.
+// newScene returns a scene with calls 1 to 60 answered and all of their messages in
+// place.
 func newScene(t *testing.T) *scene {
 	t.Helper()
 	s := &scene{t: t, plan: Plan{Seed: 5, Users: 6, Conversations: 4, Text: 100}, left: make(map[int][]received), priorities: make(map[Ref]int)}
@@ -47,7 +48,7 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-// answer notes a call as answered, and puts its messages in place.
+// answer records a call as answered and puts its messages in place.
 func (s *scene) answer(number uint64) {
 	c := s.plan.call(number)
 	words := []string{lineAnswered, utoa(number), utoa(s.last + 1)}
@@ -99,7 +100,7 @@ func (s *scene) judge() *Verdict {
 	if err := sink.Close(); err != nil {
 		s.t.Fatal(err)
 	}
-	b, err := readBook(path)
+	b, err := readLedger(path)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -111,32 +112,32 @@ func (s *scene) judge() *Verdict {
 	if err := j.django(path+".sink", s.dead); err != nil {
 		s.t.Fatal(err)
 	}
-	j.missing(true)
+	j.checkMissing(true)
 	return &j.verdict
 }
 
-// user is the one whose queue is spoilt.
+// user is the user whose queue a case changes.
 const user = 3
 
-// remove takes the first message out of the queue, and gives it.
+// remove removes and returns the first message of the queue.
 func (s *scene) remove() received {
 	m := s.left[user][0]
 	s.left[user] = s.left[user][1:]
 	return m
 }
 
-// take notes that the first message of the queue was taken, and leaves it there.
+// take records that the first message of the queue was taken, and leaves it there.
 func (s *scene) take(number int, mode string, when time.Time) {
-	s.taking(number, mode)
+	s.announce(number, mode)
 	s.file.Append(lineTook, strconv.Itoa(number), strconv.FormatInt(when.UnixMilli(), 10), wordNow, s.left[user][0].word())
 }
 
 // taking announces a take.
-func (s *scene) taking(number int, mode string) {
+func (s *scene) announce(number int, mode string) {
 	s.file.Append(lineTaking, strconv.Itoa(number), "0", "1", strconv.Itoa(user), "1", mode)
 }
 
-// cut notes that the reader's connection broke.
+// cut records that the reader's connection broke.
 func (s *scene) cut() { s.file.Append(lineCut, "0", "1", now()) }
 
 func (s *scene) end(number int, result string) {
@@ -146,7 +147,7 @@ func (s *scene) end(number int, result string) {
 	}
 }
 
-// callOf finds a call of a kind, without a key, that is not answered.
+// callOf finds an unanswered call of a kind, without a key.
 func (s *scene) callOf(k kind) call {
 	for n := uint64(testCalls + 1); n <= 300; n++ {
 		if c := s.plan.call(n); c.kind == k && len(c.items()) > 1 {
@@ -162,7 +163,7 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		spoil func(s *scene)
-		want  []Kind // and nothing else
+		want  []Kind // and no others
 	}{
 		{"all in place", func(*scene) {}, nil},
 		{"a queue lacks one", func(s *scene) { s.remove() }, []Kind{Lost}},
@@ -176,13 +177,13 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 				}
 			}
 		}, []Kind{Reordered}},
-		{"a byte is another", func(s *scene) { s.left[user][0].digest++ }, []Kind{Altered}},
+		{"a byte differs", func(s *scene) { s.left[user][0].digest++ }, []Kind{Altered}},
 		{"it has another id", func(s *scene) { s.left[user][0].id = "other" }, []Kind{Duplicated}},
 		{"it has another sequence", func(s *scene) { s.left[user][0].sequence += 1000 }, []Kind{Duplicated, Reordered}},
-		{"nobody sent it", func(s *scene) { s.left[user][0].ref.Call = 1000 }, []Kind{Unknown, Lost}},
-		{"it was for somebody else", func(s *scene) { s.left[user+1] = append(s.left[user+1], s.remove()) }, []Kind{Unknown, Lost, Reordered}},
+		{"it was not sent", func(s *scene) { s.left[user][0].ref.Call = 1000 }, []Kind{Unknown, Lost}},
+		{"it was for another user", func(s *scene) { s.left[user+1] = append(s.left[user+1], s.remove()) }, []Kind{Unknown, Lost, Reordered}},
 		{"it was refused", func(s *scene) { s.file.Append(lineRefused, utoa(s.left[user][0].ref.Call), "503") }, []Kind{Unknown}},
-		{"an answer was wrong", func(s *scene) { s.file.Append(lineFault, "call 1 was answered with 500") }, []Kind{Fault}},
+		{"an invalid response", func(s *scene) { s.file.Append(lineFault, "call 1 was answered with 500") }, []Kind{Fault}},
 		{"Django lacks one", func(s *scene) { s.stored = s.stored[1:] }, []Kind{Lost}},
 		{"Django has one twice", func(s *scene) { s.stored = append(s.stored, s.stored[0]) }, []Kind{Duplicated, Reordered}},
 		{"Django has one under another id", func(s *scene) {
@@ -191,14 +192,14 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 			s.stored = append(s.stored, one)
 		}, []Kind{Duplicated, Reordered}},
 		{"Django got a conversation in another order", func(s *scene) { slices.Reverse(s.stored) }, []Kind{Reordered}},
-		{"that had been in errors", func(s *scene) {
+		{"its messages had errors", func(s *scene) {
 			slices.Reverse(s.stored)
 			for _, line := range s.stored {
 				s.lines = append(s.lines, []string{lineErred, line.m.id})
 			}
 		}, nil},
-		{"a dead letter that nobody refused", func(s *scene) { s.dead = append(s.dead, s.stored[0].m) }, []Kind{Lost}},
-		{"Django got what no ledger sent", func(s *scene) { s.lines = append(s.lines, []string{lineForeign, "text"}) }, []Kind{Unknown}},
+		{"a dead letter that was not refused", func(s *scene) { s.dead = append(s.dead, s.stored[0].m) }, []Kind{Lost}},
+		{"Django got a foreign message", func(s *scene) { s.lines = append(s.lines, []string{lineForeign, "text"}) }, []Kind{Unknown}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -209,7 +210,7 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestJudgeOfUnknownFate(t *testing.T) {
+func TestJudgeOfUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	for _, k := range []kind{batch, broadcast} {
 		s := newScene(t)
@@ -222,10 +223,10 @@ func TestJudgeOfUnknownFate(t *testing.T) {
 		v := s.judge()
 		wantOnly(t, v)
 		if v.Open != len(c.items()) {
-			t.Errorf("%d of unknown fate, want %d", v.Open, len(c.items()))
+			t.Errorf("%d of unknown outcome, want %d", v.Open, len(c.items()))
 		}
 
-		s = newScene(t) // the same, without one of its messages
+		s = newScene(t) // the same without one of its messages
 		s.place(&c, a)
 		it := c.items()[0]
 		s.left[it.user] = slices.DeleteFunc(s.left[it.user], func(m received) bool { return m.ref == it.Ref })
@@ -234,7 +235,7 @@ func TestJudgeOfUnknownFate(t *testing.T) {
 	}
 }
 
-// wantOnly wants findings of these kinds, of each of them, and of no other.
+// wantOnly checks that there are findings of exactly these kinds.
 func wantOnly(t *testing.T, v *Verdict, want ...Kind) {
 	t.Helper()
 	for _, f := range v.Findings {
@@ -244,7 +245,7 @@ func wantOnly(t *testing.T, v *Verdict, want ...Kind) {
 	}
 	for _, k := range want {
 		if v.Count(k) == 0 {
-			t.Errorf("nothing was found that is %s", k)
+			t.Errorf("no finding of the kind %s", k)
 		}
 	}
 }

@@ -2,18 +2,18 @@ package ledger
 
 import "cmp"
 
-// queues judges what readers got, in the order in which they got it, and what is
-// left in the queues at the end.
+// queues judges what readers got, in the order in which they got it, and what is left
+// in the queues at the end.
 func (j *judge) queues(left map[int][]received) {
 	orders := make(map[int]*order)
-	for _, t := range j.book.takes {
+	for _, t := range j.ledger.takes {
 		if orders[t.user] == nil {
 			orders[t.user] = new(order)
 		}
 		j.take(t, orders[t.user])
 	}
 	for user, messages := range left {
-		j.sorted(messages, "left")
+		j.checkOrder(messages, "left")
 		for i := range messages {
 			it, s := j.check(&messages[i], user, "left")
 			if s == nil {
@@ -22,7 +22,7 @@ func (j *judge) queues(left map[int][]received) {
 			if s.there {
 				j.find(Duplicated, "%s is in the queue of user %s twice", it.Ref, userName(user))
 			}
-			j.comesAgain(it, s, connection{}, "at the end")
+			j.checkRepeat(it, s, connection{}, "at the end")
 			s.there = true
 			j.verdict.Queued++
 		}
@@ -38,20 +38,20 @@ func (j *judge) queues(left map[int][]received) {
 	}
 }
 
-// order is how far a reader of one queue has come on one connection: within a
-// priority nothing older may follow.
+// order is the progress of a reader of one queue on one connection: within a priority
+// no older message may follow.
 type order struct {
 	on   connection
 	last [len(priorities)]uint64
 }
 
-func (j *judge) take(t *taking, o *order) {
+func (j *judge) take(t *takeRecord, o *order) {
 	switch {
 	case t.nothing:
 		return
 	case !t.answered:
 		if !t.leased {
-			j.excuses[t.user] += t.count
+			j.allowedMissing[t.user] += t.count
 		}
 		return
 	case t.late:
@@ -61,7 +61,7 @@ func (j *judge) take(t *taking, o *order) {
 	if o.on != t.on {
 		*o = order{on: t.on}
 	}
-	j.sorted(t.messages, "taken")
+	j.checkOrder(t.messages, "taken")
 	for i := range t.messages {
 		m := &t.messages[i]
 		it, s := j.check(m, t.user, "taken")
@@ -69,23 +69,23 @@ func (j *judge) take(t *taking, o *order) {
 			continue
 		}
 		switch sent := j.message(m.ref); {
-		case sent.delayed: // it enters at its place, when others have gone
+		case sent.delayed: // it enters at its place, after others have left
 		case m.sequence > o.last[sent.priority]:
 			o.last[sent.priority] = m.sequence
 		default:
 			j.find(Reordered, "user %s got %s (sequence %d) after %d of the same priority", userName(t.user), m.ref, m.sequence, o.last[sent.priority])
 		}
-		j.comesAgain(it, s, t.on, "later")
-		s.taking = t
+		j.checkRepeat(it, s, t.on, "later")
+		s.lastTake = t
 		s.queue = t.after(i)
 	}
 	if t.ending == "nacked" {
-		*o = order{} // they come back to their places
+		*o = order{} // the messages return to their places
 	}
 }
 
-// after is where the take left a message.
-func (t *taking) after(i int) place {
+// after returns where the take left a message.
+func (t *takeRecord) after(i int) place {
 	switch {
 	case !t.leased:
 		return taken
@@ -98,55 +98,55 @@ func (t *taking) after(i int) place {
 	case t.results[i] == "nacked":
 		return inQueue
 	}
-	return leased // its receipt was no longer good
+	return leased // its receipt was no longer valid
 }
 
-// takeLate is a take from a service that was cut off already. It says nothing of
-// what there is; what was taken for good may be gone or not.
-func (j *judge) takeLate(t *taking) {
+// takeLate handles a take from a service whose power was already cut. It shows nothing
+// about the present state: what it took permanently may or may not be gone.
+func (j *judge) takeLate(t *takeRecord) {
 	for i := range t.messages {
 		it := item{t.messages[i].ref, t.user}
 		if t.leased && t.ending == "" {
 			continue
 		}
-		j.loose[it] = true
+		j.deliveredLate[it] = true
 		if s := j.items[it]; s != nil {
 			s.queue = anywhere
 		}
 	}
 }
 
-// comesAgain judges a message that is given out although it was before.
-func (j *judge) comesAgain(it item, s *state, on connection, when string) {
+// checkRepeat judges a message that is delivered again.
+func (j *judge) checkRepeat(it item, s *state, on connection, when string) {
 	ok := true
 	var cut int64
-	wasCut := false // since then: a reader notes that before it goes on
-	if s.taking != nil && s.taking.on != on {
-		cut, wasCut = j.book.cuts[s.taking.on]
+	wasCut := false // the connection broke since; a reader records that before it continues
+	if s.lastTake != nil && s.lastTake.on != on {
+		cut, wasCut = j.ledger.cuts[s.lastTake.on]
 	}
 	switch s.queue {
 	case inQueue, anywhere:
 	case acknowledged:
 		ok = false
-	case leased: // a restart frees it, and nothing else does in the time of a run
-		ok = wasCut || j.book.restarted
-	case taken: // a crash right after may repeat it
-		ok = wasCut && cut-s.taking.when <= graceOfTakes.Milliseconds()
+	case leased: // only a restart ends a lease during a run
+		ok = wasCut || j.ledger.restarted
+	case taken: // a crash right after the take may repeat it
+		ok = wasCut && cut-s.lastTake.when <= takeGrace.Milliseconds()
 	}
 	if !ok {
-		j.find(Duplicated, "%s was given to user %s, and %s again (it was %s)", it.Ref, userName(it.user), when, s.queue)
+		j.find(Duplicated, "%s was delivered to user %s, and %s again (it was %s)", it.Ref, userName(it.user), when, s.queue)
 	}
 }
 
 func (p place) String() string {
-	return [...]string{"in the queue", "leased", "taken for good", "acknowledged", "anywhere"}[p]
+	return [...]string{"in the queue", "leased", "taken permanently", "acknowledged", "anywhere"}[p]
 }
 
-// sorted looks at the order of messages that were there at one moment.
-func (j *judge) sorted(messages []received, where string) {
+// checkOrder checks the order of messages that were present at the same time.
+func (j *judge) checkOrder(messages []received, where string) {
 	for i := 1; i < len(messages); i++ {
 		a, b := &messages[i-1], &messages[i]
-		if !j.book.sent(a.ref.Call) || !j.book.sent(b.ref.Call) {
+		if !j.ledger.sent(a.ref.Call) || !j.ledger.sent(b.ref.Call) {
 			continue
 		}
 		x, y := j.message(a.ref).priority, j.message(b.ref).priority

@@ -2,25 +2,25 @@ package ledger
 
 import "strings"
 
-// django judges a sink's file: each message once, in the order of its
-// conversation but for those that were in errors, and what the sink refused for
-// good among the dead letters.
+// django judges a sink's file: each message once, in the order of its conversation
+// except for messages that had errors, and permanently refused messages among the dead
+// letters.
 func (j *judge) django(path string, dead []received) error {
 	s := sinkJudge{judge: j, erred: make(map[string]bool), forGood: make(map[string]bool), seen: make(map[string]bool), conversations: make(map[string]*received)}
 	if err := readLines(path, s.line); err != nil {
 		return err
 	}
-	buried := make(map[string]bool)
+	deadIDs := make(map[string]bool)
 	for i := range dead {
 		m := &dead[i]
-		if buried[m.id] {
+		if deadIDs[m.id] {
 			j.find(Duplicated, "%s is a dead letter twice", m.ref)
 		}
-		buried[m.id] = true
+		deadIDs[m.id] = true
 		if !s.forGood[m.id] {
-			j.find(Lost, "%s became a dead letter, and nobody refused it for good", m.ref)
+			j.find(Lost, "%s became a dead letter without a permanent refusal", m.ref)
 		}
-		if user, ok := j.book.plan.userNumber(m.user); ok {
+		if user, ok := j.ledger.plan.userNumber(m.user); ok {
 			if _, state := j.check(m, user, "dead letter"); state != nil {
 				state.dead = true
 				j.verdict.Dead++
@@ -36,7 +36,7 @@ type sinkJudge struct {
 	seen          map[string]bool // ids
 	erred         map[string]bool
 	forGood       map[string]bool
-	conversations map[string]*received // the last one of each
+	conversations map[string]*received // the last message of each
 }
 
 func (s *sinkJudge) line(words []string) error {
@@ -56,7 +56,7 @@ func (s *sinkJudge) line(words []string) error {
 		}
 		s.stored(&m, f.word())
 	default:
-		return ErrDamaged
+		return ErrCorrupt
 	}
 	return f.err
 }
@@ -66,7 +66,7 @@ func (s *sinkJudge) stored(m *received, user string) {
 		s.find(Duplicated, "Django has id %s (%s) twice", m.id, m.ref)
 	}
 	s.seen[m.id] = true
-	number, ok := s.book.plan.userNumber(user)
+	number, ok := s.ledger.plan.userNumber(user)
 	if !ok {
 		s.find(Unknown, "Django: %s for user %s", m.ref, user)
 		return
@@ -78,7 +78,7 @@ func (s *sinkJudge) stored(m *received, user string) {
 	state.stored = true
 	s.verdict.Stored++
 	if s.message(m.ref).known {
-		s.find(Unknown, "Django got %s, which it was said to have", m.ref)
+		s.find(Unknown, "Django got %s, which was marked as stored there already", m.ref)
 	}
 	conversation := s.call(m.ref.Call).conversations[it]
 	if s.erred[m.id] || conversation == "" {

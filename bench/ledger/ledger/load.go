@@ -10,29 +10,30 @@ import (
 	"time"
 )
 
-// Config says what a load does.
+// Config configures a load.
 type Config struct {
 	URL string
-	// File is the ledger; it gets the load's lines and stays open.
+	// File is the ledger; the load writes to it and does not close it.
 	File *File
 	Plan Plan
-	// Connections send, Readers take and acknowledge.
+	// Connections is the number of senders, and Readers of connections that take and
+	// acknowledge.
 	Connections int
 	Readers     int
-	// MaxMessages ends the sending, whatever the time.
+	// MaxMessages ends the sending regardless of the time.
 	MaxMessages int64
 }
 
-// Load sends and reads until it is told to end. It goes on through restarts of
-// the service.
+// Load sends and reads until it is stopped. It continues across restarts of the
+// service.
 type Load struct {
 	config   Config
-	calls    atomic.Uint64 // numbers of calls given out
-	reserved atomic.Uint64 // numbers that are durably reserved
+	calls    atomic.Uint64 // the last call number that was assigned
+	reserved atomic.Uint64 // the last call number that is durably reserved
 	reserve  sync.Mutex
 	takes    atomic.Uint64
-	// cuts counts cuts of the power and mends of it: while it is odd, what is
-	// answered is answered by a service that does not know yet that it is dead.
+	// cuts counts starts and ends of power cuts. While it is odd, the power is cut, but
+	// the service may still respond.
 	cuts     atomic.Uint64
 	counters counters
 	failed   atomic.Pointer[error]
@@ -40,10 +41,10 @@ type Load struct {
 
 type counters struct{ sent, answered, unknown, refused, taken, acked atomic.Int64 }
 
-// Counts is what a load has done, in messages.
+// Counts are the numbers of messages by outcome.
 type Counts struct{ Sent, Answered, Unknown, Refused, Taken, Acknowledged int64 }
 
-// NewLoad begins the ledger of a run. Its file must be new.
+// NewLoad starts the ledger of a run. Its file must be new.
 func NewLoad(c Config) (*Load, error) {
 	if _, err := newWire(c.URL); err != nil {
 		return nil, err
@@ -61,19 +62,19 @@ func utoa(n uint64) string { return strconv.FormatUint(n, 10) }
 
 func now() string { return strconv.FormatInt(time.Now().UnixMilli(), 10) }
 
-// The words that lines begin with. Times are Unix milliseconds.
+// The first words of lines. Times are Unix milliseconds.
 const (
 	lineHead     = "head"     // version seed users conversations text
 	lineReserved = "reserved" // from to: these calls may be sent
-	lineAnswered = "answered" // call sequence id…: one for each message of a batch
+	lineAnswered = "answered" // call sequence id…: one id per message of a batch
 	lineRefused  = "refused"  // call status
 	lineTaking   = "taking"   // take reader epoch user count leased|plain: about to be sent
 	lineNothing  = "nothing"  // take: it was not sent, or it was refused
 	lineTook     = "took"     // take time now|late message…
 	lineEnding   = "ending"   // take acked|nacked: about to be sent
-	lineEnded    = "ended"    // take now|late result…: one for each message
+	lineEnded    = "ended"    // take now|late result…: one result per message
 	lineCut      = "cut"      // reader epoch time: its connection broke
-	lineFault    = "fault"    // text: an answer that was wrong in itself
+	lineFault    = "fault"    // text: an invalid response
 	lineRestart  = "restart"  // time: the service was restarted
 )
 
@@ -82,9 +83,9 @@ const (
 	wordLate = "late"
 )
 
-// Run sends until the context ends or the messages are all sent, and reads until
-// the context ends. Every worker ends what it has begun, so the service must be
-// there by then.
+// Run sends until the context ends or all messages are sent, and reads until the
+// context ends. Every worker finishes its current call, so the service must be running
+// at that time.
 func (l *Load) Run(ctx context.Context) error {
 	var senders, readers sync.WaitGroup
 	reading, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -105,32 +106,31 @@ func (l *Load) Run(ctx context.Context) error {
 	return nil
 }
 
-// Counts gives what was done so far.
+// Counts returns the counts so far.
 func (l *Load) Counts() Counts {
 	c := &l.counters
 	return Counts{c.sent.Load(), c.answered.Load(), c.unknown.Load(), c.refused.Load(), c.taken.Load(), c.acked.Load()}
 }
 
-// Cut is called right before the power is cut: what is answered from here on
-// counts as answered by nobody, until [Load.Mend] is called, when the service
-// that was cut off has ended.
+// Cut is called immediately before a power cut. Responses from then on do not count as
+// answers, until [Load.EndCut] is called after the old service has ended.
 func (l *Load) Cut() { l.cuts.Add(1) }
 
-// Mend ends what [Load.Cut] began.
-func (l *Load) Mend() { l.cuts.Add(1) }
+// EndCut ends the period that [Load.Cut] began.
+func (l *Load) EndCut() { l.cuts.Add(1) }
 
-// Restarted notes that the service was restarted while nobody read: whatever was
-// leased is free again.
+// Restarted records that the service was restarted while no reader was active, which
+// ended all leases.
 func (l *Load) Restarted() { l.config.File.Append(lineRestart, now()) }
 
-// late says whether what was begun in an era cannot be told from what was
-// answered after the power was cut.
+// late reports whether a call that began in an era may have been answered after the
+// power cut.
 func (l *Load) late(era uint64) bool {
 	n := l.cuts.Load()
 	return n != era || n%2 == 1
 }
 
-// lateWord is now or late.
+// lateWord returns now or late.
 func (l *Load) lateWord(era uint64) string {
 	if l.late(era) {
 		return wordLate
@@ -138,25 +138,25 @@ func (l *Load) lateWord(era uint64) string {
 	return wordNow
 }
 
-// Abort ends the load at once, and makes no attempt at what it has begun.
+// Abort ends the load at once, without finishing the current calls.
 func (l *Load) Abort() { l.fail(errAborted) }
 
 var errAborted = errors.New("the load was aborted")
 
-// fail ends the load: its own file cannot be written.
+// fail ends the load with an error, such as a failed write of its own file.
 func (l *Load) fail(err error) { l.failed.CompareAndSwap(nil, &err) }
 
-// fault notes an answer that was wrong in itself.
+// fault records an invalid response.
 func (l *Load) fault(format string, args ...any) {
 	l.config.File.Append(lineFault, fmt.Sprintf(format, args...))
 }
 
 func (l *Load) over(ctx context.Context) bool { return ctx.Err() != nil || l.failed.Load() != nil }
 
-// block is how many numbers of calls are reserved at once.
+// block is how many call numbers are reserved at once.
 const block = 4096
 
-// next gives the number of a call that may be sent: its reservation is durable.
+// next returns a call number whose reservation is durable.
 func (l *Load) next() (uint64, error) {
 	n := l.calls.Add(1)
 	for n > l.reserved.Load() {
@@ -181,5 +181,5 @@ func (l *Load) reserveMore(n uint64) error {
 	return nil
 }
 
-// pause waits between tries at a service that is not there.
+// pause waits between tries while the service does not respond.
 func pause() { time.Sleep(5 * time.Millisecond) }

@@ -10,14 +10,14 @@ import (
 	"strings"
 )
 
-// Plan derives all that a run sends from its seed: call n is the same however
-// often it is made.
+// Plan derives all traffic of a run from its seed: generating a call again gives the
+// same call.
 type Plan struct {
 	Seed          uint64
 	Users         int
 	Conversations int
-	// Text is how many characters a text has at most, up to 32,000; most have
-	// far fewer.
+	// Text is the maximum length of a text in characters, up to 32,000; most texts are
+	// far shorter.
 	Text int
 }
 
@@ -25,7 +25,7 @@ func (p Plan) valid() bool {
 	return p.Users > 0 && p.Conversations > 0 && p.Text > 0 && p.Text <= len(padding)
 }
 
-// kind is what a call is.
+// kind is the kind of a call.
 type kind uint8
 
 const (
@@ -34,15 +34,14 @@ const (
 	broadcast
 )
 
-// Bounds of what one call carries. A broadcast of this size enters the queues in
-// its own commit.
+// Limits of one call. A broadcast of this size enters the queues in its own commit.
 const (
 	maxBatch      = 40
 	maxRecipients = 20
 )
 
-// Ref is the place of a message in the plan: its call, and its number within a
-// batch. The copies of a broadcast share one and differ by user.
+// Ref identifies a message in the plan: its call, and its index within a batch. The
+// copies of a broadcast share one Ref and differ by user.
 type Ref struct {
 	Call  uint64
 	Index int
@@ -68,13 +67,13 @@ type call struct {
 	plan   Plan
 	number uint64
 	kind   kind
-	// messages of a single or a batch; for a broadcast the one that is copied,
-	// without a user, and the users.
+	// messages are those of a single send or a batch. A broadcast has one, without a
+	// user, that is copied to users.
 	messages []message
 	users    []int
-	// keyed calls bear an idempotency key and are repeated until answered.
+	// keyed calls have an idempotency key and are repeated until answered.
 	keyed bool
-	// lines sends a batch as a message a line.
+	// lines sends a batch as NDJSON.
 	lines bool
 }
 
@@ -84,18 +83,18 @@ type message struct {
 	user         int
 	priority     int
 	conversation string // "" for none
-	// poison wants to be refused by Django for good; delayed is due a second
-	// later; known is not for Django, which has it.
+	// poison asks Django for a permanent refusal. delayed is due one second later.
+	// known is marked as stored in Django already.
 	poison, delayed, known bool
-	// sent is the body; kept what the service hands on of it, without what steers
-	// the service.
+	// sent is the body. kept is the part that the service passes on, without the
+	// members that control the service.
 	sent, kept []byte
-	// defaults are the members that the service adds where the client left them
-	// out, as it writes them.
+	// defaults are the members that the service adds if the client omitted them, as the
+	// service writes them.
 	defaults string
 }
 
-// call gives the call with a number.
+// call returns the call with a number.
 func (p Plan) call(number uint64) call {
 	random := rand.New(rand.NewPCG(p.Seed, number)) //nolint:gosec // chance, not secrecy
 	c := call{plan: p, number: number, keyed: random.IntN(3) == 0}
@@ -115,8 +114,8 @@ func (p Plan) call(number uint64) call {
 
 var priorities = [...]string{"high", "normal", "low"}
 
-// The texts and metadata are what a careless re-encoding would change: escapes,
-// numbers beyond 2^53, white space, the order of members.
+// Texts and metadata that a careless re-encoding would change: escapes, numbers beyond
+// 2^53, white space, the order of members.
 var (
 	texts = [...]string{
 		`plain`, `caf\u00e9`, `café`, `a\/b`, `\ud83d\ude00 😀`, `line\nline`, `\"quoted\"`, `<b>&amp;</b>`, `مرحبا`, `trailing \\`,
@@ -162,7 +161,7 @@ func (p Plan) message(random *rand.Rand, ref Ref, k kind) message {
 	return m
 }
 
-// userName is how a path names a user. Some are numbers, some strings.
+// userName returns a user's name in a path. Some are numbers, some strings.
 func userName(user int) string {
 	if user%2 == 0 {
 		return strconv.Itoa(1000 + user)
@@ -170,7 +169,7 @@ func userName(user int) string {
 	return "user-" + strconv.Itoa(user)
 }
 
-// quotedUser is how JSON names a user.
+// quotedUser returns a user's name in JSON.
 func quotedUser(user int) string {
 	if user%2 == 0 {
 		return userName(user)
@@ -188,7 +187,7 @@ func (p Plan) userNumber(name string) (int, bool) {
 	return n, err == nil && n >= 0 && n < p.Users && userName(n) == name
 }
 
-// request gives what the call sends.
+// request returns the request of the call.
 func (c *call) request() (path, media string, body []byte) {
 	media = "application/json"
 	switch c.kind {
@@ -218,7 +217,7 @@ func (c *call) request() (path, media string, body []byte) {
 	return "/api/messages/batch", media, append(body, "]}"...)
 }
 
-// key is the call's idempotency key, empty for none.
+// key returns the call's idempotency key; empty for none.
 func (c *call) key() string {
 	if !c.keyed {
 		return ""
@@ -226,13 +225,13 @@ func (c *call) key() string {
 	return fmt.Sprintf("ledger-%x-%d", c.plan.Seed, c.number)
 }
 
-// item is one message for one user: what must be found exactly once.
+// item is one message for one user, which must be found exactly once.
 type item struct {
 	Ref
 	user int
 }
 
-// items lists what the call makes.
+// items lists the items of the call.
 func (c *call) items() []item {
 	var list []item
 	for _, user := range c.users {
@@ -246,8 +245,8 @@ func (c *call) items() []item {
 	return list
 }
 
-// tail is what stands behind the members that the service adds to each message,
-// byte for byte, when a user gets it.
+// tail returns what follows the members that the service adds to each message, byte for
+// byte, when a user receives it.
 func (c *call) tail(it item) []byte {
 	m := &c.messages[it.Index]
 	var tail []byte
@@ -257,11 +256,11 @@ func (c *call) tail(it item) []byte {
 	return append(append(tail, m.defaults...), m.kept[1:]...)
 }
 
-// conversation names what Django gets in order, "" for nothing: the copies of a
-// broadcast that names none have no order.
+// conversation returns the conversation whose order Django must see; "" for none: the
+// copies of a broadcast without a conversation have no order.
 func (c *call) conversation(it item) string { return c.messages[it.Index].conversation }
 
-// digest is what files keep of a tail.
+// digest returns the hash of a tail, which the files store.
 func digest(tail []byte) uint64 {
 	sum := sha256.Sum256(tail)
 	return binary.BigEndian.Uint64(sum[:])

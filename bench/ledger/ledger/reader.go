@@ -13,8 +13,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// reader takes from the queues of some users, which nobody else reads: from
-// every third for good, from the others under a lease.
+// reader takes from the queues of some users, which no other reader uses: permanently
+// from every third, under a lease from the others.
 type reader struct {
 	load   *Load
 	number int
@@ -23,11 +23,11 @@ type reader struct {
 }
 
 const (
-	// takeMost is how much one take asks for at most. It is small: what a take
-	// that was cut off may have had is not judged.
+	// takeMost is the maximum number of messages of a take. It is small, because the
+	// messages of an interrupted take are not judged.
 	takeMost = 20
-	// leaseTime is longer than a run of the service in any rig: what is leased
-	// comes back by a restart or not at all.
+	// leaseTime is longer than a run of the service in any test: a leased message
+	// returns after a restart or not at all.
 	leaseTime = 600
 )
 
@@ -52,7 +52,7 @@ func (r *reader) run(ctx context.Context) {
 	}
 }
 
-// turn takes once from one queue. An error is the ledger's own.
+// turn takes once from one queue. An error is one of the ledger itself.
 func (r *reader) turn(user int) error {
 	lease := user%3 != 0
 	take, messages, err := r.take(user, 1+r.random.IntN(takeMost), lease)
@@ -68,7 +68,7 @@ func (r *reader) turn(user int) error {
 	}
 	switch n := r.random.IntN(16); n {
 	case 0:
-		return nil // as a reader that crashes: they come back with a restart
+		return nil // like a reader that crashes: the messages return after a restart
 	case 1:
 		return r.end(user, take, messages, "/api/messages/nack", "nacked")
 	}
@@ -84,7 +84,7 @@ func (r *reader) take(user, count int, lease bool) (take uint64, messages []rece
 	if r.random.IntN(16) == 0 {
 		path += "&wait=1"
 	}
-	// The epoch is that of the connection on which the take will be answered.
+	// The epoch is that of the connection on which the response to the take arrives.
 	epoch := r.wire.dials
 	if r.wire.conn == nil {
 		epoch++
@@ -94,30 +94,30 @@ func (r *reader) take(user, count int, lease bool) (take uint64, messages []rece
 		return take, nil, err
 	}
 	era := r.load.cuts.Load()
-	status, answer, err := r.wire.do(http.MethodGet, path, "", "", nil)
+	status, responseBody, err := r.wire.do(http.MethodGet, path, "", "", nil)
 	r.noteCut(epoch, err)
 	switch {
 	case errors.Is(err, errUnsent), err == nil && status == http.StatusServiceUnavailable:
 		file.Append(lineNothing, utoa(take))
 		pause()
 	case err == nil && status == http.StatusOK:
-		messages = r.took(take, era, answer)
+		messages = r.took(take, era, responseBody)
 	case err == nil:
 		r.load.fault("take %d was answered with %d", take, status)
 	}
-	return take, messages, nil // cut off, nobody knows what it had
+	return take, messages, nil // interrupted: its messages are unknown
 }
 
-// noteCut notes that a connection is gone, and with it perhaps the service.
+// noteCut records that a connection broke, possibly with the service.
 func (r *reader) noteCut(epoch int, err error) {
 	if r.wire.conn == nil && !errors.Is(err, errUnsent) {
 		r.load.config.File.Append(lineCut, strconv.Itoa(r.number), strconv.Itoa(epoch), now())
 	}
 }
 
-// took notes what a take was answered.
-func (r *reader) took(take, era uint64, answer []byte) []received {
-	messages, err := readAnswer(answer)
+// took records the response to a take.
+func (r *reader) took(take, era uint64, responseBody []byte) []received {
+	messages, err := readAnswer(responseBody)
 	if err != nil {
 		r.load.fault("take %d: %v", take, err)
 		return nil
@@ -131,20 +131,20 @@ func (r *reader) took(take, era uint64, answer []byte) []received {
 	return messages
 }
 
-// readAnswer reads the messages of an answer.
-func readAnswer(answer []byte) ([]received, error) {
-	var said struct {
+// readAnswer parses the messages of a response.
+func readAnswer(responseBody []byte) ([]received, error) {
+	var decoded struct {
 		Messages []jsontext.Value `json:"messages"`
 		Count    int              `json:"count"`
 	}
-	if err := json.Unmarshal(answer, &said); err != nil {
-		return nil, fmt.Errorf("an answer that is not JSON: %w", err)
+	if err := json.Unmarshal(responseBody, &decoded); err != nil {
+		return nil, fmt.Errorf("a response that is not JSON: %w", err)
 	}
-	if said.Count != len(said.Messages) {
-		return nil, fmt.Errorf("%w: count %d and %d messages", errAnswer, said.Count, len(said.Messages))
+	if decoded.Count != len(decoded.Messages) {
+		return nil, fmt.Errorf("%w: count %d and %d messages", errAnswer, decoded.Count, len(decoded.Messages))
 	}
-	list := make([]received, len(said.Messages))
-	for i, raw := range said.Messages {
+	list := make([]received, len(decoded.Messages))
+	for i, raw := range decoded.Messages {
 		var err error
 		if list[i], err = receive(raw); err != nil {
 			return nil, err
@@ -153,7 +153,7 @@ func readAnswer(answer []byte) ([]received, error) {
 	return list, nil
 }
 
-// end acknowledges what was taken under a lease, or gives it back.
+// end acknowledges or nacks messages that were taken under a lease.
 func (r *reader) end(user int, take uint64, messages []received, path, want string) error {
 	file := r.load.config.File
 	if err := file.Sync(lineEnding, utoa(take), want); err != nil {
@@ -167,40 +167,40 @@ func (r *reader) end(user int, take uint64, messages []received, path, want stri
 		body = append(append(append(body, '"'), messages[i].receipt...), '"')
 	}
 	era, epoch := r.load.cuts.Load(), r.wire.dials
-	status, answer, err := r.wire.do(http.MethodPost, path, "application/json", "", append(body, "]}"...))
+	status, responseBody, err := r.wire.do(http.MethodPost, path, "application/json", "", append(body, "]}"...))
 	r.noteCut(epoch, err)
-	if err == nil && status == http.StatusOK { // else nobody knows: they are gone, or they come back
-		r.ended(take, era, len(messages), answer)
+	if err == nil && status == http.StatusOK { // otherwise the outcome is unknown: they are gone or return
+		r.ended(take, era, len(messages), responseBody)
 	}
 	return nil
 }
 
-// ended notes what became of what was acknowledged or given back.
-func (r *reader) ended(take, era uint64, count int, answer []byte) {
-	var said struct {
+// ended records the outcome of an acknowledgement or a nack.
+func (r *reader) ended(take, era uint64, count int, responseBody []byte) {
+	var decoded struct {
 		Results []struct {
 			Result string `json:"result"`
 		} `json:"results"`
 	}
-	if err := json.Unmarshal(answer, &said); err != nil || len(said.Results) != count {
-		r.load.fault("take %d: %.500q to %d receipts", take, answer, count)
+	if err := json.Unmarshal(responseBody, &decoded); err != nil || len(decoded.Results) != count {
+		r.load.fault("take %d: %.500q to %d receipts", take, responseBody, count)
 		return
 	}
 	words := []string{lineEnded, utoa(take), now(), r.load.lateWord(era)}
-	for i := range said.Results {
-		words = append(words, said.Results[i].Result)
-		if said.Results[i].Result == "acked" {
+	for i := range decoded.Results {
+		words = append(words, decoded.Results[i].Result)
+		if decoded.Results[i].Result == "acked" {
 			r.load.counters.acked.Add(1)
 		}
 	}
 	r.load.config.File.Append(words...)
 }
 
-// word is a message in a line of the ledger.
+// word formats a message for a line of the ledger.
 func (r *received) word() string {
 	return fmt.Sprintf("%s/%d/%s/%016x", r.ref, r.sequence, r.id, r.digest)
 }
 
-// graceOfTakes is how soon before a crash a message must have been taken for
-// good that it may come again after it.
-const graceOfTakes = 2 * time.Second
+// takeGrace is how long before a crash a permanent take may have been made for its
+// messages to be delivered again after the crash.
+const takeGrace = 2 * time.Second

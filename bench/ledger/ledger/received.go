@@ -8,7 +8,7 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// received is a message as a reader or Django gets it.
+// received is a message as a reader or Django receives it.
 type received struct {
 	id         string
 	sequence   uint64
@@ -20,13 +20,12 @@ type received struct {
 	poison     bool
 }
 
-var errNotOurs = errors.New("a message that is not from a ledger")
+var errNotOurs = errors.New("the message is not from a ledger")
 
-// receive reads a message. The members that the service adds stand first; what
-// the client wrote must follow them as it was, so what is behind is kept as a
-// digest of its bytes.
+// receive parses a message. The members that the service adds come first. The members
+// that the client wrote must follow unchanged, so their bytes are kept as a digest.
 func receive(raw []byte) (r received, err error) {
-	var said struct {
+	var decoded struct {
 		ID         string  `json:"id"`
 		Sequence   uint64  `json:"sequence"`
 		CreatedAt  string  `json:"created_at"`
@@ -36,28 +35,28 @@ func receive(raw []byte) (r received, err error) {
 		Receiver   anyText `json:"receiver_id"`
 		Ledger     string  `json:"ledger"`
 	}
-	if err := json.Unmarshal(raw, &said); err != nil {
+	if err := json.Unmarshal(raw, &decoded); err != nil {
 		return r, fmt.Errorf("a message that is not JSON: %w", err)
 	}
-	r = received{id: said.ID, sequence: said.Sequence, receipt: said.Receipt, deliveries: said.Deliveries, user: string(said.Receiver)}
+	r = received{id: decoded.ID, sequence: decoded.Sequence, receipt: decoded.Receipt, deliveries: decoded.Deliveries, user: string(decoded.Receiver)}
 	var ok bool
-	if r.ref, ok = parseRef(said.Ledger); !ok {
+	if r.ref, ok = parseRef(decoded.Ledger); !ok {
 		return r, fmt.Errorf("%w: %.200s", errNotOurs, raw)
 	}
-	added := fmt.Sprintf(`{"id":"%s","sequence":%d,"created_at":"%s",`, said.ID, said.Sequence, said.CreatedAt)
-	if said.DeliverAt != "" {
-		added += fmt.Sprintf(`"deliver_at":"%s",`, said.DeliverAt)
+	added := fmt.Sprintf(`{"id":"%s","sequence":%d,"created_at":"%s",`, decoded.ID, decoded.Sequence, decoded.CreatedAt)
+	if decoded.DeliverAt != "" {
+		added += fmt.Sprintf(`"deliver_at":"%s",`, decoded.DeliverAt)
 	}
-	if said.Receipt != "" {
-		added += fmt.Sprintf(`"receipt":"%s","deliveries":%d,`, said.Receipt, said.Deliveries)
+	if decoded.Receipt != "" {
+		added += fmt.Sprintf(`"receipt":"%s","deliveries":%d,`, decoded.Receipt, decoded.Deliveries)
 	}
-	tail := bytes.TrimPrefix(raw, []byte(added)) // where it is something else, the digest will not match
+	tail := bytes.TrimPrefix(raw, []byte(added)) // if the message begins differently, the digest does not match
 	r.digest = digest(tail)
 	r.poison = bytes.Contains(tail, []byte(`"poison":true`))
 	return r, nil
 }
 
-// anyText is a string or a number, as its text.
+// anyText is the text of a JSON string or number.
 type anyText string
 
 // UnmarshalJSON implements [json.Unmarshaler].

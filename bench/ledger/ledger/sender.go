@@ -17,7 +17,7 @@ type sender struct {
 	load   *Load
 	wire   *wire
 	random *rand.Rand
-	// kept are calls with a key that were answered; some are made again.
+	// kept are answered calls with a key; some are repeated.
 	kept []keptCall
 }
 
@@ -26,7 +26,7 @@ type keptCall struct {
 	answer answered
 }
 
-// answered is what a call was told.
+// answered is the content of a response of success.
 type answered struct {
 	sequence  uint64
 	ids       []string
@@ -35,7 +35,7 @@ type answered struct {
 
 const (
 	keptCalls = 32
-	// lastTries is how long a call is tried on when the load has ended.
+	// lastTries is how long a call is retried after the load has ended.
 	lastTries = 30 * time.Second
 )
 
@@ -59,24 +59,24 @@ func (s *sender) run(ctx context.Context) {
 		s.load.counters.sent.Add(int64(len(c.items())))
 		s.make(ctx, &c)
 		if len(s.kept) > 0 && s.random.IntN(16) == 0 {
-			s.again(s.kept[s.random.IntN(len(s.kept))])
+			s.repeat(s.kept[s.random.IntN(len(s.kept))])
 		}
 	}
 }
 
-// fate is what became of one try of a call.
-type fate uint8
+// callOutcome is the outcome of one try of a call.
+type callOutcome uint8
 
 const (
-	accepted fate = iota
-	refused       // nothing was stored, and it would be refused again
-	busy          // nothing was stored, now
-	unsent        // it has not left
-	unknown       // it may have been stored
+	accepted callOutcome = iota
+	refused              // nothing was stored, and a retry would be refused too
+	busy                 // nothing was stored; a retry may succeed
+	unsent               // the request did not leave
+	unknown              // it may have been stored
 )
 
-// fateOf reads an answer. What the service should not have said is noted.
-func (s *sender) fateOf(c *call, status int, err error) fate {
+// outcomeOf classifies a response. It records an invalid response as a fault.
+func (s *sender) outcomeOf(c *call, status int, err error) callOutcome {
 	switch {
 	case errors.Is(err, errUnsent):
 		return unsent
@@ -97,20 +97,20 @@ func (s *sender) fateOf(c *call, status int, err error) fate {
 	return refused
 }
 
-// make makes a call until its fate is known, or cannot be: without a key, what
-// was cut off is not sent again.
+// make makes a call until its outcome is known or cannot be known: without a key, an
+// interrupted call is not sent again.
 func (s *sender) make(ctx context.Context, c *call) {
 	for giveUp := (time.Time{}); ; pause() {
 		era := s.load.cuts.Load()
-		answer, status, err := s.send(c)
-		switch fate := s.fateOf(c, status, err); {
-		case fate == accepted:
-			s.answered(c, answer, era)
+		responseBody, status, err := s.send(c)
+		switch outcome := s.outcomeOf(c, status, err); {
+		case outcome == accepted:
+			s.answered(c, responseBody, era)
 			return
-		case fate == refused, fate == busy && !c.keyed:
+		case outcome == refused, outcome == busy && !c.keyed:
 			s.refused(c, status)
 			return
-		case fate == unknown && !c.keyed:
+		case outcome == unknown && !c.keyed:
 			s.unknown(c)
 			return
 		}
@@ -150,57 +150,57 @@ func (s *sender) answered(c *call, a answered, era uint64) {
 	s.kept[s.random.IntN(keptCalls)] = k
 }
 
-// again makes a call that was answered before; the answer must be the same.
-func (s *sender) again(k keptCall) {
+// repeat makes an answered call again; the response must be the same.
+func (s *sender) repeat(k keptCall) {
 	c := s.load.config.Plan.call(k.number)
-	answer, status, err := s.send(&c)
+	responseBody, status, err := s.send(&c)
 	if err != nil || status != http.StatusOK {
 		return
 	}
-	if answer.sequence != k.answer.sequence || fmt.Sprint(answer.ids) != fmt.Sprint(k.answer.ids) || !answer.duplicate {
-		s.load.fault("call %d was answered with sequence %d, and when it was repeated with %d (duplicate: %t)",
-			k.number, k.answer.sequence, answer.sequence, answer.duplicate)
+	if responseBody.sequence != k.answer.sequence || fmt.Sprint(responseBody.ids) != fmt.Sprint(k.answer.ids) || !responseBody.duplicate {
+		s.load.fault("call %d was answered with sequence %d, and its repetition with %d (duplicate: %t)",
+			k.number, k.answer.sequence, responseBody.sequence, responseBody.duplicate)
 	}
 }
 
-// receipt is what the service says of one message.
+// receipt is the part of a response about one message.
 type receipt struct {
 	ID       string `json:"id"`
 	Sequence uint64 `json:"sequence"`
 }
 
-// send sends a call and reads its answer. One of success that cannot be read is
-// no answer.
+// send sends a call and reads its response. A response of success that cannot be parsed
+// is an error.
 func (s *sender) send(c *call) (a answered, status int, err error) {
 	path, media, body := c.request()
 	status, text, err := s.wire.do(http.MethodPost, path, media, c.key(), body)
 	if err != nil || status != http.StatusOK {
 		return a, status, err
 	}
-	var said struct {
+	var decoded struct {
 		ID        string    `json:"id"`
 		Sequence  uint64    `json:"sequence"`
 		Duplicate bool      `json:"duplicate"`
 		Messages  []receipt `json:"messages"`
 	}
-	if err := json.Unmarshal(text, &said); err != nil {
+	if err := json.Unmarshal(text, &decoded); err != nil {
 		return a, status, fmt.Errorf("%w: %.500q", errAnswer, text)
 	}
 	if c.kind != batch {
-		said.Messages = append(said.Messages, receipt{said.ID, said.Sequence})
+		decoded.Messages = append(decoded.Messages, receipt{decoded.ID, decoded.Sequence})
 	}
-	a.duplicate = said.Duplicate
-	for i, m := range said.Messages {
+	a.duplicate = decoded.Duplicate
+	for i, m := range decoded.Messages {
 		a.ids = append(a.ids, m.ID)
-		a.sequence = said.Messages[0].Sequence
+		a.sequence = decoded.Messages[0].Sequence
 		if m.ID == "" || m.Sequence == 0 || m.Sequence != a.sequence+uint64(i) {
 			return a, status, fmt.Errorf("%w: message %d of %.500q", errAnswer, i, text)
 		}
 	}
-	if len(said.Messages) != len(c.messages) {
-		return a, status, fmt.Errorf("%w: it is for %d messages, %d were sent", errAnswer, len(said.Messages), len(c.messages))
+	if len(decoded.Messages) != len(c.messages) {
+		return a, status, fmt.Errorf("%w: the response is for %d messages, %d were sent", errAnswer, len(decoded.Messages), len(c.messages))
 	}
 	return a, status, nil
 }
 
-var errAnswer = errors.New("an answer that the contract does not know")
+var errAnswer = errors.New("a response that the contract does not define")

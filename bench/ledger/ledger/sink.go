@@ -17,25 +17,24 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Misbehaviour is how often, out of 100 requests, a sink does what a backend
-// should not.
+// Misbehaviour is how often, per 100 requests, a sink fails.
 type Misbehaviour struct {
 	Fail   int // 500, nothing stored
-	Hang   int // nothing stored, and no answer for Wait
-	Reset  int // all stored, and the connection reset instead of an answer
-	Errors int // 200, with some of the messages in errors, at most twice each
-	Slow   int // as it should be, after a part of Wait
+	Hang   int // nothing stored, and no response for Wait
+	Reset  int // all stored, and a connection reset instead of a response
+	Errors int // 200, with errors for some of the messages, at most twice each
+	Slow   int // a correct response after a part of Wait
 	Wait   time.Duration
 }
 
-// Flaky is a backend on a bad day.
+// Flaky is a backend with frequent failures.
 func Flaky(wait time.Duration) Misbehaviour {
 	return Misbehaviour{Fail: 10, Hang: 4, Reset: 10, Errors: 10, Slow: 6, Wait: wait}
 }
 
-// Sink is Django's endpoint as the contract has it: it keys on ids, and answers
-// when what it stored is durable in its file. Messages that say so are refused for
-// good, so that they become dead letters. It listens on loopback.
+// Sink is Django's endpoint as the contract defines it: it keys on ids and responds
+// when the stored messages are durable in its file. It permanently refuses messages
+// that ask for it, so that they become dead letters. It listens on loopback.
 type Sink struct {
 	URL    string
 	server *http.Server
@@ -53,14 +52,14 @@ type Sink struct {
 // The lines of a sink's file.
 const (
 	lineStored  = "stored"  // message user
-	lineErred   = "erred"   // id: in errors; its order is no longer promised
+	lineErred   = "erred"   // id: had an error; its order is no longer guaranteed
 	lineForGood = "forgood" // id: refused with permanent
-	lineForeign = "foreign" // text: nothing that a ledger sent
-	lineReplied = "replied" // count: the lines before it are one request's
+	lineForeign = "foreign" // text: not sent by a ledger
+	lineReplied = "replied" // count: the lines before it are those of one request
 )
 
-// NewSink starts a sink on a port, 0 for a free one. What its file has is stored
-// already.
+// NewSink starts a sink on a port; 0 selects a free one. The content of its file counts
+// as stored.
 func NewSink(ctx context.Context, port int, path string, seed uint64, bad Misbehaviour) (*Sink, error) {
 	s := &Sink{
 		random: rand.New(rand.NewPCG(seed, 1<<33)), bad: bad, //nolint:gosec // chance, not secrecy
@@ -70,7 +69,7 @@ func NewSink(ctx context.Context, port int, path string, seed uint64, bad Misbeh
 	if s.file, err = Create(path); err != nil {
 		return nil, err
 	}
-	if err := readLines(path, s.recall); err != nil {
+	if err := readLines(path, s.replayLine); err != nil {
 		return nil, errors.Join(err, s.file.Close())
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
@@ -86,8 +85,8 @@ func NewSink(ctx context.Context, port int, path string, seed uint64, bad Misbeh
 	return s, nil
 }
 
-// recall reads a line of an earlier run.
-func (s *Sink) recall(words []string) error {
+// replayLine processes a line of an earlier run.
+func (s *Sink) replayLine(words []string) error {
 	switch {
 	case words[0] == lineStored && len(words) == 3:
 		m, err := parseWord(words[1])
@@ -100,55 +99,54 @@ func (s *Sink) recall(words []string) error {
 	return nil
 }
 
-// Behave changes how it misbehaves.
-func (s *Sink) Behave(bad Misbehaviour) {
+// SetMisbehaviour changes how the sink fails.
+func (s *Sink) SetMisbehaviour(bad Misbehaviour) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.bad = bad
 }
 
-// Mute cuts the sink off, or connects it again: while it is muted nothing is
-// stored, and what asks is left without an answer. A cut of the power takes the
-// network along; without this a service that is already dead would go on storing
-// here.
+// Mute disconnects the sink or connects it again. While it is muted, it stores nothing
+// and does not respond. A power cut also cuts the network; without Mute a service that
+// has already lost its power would continue to store messages here.
 func (s *Sink) Mute(muted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.muted = muted
 }
 
-// Close ends the sink and closes its file.
+// Close stops the sink and closes its file.
 func (s *Sink) Close() error {
 	err := s.server.Close()
 	<-s.done
 	return errors.Join(err, s.file.Close())
 }
 
-// deed is what the sink does with a request.
-type deed struct {
+// behaviour is what the sink does with a request.
+type behaviour struct {
 	fail, hang, reset, errors bool
 	sleep                     time.Duration
 }
 
-func (s *Sink) draw() deed {
+func (s *Sink) drawBehaviour() behaviour {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n, b := s.random.IntN(100), s.bad
 	for _, choice := range []struct {
 		share int
-		deed  deed
+		deed  behaviour
 	}{
-		{b.Fail, deed{fail: true}},
-		{b.Hang, deed{hang: true, sleep: b.Wait}},
-		{b.Reset, deed{reset: true}},
-		{b.Errors, deed{errors: true}},
-		{b.Slow, deed{sleep: b.Wait / 8}},
+		{b.Fail, behaviour{fail: true}},
+		{b.Hang, behaviour{hang: true, sleep: b.Wait}},
+		{b.Reset, behaviour{reset: true}},
+		{b.Errors, behaviour{errors: true}},
+		{b.Slow, behaviour{sleep: b.Wait / 8}},
 	} {
 		if n -= choice.share; n < 0 {
 			return choice.deed
 		}
 	}
-	return deed{}
+	return behaviour{}
 }
 
 func (s *Sink) serve(w http.ResponseWriter, r *http.Request) {
@@ -156,14 +154,14 @@ func (s *Sink) serve(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	var said struct {
+	var decoded struct {
 		Messages []jsontext.Value `json:"messages"`
 	}
-	if err := json.Unmarshal(body, &said); err != nil {
+	if err := json.Unmarshal(body, &decoded); err != nil {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
-	d := s.draw()
+	d := s.drawBehaviour()
 	if d.sleep > 0 {
 		time.Sleep(d.sleep)
 	}
@@ -174,21 +172,21 @@ func (s *Sink) serve(w http.ResponseWriter, r *http.Request) {
 	if d.hang {
 		panic(http.ErrAbortHandler)
 	}
-	answer, err := s.store(said.Messages, d.errors)
+	responseBody, err := s.store(decoded.Messages, d.errors)
 	if err != nil || d.reset {
-		panic(http.ErrAbortHandler) // net/http cuts the connection
+		panic(http.ErrAbortHandler) // net/http closes the connection
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(answer) // a service that has gone will ask again
+	_, _ = w.Write(responseBody) // the service retries if it does not get the response
 }
 
-var errMuted = errors.New("the sink is cut off")
+var errMuted = errors.New("the sink is muted")
 
-// store stores a batch durably and gives the answer. Lines of one request stand
-// together, in its order.
-func (s *Sink) store(batch []jsontext.Value, erring bool) ([]byte, error) {
+// store stores a batch durably and returns the response. The lines of one request are
+// consecutive and in its order.
+func (s *Sink) store(batch []jsontext.Value, withErrors bool) ([]byte, error) {
 	persisted, duplicates := 0, 0
-	var complaints bytes.Buffer
+	var errorList bytes.Buffer
 	if err := s.keep(func() error {
 		for _, raw := range batch {
 			m, err := receive(raw)
@@ -200,11 +198,11 @@ func (s *Sink) store(batch []jsontext.Value, erring bool) ([]byte, error) {
 				duplicates++
 			case m.poison:
 				s.file.Append(lineForGood, m.id)
-				complain(&complaints, m.id, "poison", true)
-			case erring && s.refusals[m.id] < 2 && s.random.IntN(4) == 0:
+				appendError(&errorList, m.id, "poison", true)
+			case withErrors && s.refusals[m.id] < 2 && s.random.IntN(4) == 0:
 				s.refusals[m.id]++
 				s.file.Append(lineErred, m.id)
-				complain(&complaints, m.id, "database is locked", false)
+				appendError(&errorList, m.id, "database is locked", false)
 			default:
 				persisted++
 				s.stored[m.id] = true
@@ -215,7 +213,8 @@ func (s *Sink) store(batch []jsontext.Value, erring bool) ([]byte, error) {
 	}); err != nil {
 		return nil, err
 	}
-	return fmt.Appendf(nil, `{"persisted":%d,"duplicates":%d,"errors":[%s]}`, persisted, duplicates, complaints.Bytes()), s.file.Sync(lineReplied, strconv.Itoa(len(batch)))
+	return fmt.Appendf(nil, `{"persisted":%d,"duplicates":%d,"errors":[%s]}`, persisted, duplicates, errorList.Bytes()),
+		s.file.Sync(lineReplied, strconv.Itoa(len(batch)))
 }
 
 func (s *Sink) keep(do func() error) error {
@@ -227,7 +226,7 @@ func (s *Sink) keep(do func() error) error {
 	return do()
 }
 
-func complain(b *bytes.Buffer, id, text string, permanent bool) {
+func appendError(b *bytes.Buffer, id, text string, permanent bool) {
 	if b.Len() > 0 {
 		b.WriteByte(',')
 	}

@@ -13,9 +13,8 @@ import (
 	"time"
 )
 
-// deliver posts messages as the service does; status is 0 where there was no
-// answer.
-func deliver(t *testing.T, s *Sink, messages ...string) (status int, answer string) {
+// deliver posts messages as the service does; status is 0 without a response.
+func deliver(t *testing.T, s *Sink, messages ...string) (status int, responseBody string) {
 	t.Helper()
 	response, err := http.Post(s.URL+"/", "application/json", strings.NewReader(`{"messages":[`+strings.Join(messages, ",")+`]}`))
 	if err != nil {
@@ -63,7 +62,7 @@ func TestSinkStoresOnceAndRemembers(t *testing.T) {
 	check(`{"persisted":1,"duplicates":3,"errors":[]}`, numbered(1, ""), numbered(2, ""), numbered(3, ""), numbered(5, ""))
 	s.Mute(true)
 	if status, _ := deliver(t, s, numbered(6, "")); status != 0 {
-		t.Errorf("muted, it answered %d", status)
+		t.Errorf("muted, the sink responded with %d", status)
 	}
 	s.Mute(false)
 	check(`{"persisted":1,"duplicates":0,"errors":[]}`, numbered(6, ""))
@@ -88,18 +87,18 @@ func TestSinkMisbehaves(t *testing.T) {
 			if status, _ := deliver(t, s, numbered(1, "")); status != c.status {
 				t.Errorf("status %d", status)
 			}
-			s.Behave(Misbehaviour{})
-			_, answer := deliver(t, s, numbered(1, ""))
-			if stored := strings.Contains(answer, `"duplicates":1`); stored != c.stores {
-				t.Errorf("stored: %t (%s)", stored, answer)
+			s.SetMisbehaviour(Misbehaviour{})
+			_, responseBody := deliver(t, s, numbered(1, ""))
+			if stored := strings.Contains(responseBody, `"duplicates":1`); stored != c.stores {
+				t.Errorf("stored: %t (%s)", stored, responseBody)
 			}
 		})
 	}
 }
 
-// TestSinkGivesEveryMessageAChance wants no message in errors more than twice:
-// more often would make a dead letter of it.
-func TestSinkGivesEveryMessageAChance(t *testing.T) {
+// TestSinkReturnsErrorsAtMostTwice checks that no message gets an error more than
+// twice: more errors would make it a dead letter.
+func TestSinkReturnsErrorsAtMostTwice(t *testing.T) {
 	t.Parallel()
 	s := startSink(t, filepath.Join(t.TempDir(), "sink"), Misbehaviour{Errors: 100})
 	messages := make([]string, 40)
@@ -109,21 +108,21 @@ func TestSinkGivesEveryMessageAChance(t *testing.T) {
 	for range 3 {
 		deliver(t, s, messages...)
 	}
-	if status, answer := deliver(t, s, messages...); status != http.StatusOK || !strings.Contains(answer, `"errors":[]`) {
-		t.Errorf("%d %s", status, answer)
+	if status, responseBody := deliver(t, s, messages...); status != http.StatusOK || !strings.Contains(responseBody, `"errors":[]`) {
+		t.Errorf("%d %s", status, responseBody)
 	}
 }
 
-// TestPlanIsWhatTheServiceMayKeep reads every call as the service would hand it
-// out, and finds it unaltered; a change of a single byte is seen.
-func TestPlanIsWhatTheServiceMayKeep(t *testing.T) {
+// TestPlanSurvivesTheServicesEncoding parses every call in the form in which the service
+// would deliver it, and finds it unaltered; a change of a single byte is detected.
+func TestPlanSurvivesTheServicesEncoding(t *testing.T) {
 	t.Parallel()
 	p := Plan{Seed: 3, Users: 5, Conversations: 3, Text: 100}
 	for n := range uint64(300) {
 		c, again := p.call(n), p.call(n)
 		_, _, body := c.request()
 		if _, _, other := again.request(); !bytes.Equal(body, other) {
-			t.Fatalf("call %d is not the same twice", n)
+			t.Fatalf("call %d differs when it is generated again", n)
 		}
 		for part := range bytes.SplitSeq(body, []byte("\n")) {
 			if !json.Valid(part) {
@@ -138,7 +137,7 @@ func TestPlanIsWhatTheServiceMayKeep(t *testing.T) {
 			}
 			m, err = receive(bytes.Replace(raw, []byte(`"sender_id":`), []byte(`"sender_id" :`), 1))
 			if err != nil || m.digest == digest(c.tail(it)) {
-				t.Fatalf("a changed byte was not seen (%v)", err)
+				t.Fatalf("a changed byte was not detected (%v)", err)
 			}
 		}
 	}

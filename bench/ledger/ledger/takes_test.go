@@ -14,48 +14,48 @@ func TestJudgeOfTakes(t *testing.T) {
 		spoil func(s *scene)
 		want  []Kind
 	}{
-		{"taken for good, and gone", func(s *scene) {
+		{"taken permanently, and gone", func(s *scene) {
 			s.take(1, "plain", ago(0))
 			s.remove()
 		}, nil},
-		{"taken for good, and there again", func(s *scene) { s.take(1, "plain", ago(0)) }, []Kind{Duplicated}},
-		{"taken for good right before a crash", func(s *scene) {
+		{"taken permanently, and present again", func(s *scene) { s.take(1, "plain", ago(0)) }, []Kind{Duplicated}},
+		{"taken permanently right before a crash", func(s *scene) {
 			s.take(1, "plain", ago(time.Second))
 			s.cut()
 		}, nil},
-		{"taken for good long before a crash", func(s *scene) {
+		{"taken permanently long before a crash", func(s *scene) {
 			s.take(1, "plain", ago(time.Minute))
 			s.cut()
 		}, []Kind{Duplicated}},
-		{"a take that was cut off may have had one", func(s *scene) {
-			s.taking(1, "plain")
+		{"an interrupted take may have had one", func(s *scene) {
+			s.announce(1, "plain")
 			s.remove()
 		}, nil},
 		{"but not two", func(s *scene) {
-			s.taking(1, "plain")
+			s.announce(1, "plain")
 			s.remove()
 			s.remove()
 		}, []Kind{Lost}},
-		{"nor one that was never sent", func(s *scene) {
-			s.taking(1, "plain")
+		{"not one that was never sent", func(s *scene) {
+			s.announce(1, "plain")
 			s.file.Append(lineNothing, "1")
 			s.remove()
 		}, []Kind{Lost}},
-		{"nor one under a lease", func(s *scene) {
-			s.taking(1, "leased")
+		{"not one under a lease", func(s *scene) {
+			s.announce(1, "leased")
 			s.remove()
 		}, []Kind{Lost}},
-		{"leased, and out of sight", func(s *scene) {
+		{"leased, and not visible", func(s *scene) {
 			s.take(1, "leased", ago(0))
 			s.remove()
 		}, nil},
-		{"leased, and there again", func(s *scene) { s.take(1, "leased", ago(0)) }, []Kind{Duplicated}},
-		{"leased, and not there after a restart", func(s *scene) {
+		{"leased, and present again", func(s *scene) { s.take(1, "leased", ago(0)) }, []Kind{Duplicated}},
+		{"leased, and missing after a restart", func(s *scene) {
 			s.take(1, "leased", ago(0))
 			s.file.Append(lineRestart, now())
 			s.remove()
 		}, []Kind{Lost}},
-		{"leased, and there again after a restart", func(s *scene) {
+		{"leased, and present again after a restart", func(s *scene) {
 			s.take(1, "leased", ago(0))
 			s.file.Append(lineRestart, now())
 		}, nil},
@@ -65,12 +65,12 @@ func TestJudgeOfTakes(t *testing.T) {
 			s.file.Append(lineRestart, now())
 			s.remove()
 		}, nil},
-		{"acknowledged, and there again after a crash", func(s *scene) {
+		{"acknowledged, and present again after a crash", func(s *scene) {
 			s.take(1, "leased", ago(0))
 			s.end(1, "acked")
 			s.cut()
 		}, []Kind{Duplicated}},
-		{"acknowledged, and nobody knows", func(s *scene) {
+		{"acknowledged, with unknown outcome", func(s *scene) {
 			s.take(1, "leased", ago(0))
 			s.end(1, "")
 			s.cut()

@@ -13,17 +13,17 @@ import (
 )
 
 // wire is one keep-alive connection to the service. Unlike [http.Client] it never
-// repeats a request behind our back, and says whether one that failed can have
-// reached the service.
+// repeats a request by itself, and it reports whether a failed request can have reached
+// the service.
 type wire struct {
 	host string
 	conn net.Conn
 	in   *bufio.Reader
-	// dials counts the connections there were.
+	// dials counts the connections.
 	dials int
 }
 
-// answerTime is how long an answer may take.
+// answerTime is the time limit of a response.
 const answerTime = 60 * time.Second
 
 func newWire(base string) (*wire, error) {
@@ -36,14 +36,14 @@ func newWire(base string) (*wire, error) {
 
 var (
 	errAddress = errors.New("the address must be http://host:port")
-	// errUnsent says that nothing has left: the request cannot have arrived.
+	// errUnsent means that the request did not leave and cannot have arrived.
 	errUnsent = errors.New("there is no connection")
 )
 
-// do makes a request. Any error but errUnsent leaves its fate unknown.
-func (w *wire) do(method, path, media, key string, body []byte) (status int, answer []byte, err error) {
+// do makes a request. Any error except errUnsent leaves its outcome unknown.
+func (w *wire) do(method, path, media, key string, body []byte) (status int, responseBody []byte, err error) {
 	if w.conn == nil {
-		dialer := net.Dialer{Timeout: 2 * time.Second} // what is begun outlives every context
+		dialer := net.Dialer{Timeout: 2 * time.Second} // a call that has begun outlives every context
 		if w.conn, err = dialer.Dial("tcp", w.host); err != nil {
 			w.conn = nil
 			return 0, nil, fmt.Errorf("%w: %w", errUnsent, err)
@@ -51,11 +51,11 @@ func (w *wire) do(method, path, media, key string, body []byte) (status int, ans
 		w.in = bufio.NewReaderSize(w.conn, 32<<10)
 		w.dials++
 	}
-	status, answer, err = w.exchange(method, path, media, key, body)
+	status, responseBody, err = w.exchange(method, path, media, key, body)
 	if err != nil {
 		w.close()
 	}
-	return status, answer, err
+	return status, responseBody, err
 }
 
 func (w *wire) exchange(method, path, media, key string, body []byte) (int, []byte, error) {
@@ -68,7 +68,7 @@ func (w *wire) exchange(method, path, media, key string, body []byte) (int, []by
 		request = fmt.Appendf(request, "Content-Type: %s\r\nContent-Length: %d\r\n", media, len(body))
 	}
 	request = append(append(request, "\r\n"...), body...)
-	_ = w.conn.SetDeadline(time.Now().Add(answerTime)) // the write fails too if this does
+	_ = w.conn.SetDeadline(time.Now().Add(answerTime)) // if this fails, the write fails too
 	if _, err := w.conn.Write(request); err != nil {
 		return 0, nil, err
 	}
@@ -76,20 +76,20 @@ func (w *wire) exchange(method, path, media, key string, body []byte) (int, []by
 	if err != nil {
 		return 0, nil, err
 	}
-	defer func() { _ = response.Body.Close() }() // it is read to its end
-	var answer bytes.Buffer
-	if _, err := io.Copy(&answer, response.Body); err != nil {
+	defer func() { _ = response.Body.Close() }() // the body is read to its end
+	var responseBody bytes.Buffer
+	if _, err := io.Copy(&responseBody, response.Body); err != nil {
 		return 0, nil, err
 	}
 	if response.Close {
 		w.close()
 	}
-	return response.StatusCode, answer.Bytes(), nil
+	return response.StatusCode, responseBody.Bytes(), nil
 }
 
 func (w *wire) close() {
 	if w.conn != nil {
-		_ = w.conn.Close() // nothing is written that it could lose
+		_ = w.conn.Close() // no pending write can be lost
 		w.conn = nil
 	}
 }

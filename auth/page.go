@@ -1,0 +1,63 @@
+package auth
+
+import (
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// Page describes the web page that makes a call: the headers Origin, Referer and
+// Sec-Fetch-Site, and whether the connection uses TLS. Only browsers send the headers.
+type Page struct {
+	Origin, Referer, FetchSite string
+	TLS                        bool
+}
+
+// isForeign reports whether the page is of another site: its scheme, host or port
+// differs from that of the service. host is the name that the caller used.
+func (p Page) isForeign(host string) bool {
+	if p.FetchSite != "" && p.FetchSite != "none" && p.FetchSite != "same-origin" {
+		return true
+	}
+	return isForeignURL(p.Origin, host, p.TLS) || isForeignURL(p.Referer, host, p.TLS)
+}
+
+// isForeignURL reports whether an origin or a referrer is of another server. An empty
+// one is not foreign; "null" and an invalid URL are.
+func isForeignURL(text, host string, tls bool) bool {
+	if text == "" {
+		return false
+	}
+	scheme, port := "http", "80"
+	if tls {
+		scheme, port = "https", "443"
+	}
+	u, err := url.Parse(text)
+	return err != nil || u.Scheme != scheme || withPort(u.Host, port) != withPort(host, port)
+}
+
+// withPort returns a host in lower case with its port; port is the default.
+func withPort(host, port string) string {
+	name := hostName(host)
+	if _, given, err := net.SplitHostPort(host); err == nil {
+		port = given
+	}
+	return net.JoinHostPort(name, port)
+}
+
+// hostName returns the name in a Host header, without port and brackets.
+func hostName(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.ToLower(strings.Trim(host, "[]"))
+}
+
+func isLoopback(name string) bool {
+	if name == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(name)
+	return err == nil && addr.IsLoopback()
+}

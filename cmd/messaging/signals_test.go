@@ -1,0 +1,44 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A signal within a second of the first is the same; a later one cuts the stop short.
+// SIGHUP is neither.
+func TestASignalWithinASecondIsTheSame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		signals, done := make(chan os.Signal), make(chan struct{})
+		ended, cancelled, cut := make(chan struct{}), false, false
+		go func() {
+			defer close(ended)
+			handleSignals(slog.New(slog.DiscardHandler), signals, done, func() { cancelled = true }, func() { cut = true })
+		}()
+		for _, step := range []struct {
+			after             time.Duration
+			signal            os.Signal
+			cancelled, cutOff bool
+		}{
+			{0, syscall.SIGHUP, false, false},
+			{time.Second, syscall.SIGTERM, true, false},
+			{0, syscall.SIGINT, true, false},
+			{sameSignal - time.Millisecond, syscall.SIGTERM, true, false},
+			{0, syscall.SIGHUP, true, false},
+			{time.Millisecond, syscall.SIGTERM, true, true},
+		} {
+			time.Sleep(step.after)
+			signals <- step.signal
+			synctest.Wait()
+			if cancelled != step.cancelled || cut != step.cutOff {
+				t.Errorf("%v %s later: stopping %t, cut short %t, want %t and %t", step.signal, step.after, cancelled, cut, step.cancelled, step.cutOff)
+			}
+		}
+		close(done)
+		<-ended
+	})
+}

@@ -1,0 +1,174 @@
+package http
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stayafrica/messaging"
+)
+
+const (
+	// HealthConnections is the number of connections accepted over the limit. They keep health
+	// checks available when all other connections are in use.
+	HealthConnections = 64
+	// connWait is the longest wait of a request on a connection over the limit.
+	connWait = 5 * time.Second
+	// idleCloses is the largest number of idle connections that are closed for one
+	// new connection.
+	idleCloses = 2
+)
+
+// connLimiter bounds the number of connections. Near the limit, it closes the connections
+// that have been idle longest. Over the limit, requests other than health checks wait for
+// another connection to end. When the connections for health checks are in use too, new
+// connections wait in the kernel.
+type connLimiter struct {
+	max   int
+	slots chan struct{}
+
+	mu    sync.Mutex
+	open  int
+	idle  conn          // the ring of idle connections; idle.next has been idle longest
+	freed chan struct{} // closed and replaced when a connection ends
+}
+
+func newConnLimiter(limit int) *connLimiter {
+	cl := &connLimiter{max: limit, slots: make(chan struct{}, limit+HealthConnections), freed: make(chan struct{})}
+	cl.idle.prev, cl.idle.next = &cl.idle, &cl.idle
+	return cl
+}
+
+func (cl *connLimiter) count() int {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return cl.open
+}
+
+// near returns the number of connections above which idle ones are closed.
+func (cl *connLimiter) near() int { return cl.max - cl.max/32 }
+
+// listener returns a listener that is bounded by the limiter.
+func (cl *connLimiter) listener(l net.Listener) net.Listener {
+	return &boundedListener{Listener: l, limiter: cl, closed: make(chan struct{})}
+}
+
+type boundedListener struct {
+	net.Listener
+	limiter *connLimiter
+	once    sync.Once
+	closed  chan struct{}
+}
+
+// Accept waits for a free slot before it accepts a connection from the kernel.
+func (l *boundedListener) Accept() (net.Conn, error) {
+	select {
+	case l.limiter.slots <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	accepted, err := l.Listener.Accept()
+	if err != nil {
+		<-l.limiter.slots
+		return nil, err
+	}
+	return newConn(accepted), nil
+}
+
+// Close closes the listener and ends a waiting Accept.
+func (l *boundedListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+// state is the ConnState hook of the server. It tracks open and idle connections.
+func (cl *connLimiter) state(of net.Conn, state http.ConnState) {
+	c, ok := of.(*conn)
+	if !ok {
+		return // of another listener than [connLimiter.listener]
+	}
+	switch state {
+	case http.StateNew:
+		cl.opened()
+	case http.StateActive:
+		cl.mu.Lock()
+		c.unlink()
+		cl.mu.Unlock()
+	case http.StateIdle:
+		c.closeNotifyStopped.Store(false)
+		cl.mu.Lock()
+		c.link(&cl.idle)
+		cl.mu.Unlock()
+	case http.StateClosed, http.StateHijacked:
+		cl.ended(c)
+	}
+}
+
+// opened counts a new connection. Near the limit it closes the connections that have
+// been idle longest.
+func (cl *connLimiter) opened() {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	cl.open++
+	for range idleCloses {
+		c := cl.idle.next
+		if cl.open <= cl.near() || c == &cl.idle {
+			return
+		}
+		c.unlink()
+		go func() { _ = c.Close() }() // the server's read fails, and it ends the connection
+	}
+}
+
+func (cl *connLimiter) ended(c *conn) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	c.unlink()
+	cl.open--
+	close(cl.freed)
+	cl.freed = make(chan struct{})
+	<-cl.slots
+}
+
+// context is the ConnContext hook of the server. It stores the connection in the context
+// of its requests, and sets its overLimit.
+func (cl *connLimiter) context(ctx context.Context, of net.Conn) context.Context {
+	c, ok := of.(*conn)
+	if !ok {
+		return ctx
+	}
+	cl.mu.Lock()
+	c.overLimit = cl.open >= cl.max
+	cl.mu.Unlock()
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// admit returns nil for a request on a connection within the limit. On a connection over
+// the limit, it waits until the number of connections is within the limit again.
+func (cl *connLimiter) admit(r *http.Request) error {
+	if c := connOf(r); c == nil || !c.overLimit || strings.HasPrefix(r.URL.Path, "/health") {
+		return nil
+	}
+	timeout := time.NewTimer(connWait)
+	defer timeout.Stop()
+	for {
+		cl.mu.Lock()
+		ok, freed := cl.open <= cl.max, cl.freed
+		cl.mu.Unlock()
+		if ok {
+			return nil
+		}
+		select {
+		case <-freed:
+		case <-r.Context().Done():
+			return messaging.Errorf(messaging.CodeOverloaded, "the caller closed the connection")
+		case <-timeout.C:
+			err := messaging.Errorf(messaging.CodeOverloaded, "all connections are in use: try again in a second")
+			err.RetryAfter = time.Second
+			return err
+		}
+	}
+}

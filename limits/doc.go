@@ -1,0 +1,2 @@
+// Package limits bounds the memory that callers use, for any transport.
+package limits

@@ -1,0 +1,40 @@
+package fsck
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Spans is a set of sequences that were added in ascending order, as ranges.
+type Spans []Span
+
+// Span is the sequences from From up to, not including, To.
+type Span struct{ From, To uint64 }
+
+// Add adds the sequences in [from, to).
+func (s *Spans) Add(from, to uint64) {
+	if n := len(*s); n > 0 && (*s)[n-1].To == from {
+		(*s)[n-1].To = to
+		return
+	}
+	*s = append(*s, Span{from, to})
+}
+
+// Has says whether a sequence was added.
+func (s *Spans) Has(seq uint64) bool {
+	_, found := slices.BinarySearchFunc(*s, seq, func(e Span, seq uint64) int {
+		switch {
+		case e.To <= seq:
+			return -1
+		case e.From > seq:
+			return 1
+		}
+		return 0
+	})
+	return found
+}
+
+// Sort puts ranges in order that do not overlap.
+func (s *Spans) Sort() {
+	slices.SortFunc(*s, func(a, b Span) int { return cmp.Compare(a.From, b.From) })
+}

@@ -1,0 +1,116 @@
+package storage
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/stayafrica/messaging/storage/internal/controlfile"
+	"github.com/stayafrica/messaging/storage/internal/format1"
+	"github.com/stayafrica/messaging/storage/internal/layout"
+	"github.com/stayafrica/messaging/storage/internal/schema"
+	"github.com/stayafrica/messaging/storage/internal/tables"
+)
+
+// An upgrade from format 1 moves dead letters, jobs and the drain's position from
+// the control file into tables of the database:
+//
+//  1. The control file says "upgrading to 2", which both an older program and a
+//     repair by one refuse.
+//  2. The new tables are emptied, and filled in commits of 4 MiB.
+//  3. The database is flushed, and the copies are counted.
+//  4. The meta record says format 2.
+//  5. The control file is written again, without what was moved, and renamed into
+//     its place. That is the commit point.
+//
+// A crash before 5 leaves the old control file as it was but for its format; the
+// next start begins at 2 again.
+const (
+	upgradeBatch = 4 << 20
+	upgradeRoom  = 64 << 20
+)
+
+// upgrade brings a store of format 1 to [Format]. The store was checked before.
+func (s *Store) upgrade(id controlfile.Identity, meta schema.Meta) error {
+	if err := s.wantUpgradeRoom(); err != nil {
+		return err
+	}
+	from := format1.NewReader(s.controlFile)
+	if _, err := from.Check(); err != nil {
+		return fmt.Errorf("%w; %s", err, layout.HowToRepair)
+	}
+	s.logger.Info("the store is upgraded", "from_format", layout.Format1, "to_format", layout.Format)
+	id.Format = layout.FormatUpgrading
+	if err := s.control.Update("begin the upgrade", func(tx controlfile.Tx) error { return controlfile.PutIdentity(tx, id) }); err != nil {
+		return err
+	}
+	batch := s.NewBatch()
+	defer batch.Close()
+	for _, table := range schema.LetterTables {
+		tables.DeleteRange(batch, []byte{table}, []byte{table + 1})
+	}
+	batch.Commit()
+	batch.Reset()
+	c := &format1.Copier{From: from, Into: s.Reader, Batch: batch, Write: func(batch *Batch, last bool) {
+		if last || batch.Len() >= upgradeBatch {
+			batch.Commit()
+			batch.Reset()
+		}
+	}}
+	if err := c.Copy(); err != nil {
+		return err
+	}
+	if err := s.db.Flush(); err != nil {
+		return fmt.Errorf("write the upgraded store: %w", err)
+	}
+	if err := c.Check(); err != nil {
+		return err
+	}
+	batch.PutMeta(meta)
+	batch.Commit()
+	if err := s.replaceControl(id); err != nil {
+		return err
+	}
+	letters, jobs := c.Counts()
+	s.logger.Info("the store was upgraded", "format", layout.Format, "dead_letters", letters, "jobs", jobs)
+	return nil
+}
+
+// wantUpgradeRoom refuses to begin what would fill the disk.
+func (s *Store) wantUpgradeRoom() error {
+	if s.config.FS != nil {
+		return nil
+	}
+	info, err := os.Stat(s.path(layout.ControlName))
+	if err != nil {
+		return err
+	}
+	free, err := layout.Free(s.config.Dir)
+	if err != nil {
+		return err
+	}
+	if need := 2*uint64(info.Size()) + upgradeRoom; free < need { //nolint:gosec // not negative
+		return fmt.Errorf("%w: the upgrade of the store needs %d MiB, and %d MiB are free; nothing was changed", layout.ErrDiskFull, need>>20, free>>20)
+	}
+	return nil
+}
+
+// replaceControl puts a control file of this format in the place of the old one.
+func (s *Store) replaceControl(id controlfile.Identity) error {
+	mark, err := s.control.Watermark()
+	if err != nil {
+		return err
+	}
+	if s.config.FS != nil {
+		return s.control.Update("end the upgrade", func(tx controlfile.Tx) error { return format1.Drop(tx, id) })
+	}
+	path := s.path(layout.ControlName)
+	err = s.controlFile.Close()
+	s.control, s.controlFile = nil, nil
+	if err == nil {
+		err = controlfile.Create(path, id.StoreID, mark)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s again: %w", path, err)
+	}
+	return s.openControl()
+}
