@@ -22,12 +22,22 @@ type diskFull struct {
 	closing atomic.Bool // the service stops, and writes do not wait any more
 }
 
-// withBallast is a file system that releases the ballast when the disk is
-// full, and tries the write once more; where that is too little, or somebody
-// else was faster, the write waits for room.
+// withBallast returns a file system that releases the ballast when the disk is full, and
+// retries the write once. If that is too little, or another process was faster, the write
+// waits for space, except for the write of a compaction, which fails.
 func (s *Store) withBallast(fs vfs.FS) vfs.FS {
-	return vfs.OnDiskFull(vfs.OnDiskFull(fs, func() { s.releaseBallast() }), s.waitForSpace)
+	releasing := vfs.OnDiskFull(fs, func() { s.releaseBallast() })
+	s.compactions = &diskfs.CompactionLimit{
+		FS: vfs.OnDiskFull(releasing, s.waitForSpace), Failing: releasing,
+		Held: func() bool { return s.ballast != nil && s.ballast.IsHeld() }, Free: func() (uint64, error) { return layout.Free(s.config.Dir) },
+		Floor: compactionFloor(s.pebbleConfig(nil).MemTableSize()), Stopped: s.full.closing.Load,
+	}
+	return s.compactions
 }
+
+// compactionFloor returns how many bytes compactions leave free on a full disk: for the
+// flush of a memtable and the write-ahead log meanwhile.
+func compactionFloor(memTable uint64) uint64 { return memTable + 16<<20 }
 
 // releaseBallast releases the ballast; false says that there was none left.
 func (s *Store) releaseBallast() bool {
@@ -143,7 +153,13 @@ func (s *Store) BallastMissing() uint64 {
 // that it is in. That writes first what stays, so it needs some room itself:
 // that is what the ballast and the watermark are for, and why a range should be
 // no larger than what is needed.
+//
+// It returns [ErrDiskFull] if the ballast is gone and there is too little space for a
+// compaction.
 func (s *Store) CompactRange(ctx context.Context, from, to uint64, receivers bool) error {
+	if s.compactions != nil && !s.compactions.HasSpace() {
+		return ErrDiskFull
+	}
 	err := s.db.Compact(ctx, schema.NumberKey(schema.TableLog, from), schema.NumberKey(schema.TableLog, to), false)
 	if err == nil && receivers {
 		err = s.db.Compact(ctx, []byte{schema.TableReceivers}, []byte{schema.TableReceivers + 1}, false)

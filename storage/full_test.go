@@ -162,6 +162,40 @@ func TestFact4AFullDiskHoldsWritesUpUntilThereIsRoom(t *testing.T) {
 	storagetest.Close(t, s)
 }
 
+// TestACompactionLeavesSpaceOnAFullDisk: without a ballast, a compaction fails before it
+// has used up the space that the write-ahead log and flushes need. It fails without
+// pressing on, and succeeds when there is space.
+func TestACompactionLeavesSpaceOnAFullDisk(t *testing.T) {
+	dir, fill, empty := smallDisk(t)
+	log := new(lines)
+	s, err := openSmall(t, dir, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seq := uint64(0)
+	put := func(n int) {
+		for range n {
+			seq++
+			putMegabyte(s, seq)
+		}
+	}
+	put(30)
+	s.releaseBallast() // as a write does on a full disk
+	fill(12 << 20)     // the compaction rewrites 30 MiB
+	if err := s.CompactRange(t.Context(), 0, seq, false); !errors.Is(err, layout.ErrDiskFull) {
+		t.Errorf("the compaction returned %v", err)
+	}
+	put(2)
+	if n := log.count("writes wait for room"); n != 0 {
+		t.Errorf("writes waited %d times", n)
+	}
+	empty()
+	if err := s.CompactRange(t.Context(), 0, seq, false); err != nil {
+		t.Errorf("with space the compaction returned %v", err)
+	}
+	storagetest.Close(t, s)
+}
+
 // TestFact4AStartOnAFullDiskEnds: it uses the ballast; without one it is refused,
 // unless there is enough room to recover in.
 func TestFact4AStartOnAFullDiskEnds(t *testing.T) {

@@ -70,9 +70,10 @@ type Store struct {
 	old         bool // of format 1, and opened to be read
 	ballast     *diskfs.Ballast
 	full        diskFull
-	held        *diskfs.DeferredRemove // below the database
-	prealloc    *diskfs.Prealloc       // below that; nil where the file system is a given one
-	closers     []io.Closer            // closed last to first, after the database
+	held        *diskfs.DeferredRemove  // below the database
+	prealloc    *diskfs.Prealloc        // below that; nil where the file system is a given one
+	compactions *diskfs.CompactionLimit // below that; nil where the file system is a given one
+	closers     []io.Closer             // closed last to first, after the database
 	writes      tables.Config
 	// pointReads counts the keys that were read one by one.
 	pointReads atomic.Uint64

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -280,11 +281,15 @@ func (w *fullDiskHarness) releaseLeases() {
 	w.Error("the leases do not end")
 }
 
-// keepFull fills the space that the store frees meanwhile, except for a remainder: the
-// ballast may be used up.
+// keepFull fills the space that the store frees meanwhile, except for a remainder,
+// because the ballast may be used up. It also returns that remainder if an earlier fill
+// has taken the space of the ballast: a store without any space cannot work.
 func (w *fullDiskHarness) keepFull() {
 	for began := time.Now(); time.Since(began) < 3*refusedWithin; time.Sleep(5 * time.Millisecond) {
 		w.disk.fill(fullMinFree / 2)
+	}
+	if _, err := os.Stat(filepath.Join(w.disk.dir, "data", "reserve")); errors.Is(err, fs.ErrNotExist) {
+		w.disk.giveBack(fullMinFree/2 - w.disk.free())
 	}
 }
 

@@ -141,6 +141,17 @@ func (d *smallDisk) fill(leave int64) {
 	}
 }
 
+// giveBack frees that many bytes of the filler file; none if n is not positive.
+func (d *smallDisk) giveBack(n int64) {
+	if d.filler == nil || n <= 0 {
+		return
+	}
+	end, err := d.filler.Seek(0, 2)
+	if err = errors.Join(err, d.filler.Truncate(max(0, end-n))); err != nil {
+		d.torture.Error(err)
+	}
+}
+
 // empty removes the filler file.
 func (d *smallDisk) empty() {
 	if d.filler == nil {
