@@ -6,7 +6,8 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=devel
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-X main.release=${VERSION}" -o /out/messaging ./cmd/messaging \
+ARG COMMIT=
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-X main.release=${VERSION} -X main.commit=${COMMIT}" -o /out/messaging ./cmd/messaging \
  && mkdir -p -m 0700 /out/data
 
 FROM scratch

@@ -4,6 +4,7 @@ GO            ?= go
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 NATS_SERVER   := github.com/nats-io/nats-server/v2@v2.15.2
 BENCHSTAT     := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
+COMMIT        ?= $(shell git rev-parse HEAD 2>/dev/null)
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 FUZZTIME      ?= 30s
 IMAGE         ?= stayafrica-messaging
@@ -15,7 +16,7 @@ export CGO_ENABLED ?= 0
 .PHONY: build run test test-fast test-python demo race lint words fmt fuzz bench bench-quick bench-comparisons bench-peers bench-compare bench-go bench-build bench-deps profile torture faults docker clean help test-deps
 
 build: ## build bin/messaging
-	$(GO) build -trimpath -ldflags '-X main.release=$(VERSION)' -o bin/messaging ./cmd/messaging
+	$(GO) build -trimpath -ldflags '-X main.release=$(VERSION) -X main.commit=$(COMMIT)' -o bin/messaging ./cmd/messaging
 
 run: build ## build, and serve on port 8765 with ./data
 	@if bin/messaging config 2>/dev/null | grep -Eq '^DJANGO_API_URL .* default *$$'; then \
@@ -105,7 +106,7 @@ faults: ## run the tests of faults that users saw on another revision, where eac
 	$(GO) run ./bench/faults/compare -base "$(BASE)" $(if $(RUN),-run "$(RUN)")
 
 docker: ## build the container image
-	docker build --build-arg BUILDER_IMAGE=$(BUILDER_IMAGE) --build-arg VERSION=$(VERSION) -t $(IMAGE) .
+	docker build --build-arg BUILDER_IMAGE=$(BUILDER_IMAGE) --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t $(IMAGE) .
 
 clean: ## remove what was built (not ./data)
 	rm -rf bin .venv

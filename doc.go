@@ -1,7 +1,7 @@
-// Package messaging holds the types that all packages of the service share: a
-// [Draft] is a message that a client sends, a [Message] is a stored message, a
-// [UserID] identifies a user and the user's queue, a [Priority] orders the messages
-// of a queue, and an [Error] has a code for programs and a sentence for people.
+// Package messaging holds the types that all packages of the service share. A [Draft] is
+// a message that a client sends, and a [Message] is a stored message. A [UserID]
+// identifies a user and the user's queue. A [Priority] orders the messages of a queue. An
+// [Error] has a code for programs and a sentence for people.
 //
 // The package parses and validates requests ([ParseDraft], [ParseBroadcast]) and
 // writes messages for readers and the backend ([Message.AppendJSON]). It keeps the

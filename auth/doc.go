@@ -1,4 +1,4 @@
-// Package auth decides which calls are allowed, for any transport. It checks tokens,
-// host names and web pages of other sites. A transport describes a call with a [Call]
-// and calls [Access.Check] before it reads the call's body.
+// Package auth decides which calls are allowed, for any transport. It refuses unknown
+// tokens, unknown host names and calls from web pages of other sites. A transport
+// describes a call with a [Call], and calls [Access.Check] before it reads the body.
 package auth

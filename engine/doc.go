@@ -7,6 +7,6 @@
 // [Engine.Services] run until their context ends; their owner restarts a service that
 // fails.
 //
-// A queue's counts and heads are in memory while it is in use, and on disk under its user.
-// DESIGN.md explains how the two stay equal.
+// A queue's counts and heads (where reading begins) are in memory while it is in use, and on
+// disk under its user. DESIGN.md explains how the two stay consistent.
 package engine

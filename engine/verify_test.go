@@ -94,7 +94,7 @@ func TestVerifyFindsContradictionsBetweenTables(t *testing.T) {
 	for name, spoil := range map[string]func(b *storage.Batch){
 		"queue of user u2":                     func(b *storage.Batch) { b.PutQueueState("u2", &storage.QueueState{}) },
 		"entry of user u3 for message 4000":    func(b *storage.Batch) { b.PutEntry(storage.Queued, "u3", messaging.Low, 4000, storage.Entry{}) },
-		"note of a time of user u9":            func(b *storage.Batch) { b.PutTimer(storage.Due, storage.Timer{At: 5, Sequence: 5, User: "u9"}, 0) },
+		"timer of user u9":                     func(b *storage.Batch) { b.PutTimer(storage.Due, storage.Timer{At: 5, Sequence: 5, User: "u9"}, 0) },
 		"clear of user u9":                     func(b *storage.Batch) { b.PutClear(storage.Clear{User: "u9", UpTo: 4000}) },
 		"fan-out of 4000":                      func(b *storage.Batch) { b.PutFanout(storage.Fanout{Sequence: 4000}) },
 		"receivers of broadcast 09000000-0000": func(b *storage.Batch) { b.PutReceivers(messaging.MessageID{9}, 0, []byte{3, 'u'}) },

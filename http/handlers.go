@@ -1,7 +1,6 @@
 package http
 
 import (
-	"bytes"
 	"net/http"
 	"runtime"
 	"runtime/metrics"
@@ -31,9 +30,10 @@ func (s *Server) ready(*http.Request, httprouter.Params) (response, error) {
 }
 
 func (s *Server) metrics(*http.Request, httprouter.Params) (response, error) {
-	var text bytes.Buffer
-	s.writeMetrics(&text)
-	return response{contentType: "text/plain; version=0.0.4; charset=utf-8", body: text.Bytes()}, nil
+	return response{contentType: "text/plain; version=0.0.4; charset=utf-8", stream: func(w *streamWriter) error {
+		s.writeMetrics(w)
+		return w.err
+	}}, nil
 }
 
 func (s *Server) stats(*http.Request, httprouter.Params) (response, error) {
@@ -49,7 +49,7 @@ func (s *Server) stats(*http.Request, httprouter.Params) (response, error) {
 	}
 	return jsonResponse(statsResponse{
 		success: succeeded(), counters: counts, Counters: counts,
-		Queued: st.Queued, Leases: st.Leases, WaitingReaders: st.Waiting, Fanouts: st.Fanouts,
+		Queued: st.Queued, Leases: st.Leases, LongPolls: st.Waiting, WaitingReaders: st.Waiting, Fanouts: st.Fanouts,
 		Drain: string(st.Drain), LagMessages: st.LagMessages, LagSeconds: milliseconds(st.LagTime),
 		Uptime: int64(s.config.Now().Sub(s.started).Seconds()), Memory: memoryStats{memoryTotal()}, Goroutines: runtime.NumGoroutine(),
 	})

@@ -86,7 +86,8 @@ type statsResponse struct {
 
 	Queued         int64       `json:"queue_messages"`
 	Leases         int         `json:"leases"`
-	WaitingReaders int         `json:"waiting_readers"`
+	LongPolls      int         `json:"long_polls"`
+	WaitingReaders int         `json:"waiting_readers"` // the former name of long_polls
 	Fanouts        int         `json:"fanouts"`
 	Drain          string      `json:"drain"`
 	LagMessages    uint64      `json:"drain_lag_messages"`

@@ -22,6 +22,10 @@ type response struct {
 	status      int
 	contentType string
 	body        []byte
+	// stream, if set, writes the body instead, piece by piece. Each write has
+	// RequestTimeout. If stream returns an error, the connection is closed, so that the
+	// client sees that the body is not complete.
+	stream func(w *streamWriter) error
 	// onSent, if set, is called once: with true after the response was passed to the
 	// kernel, or with false if that failed.
 	onSent func(delivered bool)
@@ -221,6 +225,11 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, resp response) in
 		resp.onSent(false)
 		resp.release()
 		return s.write(w, r, s.failure(w, r, errReaderEnded))
+	}
+	if resp.stream != nil {
+		w.WriteHeader(resp.status)
+		s.writeStream(w, r, resp)
+		return resp.status
 	}
 	var err error
 	if resp.onSent != nil {

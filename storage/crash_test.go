@@ -12,13 +12,13 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/storagetest"
 )
 
-// The power is cut before each operation of a start, and again before each of
-// the next start. Of what was not synced the disk keeps anything: a name that
-// was made later without one that was made before, too.
+// The power is cut before each operation of a start, and again before each operation of
+// the next start. The disk keeps any part of the unsynced writes. It may keep a later
+// name without an earlier one.
 func TestStoreOpensAfterACrashBeforeAnyOperationOfItsStart(t *testing.T) {
 	disk, control := vfs.NewCrashableMem(), controlfile.NewMemory()
 	for start := range 2 {
-		var mu sync.Mutex // the database works in the background
+		var mu sync.Mutex // Pebble works in background goroutines
 		operations := 0
 		var crashed []*vfs.MemFS
 		var controls []*controlfile.Memory

@@ -55,8 +55,8 @@ func TestFact1CutWALIsFound(t *testing.T) {
 	wantRefused(t, dir, layout.ErrCorrupt)
 }
 
-// The watermark lags behind by up to a second; for what is newer, the WAL itself
-// must show that it was changed, the first one of a new store too.
+// The watermark is up to a second old. Newer damage must be detected in the WAL itself,
+// including the first one of a new store.
 func TestFact1FlippedByteInTheFirstWALIsFound(t *testing.T) {
 	for _, at := range []int64{2_000, 20_000, 50_000} {
 		t.Run(fmt.Sprint(at), func(t *testing.T) {
@@ -78,8 +78,8 @@ func TestFact1FlippedByteInTheFirstWALIsFound(t *testing.T) {
 	}
 }
 
-// The very first WAL, of the making of a store, is in the old format, in which
-// damage goes unseen: so nothing may depend on it.
+// The WAL of a store's creation is in the old format, in which damage is not detected. So
+// nothing may depend on it.
 func TestFact1NewStoreDoesNotNeedTheWALOfItsMaking(t *testing.T) {
 	dir := t.TempDir()
 	maker := &Store{config: Config{Dir: dir, MemTableBytes: 1 << 20}, logger: slog.New(slog.DiscardHandler)}
@@ -102,7 +102,7 @@ func TestFact1NewStoreDoesNotNeedTheWALOfItsMaking(t *testing.T) {
 	storagetest.Close(t, s)
 }
 
-// flipInLargest changes one byte of the largest of some files.
+// flipInLargest changes one byte of the largest matching file.
 func flipInLargest(t *testing.T, pattern string, at int64) {
 	t.Helper()
 	names, err := filepath.Glob(pattern)
@@ -129,8 +129,8 @@ func flipInLargest(t *testing.T, pattern string, at int64) {
 	}
 }
 
-// What the database holds is whole by its own checksums, and yet not the log
-// that was written.
+// The database has no damage by its own checksums, but it does not have the log that was
+// written.
 func TestFact2GapAmongTheLastRecordsIsFound(t *testing.T) {
 	for name, sequences := range map[string][]uint64{
 		"a record is missing": {1, 2, 4, 5}, "the first is missing": {2, 3, 4, 5}, "the last is missing": {1, 2, 3, 4}, "one too many": {1, 2, 3, 4, 5, 6},
@@ -225,8 +225,8 @@ func TestStoreOfAnotherDirectoryIsRefused(t *testing.T) {
 	wantRefused(t, a, layout.ErrCorrupt)
 }
 
-// TestWhatTheLibraryDoesNotCallCorruptionIsDamageToo: so that a start ends with the
-// status of a damaged store.
+// TestWhatTheLibraryDoesNotCallCorruptionIsDamageToo shows that a start ends with the
+// status of a damaged store even if Pebble does not report corruption.
 func TestWhatTheLibraryDoesNotCallCorruptionIsDamageToo(t *testing.T) {
 	for pattern, cut := range map[string]func(b []byte) int{
 		"*.sst":     func(b []byte) int { return len(b) / 2 },
@@ -248,7 +248,7 @@ func TestWhatTheLibraryDoesNotCallCorruptionIsDamageToo(t *testing.T) {
 	}
 }
 
-// filled is a store of some records that nobody has open.
+// filled returns a closed store with some records.
 func filled(t *testing.T, change func(s *Store)) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
@@ -261,8 +261,8 @@ func filled(t *testing.T, change func(s *Store)) string {
 	return dir
 }
 
-// TestStartOverAManifestInALogsPlaceIsRefused: the library takes its records for
-// batches, and indexes beyond one that ends too early.
+// TestStartOverAManifestInALogsPlaceIsRefused puts a manifest in place of a log. Pebble
+// takes its records for batches, and indexes past the end of a truncated one.
 func TestStartOverAManifestInALogsPlaceIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	s := openDisk(t, dir)

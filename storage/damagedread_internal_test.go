@@ -19,8 +19,8 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// TestReadingADamagedTableIsDamage: a start that is refused for it must say so, and
-// not that something else went wrong. Every way to read is tried.
+// TestReadingADamagedTableIsDamage shows that every read of a damaged table returns
+// ErrCorrupt, so a start that is refused reports damage and not another error.
 func TestReadingADamagedTableIsDamage(t *testing.T) {
 	dir := t.TempDir()
 	s := openDisk(t, dir)
@@ -42,7 +42,7 @@ func TestReadingADamagedTableIsDamage(t *testing.T) {
 	}
 	storagetest.Close(t, s)
 	for _, name := range filetest.Glob(t, filepath.Join(dir, layout.MessagesDir, "*.sst")) {
-		storagetest.Zero(t, name, 10, 20) // its only block of data comes first
+		storagetest.Zero(t, name, 10, 20) // the first block is the only one with data
 	}
 	s = newStore(Config{Dir: dir})
 	var err error
@@ -77,8 +77,8 @@ func TestReadingADamagedTableIsDamage(t *testing.T) {
 	}
 }
 
-// TestAStartThatIsRefusedRemovesNoLog: the library has read the logs into tables and
-// would remove them; what a start goes on with is read before that.
+// TestAStartThatIsRefusedRemovesNoLog shows that a start reads the unfinished work before
+// it removes logs. Pebble has flushed the logs by then and would remove them.
 func TestAStartThatIsRefusedRemovesNoLog(t *testing.T) {
 	puts := map[string]func(*Batch){
 		"a stage":       func(b *Batch) { b.PutStage(messaging.MessageID{1}) },
@@ -98,7 +98,7 @@ func TestAStartThatIsRefusedRemovesNoLog(t *testing.T) {
 			put(b)
 			b.Commit()
 			b.Close()
-			compact(t, s) // into a table of its own, which overlaps no other
+			compact(t, s) // into a separate table that overlaps no other
 			storagetest.Fill(t, s, 3)
 			storagetest.Close(t, s)
 			for _, name := range filetest.Glob(t, filepath.Join(dir, layout.MessagesDir, "*.sst")) {
@@ -114,17 +114,17 @@ func TestAStartThatIsRefusedRemovesNoLog(t *testing.T) {
 			after := files(t, dir, "*.log")
 			for name, content := range logs {
 				if after[name] != content {
-					t.Errorf("%s is not what it was", name)
+					t.Errorf("%s has changed", name)
 				}
 			}
 		})
 	}
 }
 
-// compact moves all that is in the store into the lowest level. Two tables above it
-// whose keys overlap are enough for a compaction in the background: it would merge
-// what a test wants apart, remove a table while the test reads it, and end the
-// process when it meets the damage first.
+// compact moves all data into the lowest level. Two tables above it whose keys overlap
+// are enough to start a background compaction. It would merge tables that a test keeps
+// apart, remove a table while the test reads it, and end the process if it meets the
+// damage first.
 func compact(t *testing.T, s *Store) {
 	t.Helper()
 	if err := s.db.Compact(t.Context(), []byte{0}, []byte{0xff}, false); err != nil {
@@ -132,7 +132,7 @@ func compact(t *testing.T, s *Store) {
 	}
 }
 
-// files returns what is in the files of the database whose names match.
+// files returns the contents of the database's matching files.
 func files(t *testing.T, dir, pattern string) map[string]string {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, layout.MessagesDir, pattern))

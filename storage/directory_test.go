@@ -10,8 +10,8 @@ import (
 	"github.com/stayafrica/messaging/storage"
 )
 
-// A path that is a file is refused, and neither its mode nor its content changes:
-// it may be a file of the system.
+// A path that is a file is refused. Its mode and content do not change, because it may be
+// a system file.
 func TestAFileIsNoDataDirectory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, []byte("x"), 0o644); err != nil {

@@ -20,7 +20,7 @@ import (
 
 var errBroken = errors.New("input/output error")
 
-// brokenDisk is a disk of which some operations fail once it is broken.
+// brokenDisk is a disk whose operations can be made to fail.
 type brokenDisk struct {
 	fs      vfs.FS
 	control *controlfile.Memory
@@ -59,9 +59,9 @@ func syncOf(suffix string) func(op errorfs.Op) bool {
 	}
 }
 
-// Fact 5: whichever call meets a sync that fails, the process ends; nobody is
-// answered, and nobody waits for ever. That nobody sees a sequence above the
-// durable one is invariant 7's test in package wal.
+// Fact 5: a failed sync ends the process, whichever call it fails in. No request gets a
+// response, and none waits forever. Invariant 7's test in package wal shows that no
+// reader sees a sequence above the durable one.
 func TestFact5AnySyncErrorEndsTheProcess(t *testing.T) {
 	commit := func(s *Store) {
 		b := s.NewBatch()
@@ -104,7 +104,7 @@ func TestFact5AnySyncErrorEndsTheProcess(t *testing.T) {
 					t.Errorf("it ends with %v", err)
 				}
 			case <-answered:
-				t.Error("answered after a sync had failed")
+				t.Error("responded after a failed sync")
 			case <-time.After(10 * time.Second):
 				t.Error("it hangs")
 			}
@@ -112,8 +112,8 @@ func TestFact5AnySyncErrorEndsTheProcess(t *testing.T) {
 	}
 }
 
-// Fact 13: a store on a memory file system and a control file of bbolt both work
-// in a bubble, in which an hour passes at once.
+// Fact 13: a store on an in-memory file system and a bbolt control file both work in a
+// bubble, in which an hour passes at once.
 func TestFact13StoreAndControlFileWorkInABubble(t *testing.T) {
 	path := filepath.Join(t.TempDir(), layout.ControlName)
 	synctest.Test(t, func(t *testing.T) {

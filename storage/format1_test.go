@@ -17,7 +17,7 @@ import (
 	"github.com/stayafrica/messaging/storage/repair"
 )
 
-// spoil1 changes one value of the control file of a store of format 1, and gives its
+// spoil1 changes one value of the control file of a store of format 1, and returns its
 // key.
 func spoil1(t *testing.T, dir, bucket string, change func(key string) []byte) (key string) {
 	t.Helper()
@@ -31,30 +31,30 @@ func spoil1(t *testing.T, dir, bucket string, change func(key string) []byte) (k
 	return key
 }
 
-// What a control file of format 1 has and no upgrade can copy is found by a check,
-// refused by a start, which changes nothing, and dropped by a repair, which keeps the
-// rest and makes a store of today.
+// Damage in a control file of format 1 that prevents its upgrade is found by a check. A
+// start refuses it and changes nothing. A repair drops it, keeps the rest and makes a
+// store of the current format.
 func TestDamageInAStoreOfFormat1IsFoundAndRepaired(t *testing.T) {
 	for name, d := range map[string]struct {
 		bucket string
 		change func(key string) []byte
 		found  string
-		lines  int // of letters and jobs that a repair keeps
+		lines  int // number of letters and jobs that a repair keeps
 		told   string
 	}{
-		"a letter's checksum": {controlfile.Format1Letters, func(string) []byte { return []byte("rubbish") }, "checksum does not match", 16, "1 dead letters could not be read"},
+		"a letter's checksum": {controlfile.Format1Letters, func(string) []byte { return []byte("rubbish") }, "checksum does not match", 16, "unreadable dead letters: 1"},
 		"a letter that is no letter": {
 			controlfile.Format1Letters, func(key string) []byte {
 				return controlfile.AppendChecksum(controlfile.Format1Letters, key, []byte("{}"))
 			}, "dead letter refused-", 16,
-			"1 dead letters could not be read",
+			"unreadable dead letters: 1",
 		},
-		"a recipient's checksum": {controlfile.Format1LetterReceivers, func(string) []byte { return []byte("rubbish") }, "checksum does not match", 16, "1 dead letters could not be read"},
+		"a recipient's checksum": {controlfile.Format1LetterReceivers, func(string) []byte { return []byte("rubbish") }, "checksum does not match", 16, "unreadable dead letters: 1"},
 		"a recipient that is none": {
 			controlfile.Format1LetterReceivers, func(key string) []byte {
 				return controlfile.AppendChecksum(controlfile.Format1LetterReceivers, key, []byte("xyz"))
 			}, "a recipient of refused-", 16,
-			"1 dead letters could not be read",
+			"unreadable dead letters: 1",
 		},
 		"a job's checksum":   {controlfile.Format1Jobs, func(string) []byte { return []byte("rubbish") }, "checksum does not match", 16, ""},
 		"a job that is none": {controlfile.Format1Jobs, func(key string) []byte { return controlfile.AppendChecksum(controlfile.Format1Jobs, key, []byte("[]")) }, "job 01a2234f-11b5", 16, ""},
@@ -68,7 +68,7 @@ func TestDamageInAStoreOfFormat1IsFoundAndRepaired(t *testing.T) {
 			}
 			cells := controlCells(t, dir)
 			if _, err := Open(Config{Dir: dir, MemTableBytes: 1 << 20}); !errors.Is(err, layout.ErrCorrupt) || !strings.Contains(err.Error(), "messaging repair") {
-				t.Errorf("a start gives %v", err)
+				t.Errorf("a start returns %v", err)
 			}
 			for name, value := range controlCells(t, dir) {
 				if string(cells[name]) != string(value) {
@@ -80,7 +80,7 @@ func TestDamageInAStoreOfFormat1IsFoundAndRepaired(t *testing.T) {
 				t.Fatalf("after the repair: %+v, format %d (%v)", problems, done.After.Format, err)
 			}
 			if d.told != "" && !slices.Contains(done.Changes, d.told) {
-				t.Errorf("the repair tells %q, want %q", done.Changes, d.told)
+				t.Errorf("the repair reports %q, want %q", done.Changes, d.told)
 			}
 			s := openDisk(t, dir)
 			defer storagetest.Close(t, s)
@@ -92,8 +92,8 @@ func TestDamageInAStoreOfFormat1IsFoundAndRepaired(t *testing.T) {
 	}
 }
 
-// What an upgrade had copied when it was cut off is kept where the control file is
-// lost after that.
+// A repair keeps the copies of an interrupted upgrade if the control file is lost
+// afterwards.
 func TestARepairKeepsWhatAnUpgradeHasCopied(t *testing.T) {
 	dir := format1Store(t)
 	want := lettersOfFormat1(t, dir)
@@ -102,7 +102,7 @@ func TestARepairKeepsWhatAnUpgradeHasCopied(t *testing.T) {
 		t.Fatalf("it has\n%s", got)
 	}
 	storagetest.Close(t, s)
-	// The meta record of before: as if the upgrade was cut off before it wrote that.
+	// The old meta record, as if the upgrade was interrupted before it wrote the new one.
 	changeMessages(t, dir, func(b *Batch, meta schema.Meta) {
 		value := make([]byte, schema.MetaLen)
 		meta.Encode(value)

@@ -15,11 +15,11 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/schema"
 )
 
-// diskFull is what the store knows of a full disk.
+// diskFull is the store's state on a full disk.
 type diskFull struct {
-	opening atomic.Bool // a flush that fails now would be tried for ever
-	told    atomic.Bool // the log has said that writes wait for room
-	closing atomic.Bool // the service stops, and writes do not wait any more
+	opening atomic.Bool // a failing flush would be retried forever
+	logged  atomic.Bool // it was logged that writes wait for space
+	closing atomic.Bool // the service is stopping: writes fail instead of waiting
 }
 
 // withBallast returns a file system that releases the ballast when the disk is full, and
@@ -39,7 +39,7 @@ func (s *Store) withBallast(fs vfs.FS) vfs.FS {
 // flush of a memtable and the write-ahead log meanwhile.
 func compactionFloor(memTable uint64) uint64 { return memTable + 16<<20 }
 
-// releaseBallast releases the ballast; false says that there was none left.
+// releaseBallast releases the ballast. It returns false if none was left.
 func (s *Store) releaseBallast() bool {
 	if s.prealloc != nil {
 		s.prealloc.Drop()
@@ -51,43 +51,42 @@ func (s *Store) releaseBallast() bool {
 	return true
 }
 
-// waitForSpace returns when there is room again, or the service stops. All writes
-// of the database wait meanwhile: Pebble would end the process when its
-// write-ahead log or manifest cannot be written, and try a flush again at once.
-// Nothing is answered meanwhile, and readiness turns red (a commit has a
-// deadline).
+// waitForSpace returns when there is space again or the service stops. Meanwhile all
+// writes of the database wait. Pebble would end the process if it could not write its
+// write-ahead log or manifest, and would retry a failed flush at once. No request gets a
+// response meanwhile, and readiness fails, because commits have a deadline.
 func (s *Store) waitForSpace() {
 	if s.full.opening.Load() {
-		return // the start says so, and ends
+		return // Open reports the error and ends
 	}
-	if s.full.told.CompareAndSwap(false, true) {
+	if s.full.logged.CompareAndSwap(false, true) {
 		s.logger.Error("the disk is full and the reserve is used up: writes wait for room; free some space", "dir", s.config.Dir)
 	}
 	diskfs.WaitForSpace(s.config.Dir, s.full.closing.Load)
 }
 
-// StopWaiting lets writes fail that wait for room on a full disk: the process
-// ends then, without having acknowledged them. It is called when the service
-// stops, which must not take for ever.
+// StopWaiting makes writes fail that wait for space on a full disk. The process then ends
+// without having acknowledged them. It is called when the service stops, so that the stop
+// does not hang.
 func (s *Store) StopWaiting() { s.full.closing.Store(true) }
 
-// backgroundDiskFull hears of background work of Pebble's that failed on a full
-// disk and is tried again. The log has said so already. Where it keeps the store
-// from opening, the work would be tried forever, and the process ends instead.
+// backgroundDiskFull is called when Pebble's background work failed on a full disk and is
+// being retried. The full disk is already logged. While the store opens, the retries
+// would never end, so the process ends instead.
 func (s *Store) backgroundDiskFull(err error) {
 	if s.full.opening.Load() {
 		s.fatal("open the store", fmt.Errorf("%w: %w", layout.ErrDiskFull, err))
 	}
 }
 
-// openRoom is how much of the disk a start needs besides what it recovers from
-// the write-ahead log: a new log, a manifest, and the first commits.
-const openRoom = 64 << 20
+// openSpace is the space that a start needs in addition to the write-ahead log that it
+// recovers: for a new log, a manifest and the first commits.
+const openSpace = 64 << 20
 
-// useBallast takes the ballast. Where there is no room for it, because the
-// last run gave it free and the disk is still full, a start takes what there is
-// if that is enough to recover with: then messages can be taken, which is what
-// makes room. Otherwise opening the database would hang.
+// useBallast takes the ballast. If the last run released it and the disk is still full,
+// there may be no space for it. The start continues without it if the free space is
+// enough for recovery: taking messages then frees space. Otherwise opening the database
+// would hang, so the start is refused.
 func (s *Store) useBallast() error {
 	s.ballast = diskfs.NewBallast(s.path(layout.BallastName), s.ballastSize())
 	err := s.ballast.Restore()
@@ -101,9 +100,9 @@ func (s *Store) useBallast() error {
 	if err != nil {
 		return err
 	}
-	need := s.walBytes() + openRoom
+	need := s.walBytes() + openSpace
 	if free < uint64(need) { //nolint:gosec // sizes of files
-		return fmt.Errorf("%w: there is no room for the reserve of %d MiB beside %s, nor the %d MiB that a start needs without it (%d MiB are free); free some space and start again",
+		return fmt.Errorf("%w: there is no room for the reserve of %d MiB at %s, nor for the %d MiB that a start needs without it (%d MiB are free); free some space and start again",
 			layout.ErrDiskFull, s.ballast.Size()>>20, s.path(layout.BallastName), need>>20, free>>20)
 	}
 	s.logger.Warn("the disk is nearly full: there is no room for the reserve; sends are refused until there is; free some space",
@@ -111,11 +110,11 @@ func (s *Store) useBallast() error {
 	return nil
 }
 
-// walBytes is how much a start may have to flush.
+// walBytes returns the size of the write-ahead log, which a start may have to flush.
 func (s *Store) walBytes() (n int64) {
 	files, err := os.ReadDir(s.path(layout.MessagesDir))
 	if err != nil {
-		return 0 // there is no store yet, or opening says what is wrong
+		return 0 // there is no store yet, or opening it reports the error
 	}
 	for _, f := range files {
 		if info, err := f.Info(); err == nil && strings.EqualFold(filepath.Ext(f.Name()), ".log") {
@@ -125,21 +124,21 @@ func (s *Store) walBytes() (n int64) {
 	return n
 }
 
-// RestoreBallast takes the ballast again once there is room for it. It does
-// nothing while the ballast is held.
+// RestoreBallast takes the ballast again if there is enough space. It does nothing while
+// the ballast is held.
 func (s *Store) RestoreBallast() error {
 	if s.ballast == nil {
 		return nil
 	}
 	err := s.ballast.Restore()
 	if err == nil {
-		s.full.told.Store(false)
+		s.full.logged.Store(false)
 	}
 	return err
 }
 
-// BallastMissing is how many bytes the ballast lacks; more than 0 means that the
-// disk was full not long ago.
+// BallastMissing returns the ballast's missing bytes. A value above 0 means that the disk
+// was full recently.
 func (s *Store) BallastMissing() uint64 {
 	if s.ballast == nil || s.ballast.IsHeld() {
 		return 0
@@ -147,12 +146,12 @@ func (s *Store) BallastMissing() uint64 {
 	return uint64(s.ballast.Size()) //nolint:gosec // not negative
 }
 
-// CompactRange gives back the room of records in [from, to) that were trimmed, and
-// with receivers set that of all receivers of broadcasts that are gone. What was
-// deleted or replaced is still on disk until Pebble has rewritten the tables
-// that it is in. That writes first what stays, so it needs some room itself:
-// that is what the ballast and the watermark are for, and why a range should be
-// no larger than what is needed.
+// CompactRange reclaims the space of trimmed records in [from, to). If receivers is set,
+// it also reclaims the space of all receivers of removed broadcasts. Deleted or replaced
+// data stays on disk until Pebble has rewritten the tables that contain it. The
+// compaction writes the remaining data first, so it needs some space itself, for which
+// there are the ballast and the watermark. Callers should pass a range no larger than
+// they need.
 //
 // It returns [ErrDiskFull] if the ballast is gone and there is too little space for a
 // compaction.

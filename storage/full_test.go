@@ -24,8 +24,8 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/storagetest"
 )
 
-// smallDisk mounts a disk of 160 MiB until the end of the test; fill leaves so
-// much of it free, and empty gives all back.
+// smallDisk mounts a disk of 160 MiB until the end of the test. fill leaves so many bytes
+// free, and empty frees everything again.
 func smallDisk(t *testing.T) (dir string, fill func(leave int64), empty func()) {
 	t.Helper()
 	dir = t.TempDir()
@@ -51,7 +51,7 @@ func smallDisk(t *testing.T) (dir string, fill func(leave int64), empty func()) 
 				t.Fatal(err)
 			}
 			end, _ := f.Seek(0, io.SeekEnd)
-			// What is written meanwhile may take it away: then it looks again.
+			// A concurrent write may take the space. Then the loop measures again.
 			if int64(free) <= leave {
 				return
 			}
@@ -63,7 +63,7 @@ func smallDisk(t *testing.T) (dir string, fill func(leave int64), empty func()) 
 	return dir, fill, func() { _ = os.Remove(filler) }
 }
 
-// lines is a log that may be read while it is written.
+// lines is a log that can be read while it is written.
 type lines struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -89,7 +89,7 @@ func openSmall(t *testing.T, dir string, log *lines) (*Store, error) {
 	})
 }
 
-// putMegabyte commits a record of a mebibyte that does not compress.
+// putMegabyte commits an incompressible record of a mebibyte.
 func putMegabyte(s *Store, seq uint64) {
 	text := make([]byte, 1<<20)
 	r := rand.New(rand.NewPCG(seq, 0))
@@ -105,9 +105,9 @@ func putMegabyte(s *Store, seq uint64) {
 	b.Commit()
 }
 
-// TestFact4AFullDiskHoldsWritesUpUntilThereIsRoom: Pebble tries for ever to
-// flush to a full disk, and ends the process when its log cannot be written. The
-// ballast is used first; then writes wait, and go on without a restart.
+// TestFact4AFullDiskHoldsWritesUpUntilThereIsRoom: Pebble retries a flush to a full disk
+// forever, and ends the process if its log cannot be written. The test shows that the
+// ballast is used first. Then writes wait, and continue without a restart.
 func TestFact4AFullDiskHoldsWritesUpUntilThereIsRoom(t *testing.T) {
 	dir, fill, empty := smallDisk(t)
 	log := new(lines)
@@ -142,10 +142,10 @@ func TestFact4AFullDiskHoldsWritesUpUntilThereIsRoom(t *testing.T) {
 	select {
 	case <-done:
 	case <-time.After(5 * time.Second):
-		t.Fatal("writes do not go on though there is room")
+		t.Fatal("writes do not continue with free space")
 	}
 	if err := s.RestoreBallast(); err != nil || s.BallastMissing() != 0 {
-		t.Errorf("the reserve is not there again: %v", err)
+		t.Errorf("the reserve was not restored: %v", err)
 	}
 	for _, line := range []string{"the reserve is given free", "writes wait for room"} {
 		if n := log.count(line); n != 1 {
@@ -162,9 +162,9 @@ func TestFact4AFullDiskHoldsWritesUpUntilThereIsRoom(t *testing.T) {
 	storagetest.Close(t, s)
 }
 
-// TestACompactionLeavesSpaceOnAFullDisk: without a ballast, a compaction fails before it
-// has used up the space that the write-ahead log and flushes need. It fails without
-// pressing on, and succeeds when there is space.
+// TestACompactionLeavesSpaceOnAFullDisk shows that a compaction without a ballast fails
+// before it uses the space that the write-ahead log and flushes need. It is not retried
+// without a pause, and it succeeds once there is space.
 func TestACompactionLeavesSpaceOnAFullDisk(t *testing.T) {
 	dir, fill, empty := smallDisk(t)
 	log := new(lines)
@@ -196,8 +196,8 @@ func TestACompactionLeavesSpaceOnAFullDisk(t *testing.T) {
 	storagetest.Close(t, s)
 }
 
-// TestFact4AStartOnAFullDiskEnds: it uses the ballast; without one it is refused,
-// unless there is enough room to recover in.
+// TestFact4AStartOnAFullDiskEnds shows that a start uses the ballast. Without one it is
+// refused, unless there is enough space for recovery.
 func TestFact4AStartOnAFullDiskEnds(t *testing.T) {
 	dir, fill, empty := smallDisk(t)
 	log := new(lines)
@@ -210,7 +210,7 @@ func TestFact4AStartOnAFullDiskEnds(t *testing.T) {
 
 	fill(0)
 	if s, err = openSmall(t, dir, log); err != nil {
-		t.Fatalf("with its reserve it gave %v", err)
+		t.Fatalf("with its reserve Open returned %v", err)
 	}
 	putMegabyte(s, 2)
 	storagetest.Close(t, s)
@@ -218,19 +218,19 @@ func TestFact4AStartOnAFullDiskEnds(t *testing.T) {
 	_ = os.Remove(filepath.Join(dir, "data", layout.BallastName))
 	fill(0)
 	if _, err = openSmall(t, dir, log); !errors.Is(err, layout.ErrDiskFull) {
-		t.Fatalf("without a reserve it gave %v", err)
+		t.Fatalf("without a reserve Open returned %v", err)
 	}
 	empty()
 	fill(67 << 20)
 	if s, err = openSmall(t, dir, log); err != nil || s.BallastMissing() == 0 {
-		t.Fatalf("with room for a start and not for the reserve it gave %v", err)
+		t.Fatalf("with space for a start but not for the reserve, Open returned %v", err)
 	}
 	putMegabyte(s, 3)
 	storagetest.Close(t, s)
 }
 
-// TestAFullDiskDoesNotBreakTheControlFile: it may use the ballast as well, and
-// without one an update is refused and can be tried again.
+// TestAFullDiskDoesNotBreakTheControlFile shows that the control file may use the
+// ballast, too. Without a ballast an update is refused and can be retried.
 func TestAFullDiskDoesNotBreakTheControlFile(t *testing.T) {
 	dir, fill, empty := smallDisk(t)
 	log := new(lines)
@@ -267,14 +267,14 @@ func TestAFullDiskDoesNotBreakTheControlFile(t *testing.T) {
 		}
 	}
 	if !errors.Is(refused, layout.ErrDiskFull) {
-		t.Fatalf("on a full disk %d updates gave %v", wrote, refused)
+		t.Fatalf("on a full disk %d updates returned %v", wrote, refused)
 	}
 	if n := written(); n != wrote*100 {
 		t.Errorf("%d values, want %d", n, wrote*100)
 	}
 	empty()
 	if err := write(wrote); err != nil {
-		t.Fatalf("with room again: %v", err)
+		t.Fatalf("with space again: %v", err)
 	}
 	storagetest.Close(t, s)
 	if s, err = openSmall(t, dir, log); err != nil {
@@ -286,7 +286,7 @@ func TestAFullDiskDoesNotBreakTheControlFile(t *testing.T) {
 	storagetest.Close(t, s)
 }
 
-// stingyFS has no room for so many writes.
+// stingyFS refuses a number of writes for lack of space.
 type stingyFS struct {
 	vfs.FS
 
@@ -312,10 +312,10 @@ func (f stingyFile) Write(b []byte) (int, error) {
 	return f.File.Write(b)
 }
 
-// TestAWriteWaitsWhereSomebodyElseTakesTheReserve: what was given free may be
-// gone before the write is tried again, and a write-ahead log that cannot be
-// written ends the process.
-func TestAWriteWaitsWhereSomebodyElseTakesTheReserve(t *testing.T) {
+// TestAWriteWaitsIfAnotherProcessTakesTheBallast shows that a write waits if another
+// process takes the released space before the retry. A write-ahead log that cannot be
+// written would end the process.
+func TestAWriteWaitsIfAnotherProcessTakesTheBallast(t *testing.T) {
 	dir := t.TempDir()
 	s := &Store{
 		config: Config{Dir: dir}, logger: slog.New(slog.DiscardHandler),
@@ -330,7 +330,7 @@ func TestAWriteWaitsWhereSomebodyElseTakesTheReserve(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := file.Write([]byte("x")); err != nil || s.BallastMissing() == 0 {
-		t.Errorf("the write gave %v, and %d bytes of the reserve are missing", err, s.BallastMissing())
+		t.Errorf("the write returned %v, and %d bytes of the reserve are missing", err, s.BallastMissing())
 	}
 	if err := file.Close(); err != nil {
 		t.Error(err)

@@ -15,8 +15,8 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// cutUpgrade leaves a store as a power cut leaves it before the last commit of an
-// upgrade's copies: the counts, which come last, are missing.
+// cutUpgrade leaves a store as after a power cut before the last commit of an upgrade's
+// copies. The counts, which are copied last, are missing.
 func cutUpgrade(t *testing.T, dir string) {
 	t.Helper()
 	storagetest.SetFormat(t, dir, layout.FormatUpgrading)
@@ -46,23 +46,23 @@ func cutUpgrade(t *testing.T, dir string) {
 	storagetest.Close(t, s)
 }
 
-// A power cut in the midst of an upgrade is no damage: the next start finishes it.
+// A power cut during an upgrade is not damage: the next start finishes it.
 func TestVerifyOfAnUpgradeThatWasCutOffFindsNoDamage(t *testing.T) {
 	dir := format1Store(t)
 	want := lettersOfFormat1(t, dir)
 	cutUpgrade(t, dir)
 	wantWhole(t, dir, layout.Format1)
 	if report, err := fsck.Verify(checkConfig(dir)); err != nil || !report.UpgradeUnfinished {
-		t.Errorf("a check does not tell of the upgrade: %+v (%v)", report, err)
+		t.Errorf("a check does not report the upgrade: %+v (%v)", report, err)
 	}
 	wantUpgraded(t, dir, want)
 	if report, err := fsck.Verify(checkConfig(dir)); err != nil || report.UpgradeUnfinished {
-		t.Errorf("a check tells of an upgrade that is finished: %+v (%v)", report, err)
+		t.Errorf("a check reports an upgrade that is finished: %+v (%v)", report, err)
 	}
 }
 
-// Damage beside an upgrade that was cut off is found, in what it copies and in what
-// both formats have.
+// Damage in a store with an interrupted upgrade is found, both in the data to be copied
+// and in the data that both formats have.
 func TestVerifyFindsDamageBesideAnUpgradeThatWasCutOff(t *testing.T) {
 	for where, damage := range map[string]func(t *testing.T, dir string){
 		layout.ControlName: func(t *testing.T, dir string) {
@@ -76,7 +76,7 @@ func TestVerifyFindsDamageBesideAnUpgradeThatWasCutOff(t *testing.T) {
 			if at < 0 {
 				t.Fatal("the control file has no dead letter")
 			}
-			for at := range data { // in every page, also those that are not in use
+			for at := range data { // in every page, including unused ones
 				if strings.HasPrefix(string(data[at:]), `"reason":"`) {
 					data[at+len(`"reason":"`)] ^= 1
 				}

@@ -6,7 +6,7 @@ type LevelStats struct {
 	Files int64
 }
 
-// Stats is what the store takes on disk and in memory.
+// Stats is the store's use of disk and memory, and its work.
 type Stats struct {
 	Bytes              uint64
 	CompactionDebt     uint64
@@ -18,13 +18,13 @@ type Stats struct {
 	ReadAmplification  int
 	Levels             []LevelStats
 	CompactionsRunning int64
-	// WrittenBytes counts what went to tables and the write-ahead log since the
+	// WrittenBytes is how much was written to tables and the write-ahead log since the
 	// store was opened.
 	WrittenBytes uint64
 }
 
-// Live is about what the messages and queues themselves take: without logs and
-// tables that are only waiting to be deleted.
+// Live returns about how many bytes the current messages and queues use. It excludes
+// logs, and tables that wait for deletion.
 func (s Stats) Live() uint64 {
 	live := s.MemTableBytes
 	for _, level := range s.Levels {
@@ -33,11 +33,11 @@ func (s Stats) Live() uint64 {
 	return live
 }
 
-// PointReads is how many keys were read one by one. Tests bound with it what a
-// commit reads.
+// PointReads returns how many keys were read one by one. Tests use it to bound the reads
+// of a commit.
 func (s *Store) PointReads() uint64 { return s.pointReads.Load() }
 
-// Stats reads the store's measures. It is cheap enough for a scrape.
+// Stats returns the store's current measurements. It is cheap enough for each scrape.
 func (s *Store) Stats() Stats {
 	m := s.db.Metrics()
 	stats := Stats{

@@ -23,36 +23,35 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// MaxOpenFiles is how many tables are kept open where nothing else is said.
+// MaxOpenFiles is the default limit of open tables.
 const MaxOpenFiles = pebbledb.MaxOpenFiles
 
-// Config says where a store lives and what it may use.
+// Config configures a store.
 type Config struct {
-	// Dir is the data directory; it is made, with mode 0700, if it is not there.
+	// Dir is the data directory. It is created with mode 0700 if it does not exist.
 	Dir string
-	// FS is the file system of the database; nil is the real one. With another
-	// one there is no lock, no ballast file and no check of free space.
+	// FS is the file system of the database; nil is the real one. With another one there
+	// is no lock, no ballast file and no check of free space.
 	FS vfs.FS
-	// Control opens the control file when FS is not the real file system.
+	// Control opens the control file if FS is not the real file system.
 	Control func() (ControlFile, error)
-	// CacheBytes bounds the block cache and the memtables together (default 96
-	// MiB): Pebble takes the memtables out of the cache, so a cache that is no
-	// larger than they are caches nothing. MemTableBytes bounds one memtable
-	// (default 32 MiB).
+	// CacheBytes bounds the block cache and the memtables together (default 96 MiB).
+	// Pebble reserves the memtables' memory in the cache, so a cache no larger than the
+	// memtables caches nothing. MemTableBytes bounds one memtable (default 32 MiB).
 	CacheBytes    int64
 	MemTableBytes uint64
-	// MaxOpenFiles bounds the tables that are kept open (default 1000).
+	// MaxOpenFiles bounds the number of open tables (default 1000).
 	MaxOpenFiles int
-	// MinFree is the free space in bytes below which sends are refused: the spare
-	// files for logs stay far above it.
+	// MinFree is the free space in bytes below which sends are refused. Preallocated logs
+	// need much more free space than that.
 	MinFree uint64
-	// Fatal is called when the disk failed in a way after which nothing may be
-	// acknowledged. It must not return; nil panics.
+	// Fatal is called after a disk failure that rules out further acknowledgements. It
+	// must not return; nil panics.
 	Fatal func(error)
-	// NoSync leaves commits to the operating system's mercy. It breaks the
-	// promise, on purpose: a rig that looks for losses must find some with it.
+	// NoSync commits without an fsync. It breaks durability on purpose: a test rig that
+	// looks for losses must find some with it.
 	NoSync bool
-	// Logger gets what Pebble has to say; nil discards it.
+	// Logger receives Pebble's log lines; nil discards them.
 	Logger *slog.Logger
 }
 
@@ -64,18 +63,18 @@ type Store struct {
 	logger  *slog.Logger
 	db      *pebble.DB
 	control *controlfile.Control
-	// controlFile is the file of control.
+	// controlFile is the file behind control.
 	controlFile controlfile.File
 	meta        schema.Meta
-	old         bool // of format 1, and opened to be read
+	old         bool // the store has format 1 and was opened read-only
 	ballast     *diskfs.Ballast
 	full        diskFull
 	held        *diskfs.DeferredRemove  // below the database
-	prealloc    *diskfs.Prealloc        // below that; nil where the file system is a given one
-	compactions *diskfs.CompactionLimit // below that; nil where the file system is a given one
-	closers     []io.Closer             // closed last to first, after the database
+	prealloc    *diskfs.Prealloc        // below held; nil if FS is set
+	compactions *diskfs.CompactionLimit // below prealloc; nil if FS is set
+	closers     []io.Closer             // closed in reverse order, after the database
 	writes      tables.Config
-	// pointReads counts the keys that were read one by one.
+	// pointReads counts single-key reads.
 	pointReads atomic.Uint64
 }
 
@@ -89,12 +88,11 @@ func newStore(config Config) *Store {
 	return s
 }
 
-// NewBatch returns an empty batch, for one commit. Close it when done, committed
-// or not.
+// NewBatch returns an empty batch for one commit. The caller closes it, committed or not.
 func (s *Store) NewBatch() *Batch { return tables.NewBatch(s.db, &s.writes) }
 
-// Open opens or creates the store. What it finds must be whole: it holds at
-// least what the watermark says was acknowledged, else [ErrCorrupt].
+// Open opens or creates the store. A store that holds less than the watermark says was
+// acknowledged returns [ErrCorrupt].
 func Open(config Config) (*Store, error) {
 	s := newStore(config)
 	s.full.opening.Store(true)
@@ -137,21 +135,21 @@ func (s *Store) open() error {
 func (s *Store) refuseHalfRepaired() error {
 	cut, err := s.exists(layout.RepairName)
 	if err == nil && cut {
-		return fmt.Errorf("%w: a repair of %s was cut off: run `messaging repair` again", layout.ErrCorrupt, s.config.Dir)
+		return fmt.Errorf("%w: a repair of %s was interrupted: run `messaging repair` again", layout.ErrCorrupt, s.config.Dir)
 	}
 	return err
 }
 
-// prepareDirectory makes the directory ours: there, private, locked, and with
-// room to work in.
+// prepareDirectory creates the directory if needed, makes it private, locks it, and takes
+// the ballast.
 func (s *Store) prepareDirectory() error {
 	if err := s.makeDirectory(s.config.Dir); err != nil {
-		return fmt.Errorf("make the data directory: %w", err)
+		return fmt.Errorf("create the data directory: %w", err)
 	}
 	if s.config.FS != nil {
 		return nil
 	}
-	if err := os.Chmod(s.config.Dir, 0o700); err != nil { //nolint:gosec // a directory needs its x
+	if err := os.Chmod(s.config.Dir, 0o700); err != nil { //nolint:gosec // a directory needs its x bit
 		return fmt.Errorf("make the data directory private: %w", err)
 	}
 	lock, err := layout.Lock(s.config.Dir)
@@ -162,12 +160,12 @@ func (s *Store) prepareDirectory() error {
 	return s.useBallast()
 }
 
-// makeDirectory makes a directory and those above it, each durable in the one
-// that it is in: a crash must not take the name of the data directory.
+// makeDirectory creates a directory and its missing parents. It syncs each parent, so
+// that a crash cannot lose the name of the data directory.
 func (s *Store) makeDirectory(dir string) error {
 	fs := s.baseFS()
 	if info, err := fs.Stat(dir); err == nil {
-		if !info.IsDir() { // its mode must not change: it is somebody's file
+		if !info.IsDir() { // another file has this name; its mode must not change
 			return &os.PathError{Op: "open", Path: dir, Err: syscall.ENOTDIR}
 		}
 		return nil
@@ -184,14 +182,14 @@ func (s *Store) makeDirectory(dir string) error {
 	return s.syncDir(parent)
 }
 
-// ballastSize is what Pebble needs to get out of a full disk: the memtables
-// that it may have to flush, and some room for their tables' overhead.
+// ballastSize is the space that Pebble needs to recover from a full disk: the memtables
+// that it may have to flush, and the overhead of their tables.
 func (s *Store) ballastSize() int64 {
 	return int64(pebbledb.MaxMemTables*s.pebbleConfig(nil).MemTableSize()) + 64<<20 //nolint:gosec // far below 2^63
 }
 
-// isFresh says whether there is no store yet. A store of which one half is
-// missing is damaged, not fresh.
+// isFresh reports whether there is no store yet. A store with one half missing is
+// damaged, not fresh.
 func (s *Store) isFresh() (bool, error) {
 	hasMessages, err := s.exists(layout.MessagesDir)
 	if err != nil {
@@ -203,7 +201,7 @@ func (s *Store) isFresh() (bool, error) {
 	}
 	switch {
 	case hasControl && !hasMessages:
-		return false, fmt.Errorf("%w: %s is there and %s is not: put the missing directory back from where it went; %s",
+		return false, fmt.Errorf("%w: %s exists and %s does not: put the missing directory back; %s",
 			layout.ErrCorrupt, s.path(layout.ControlName), s.path(layout.MessagesDir), layout.HowToRepair)
 	case hasMessages && !hasControl:
 		return false, s.refuseWithoutControl()
@@ -211,9 +209,9 @@ func (s *Store) isFresh() (bool, error) {
 	return !hasControl, nil
 }
 
-// refuseWithoutControl decides what messages without a control file are. The
-// directory of messages gets its name before the control file does, so a crash
-// while creating leaves this, and then it is empty.
+// refuseWithoutControl handles a database without a control file. A crash during creation
+// leaves one, because the database gets its name first. That database is empty, so the
+// control file is created. A database with messages is refused.
 func (s *Store) refuseWithoutControl() error {
 	db, err := s.openPebble(s.path(layout.MessagesDir), pebbledb.Open)
 	if err != nil {
@@ -226,14 +224,14 @@ func (s *Store) refuseWithoutControl() error {
 		return err
 	}
 	if meta.Last != 0 {
-		return fmt.Errorf("%w: %s is there and %s is not: put the missing file back from where it went; %s",
+		return fmt.Errorf("%w: %s exists and %s does not: put the missing file back; %s",
 			layout.ErrCorrupt, s.path(layout.MessagesDir), s.path(layout.ControlName), layout.HowToRepair)
 	}
 	return s.createControl(meta.StoreID)
 }
 
-// create makes an empty store. Its commit point is the name of the control
-// file; what a crash before it leaves is recognized and made again.
+// create creates an empty store. The rename of the control file is the commit point. The
+// next start finds what a crash before it left, and creates the store again.
 func (s *Store) create() error {
 	fs := s.baseFS()
 	if err := fs.RemoveAll(s.path(layout.CreatingDir)); err != nil {
@@ -251,8 +249,8 @@ func (s *Store) create() error {
 	schema.Meta{StoreID: id, FirstSequence: 1}.Encode(value)
 	err = db.Set([]byte{schema.TableMeta}, value, pebble.Sync)
 	if err == nil {
-		// The first WAL of a database is still written in old chunks, in which
-		// a flipped bit goes unseen; from here on there is only the new format.
+		// The first WAL of a database is written in the old chunk format, in which a
+		// flipped bit is not detected. After the flush only the new format is used.
 		err = db.Flush()
 	}
 	if err = errors.Join(err, db.Close()); err != nil {
@@ -293,13 +291,13 @@ func (s *Store) openControl() error {
 	return nil
 }
 
-// Meta returns what was recovered when the store was opened.
+// Meta returns the meta record as recovered by [Open].
 func (s *Store) Meta() schema.Meta { return s.meta }
 
 // Control returns the control state.
 func (s *Store) Control() *Control { return s.control }
 
-// Close closes everything, in the opposite order of Open.
+// Close closes everything in the reverse order of Open.
 func (s *Store) Close() error {
 	s.StopWaiting()
 	return s.closeAll()
@@ -319,11 +317,11 @@ func (s *Store) closeAll() error {
 	return errors.Join(errs...)
 }
 
-// fatal ends the process through the configuration's hook.
+// fatal ends the process through [Config.Fatal].
 func (s *Store) fatal(doing string, err error) {
 	err = layout.MarkDiskFull(fmt.Errorf("%s: %w", doing, err))
 	if s.config.Fatal != nil {
 		s.config.Fatal(err)
 	}
-	panic(err) //nolint:forbidigo // going on would acknowledge what is not on disk
+	panic(err) //nolint:forbidigo // continuing would acknowledge writes that are not on disk
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// pebbleConfig is how the database is opened, on a file system.
+// pebbleConfig returns the database's configuration on a file system.
 func (s *Store) pebbleConfig(fs vfs.FS) pebbledb.Config {
 	return pebbledb.Config{
 		FS: fs, CacheBytes: s.config.CacheBytes, MemTableBytes: s.config.MemTableBytes, MaxOpenFiles: s.config.MaxOpenFiles,
@@ -26,16 +26,15 @@ func (s *Store) pebbleConfig(fs vfs.FS) pebbledb.Config {
 	}
 }
 
-// openPebble opens the database, or creates it. What is removed meanwhile is kept
-// until held is released.
+// openPebble opens or creates the database. Its file removals are deferred until held is
+// released.
 func (s *Store) openPebble(dir string, open func(dir string, c pebbledb.Config) (*pebble.DB, error)) (*pebble.DB, error) {
 	s.held = &diskfs.DeferredRemove{FS: s.pebbleFS()}
 	return open(dir, s.pebbleConfig(s.held))
 }
 
-// pebbleFS is the file system below the database: one that keeps names in order,
-// reports a slow disk, has files ready for logs, and releases the ballast when
-// the disk is full.
+// pebbleFS returns the file system below the database. It syncs names in order, logs slow
+// operations, preallocates logs, and releases the ballast on a full disk.
 func (s *Store) pebbleFS() vfs.FS {
 	if s.config.FS != nil {
 		return diskfs.Ordered{FS: s.config.FS, Fatal: s.fatal}
@@ -44,13 +43,12 @@ func (s *Store) pebbleFS() vfs.FS {
 		s.logger.Warn("the disk is slow", "file", filepath.Base(info.Path), "operation", info.OpType.String(), "seconds", info.Duration.Seconds())
 	})
 	s.closers = append(s.closers, closer)
-	s.prealloc = diskfs.NewPrealloc(s.withBallast(checked), checked, int64(s.pebbleConfig(nil).MemTableSize()), s.roomToSpare, s.logger) //nolint:gosec // far below 2^63
+	s.prealloc = diskfs.NewPrealloc(s.withBallast(checked), checked, int64(s.pebbleConfig(nil).MemTableSize()), s.spaceAboveMinFree, s.logger) //nolint:gosec // far below 2^63
 	return diskfs.Ordered{FS: s.prealloc, Fatal: s.fatal}
 }
 
-// roomToSpare is how many bytes are free above those below which sends are
-// refused.
-func (s *Store) roomToSpare() (uint64, error) {
+// spaceAboveMinFree returns how many bytes are free above [Config.MinFree].
+func (s *Store) spaceAboveMinFree() (uint64, error) {
 	free, err := layout.Free(s.config.Dir)
 	return free - min(free, s.config.MinFree), err
 }
@@ -86,14 +84,14 @@ func (s *Store) controlExists() (bool, error) {
 	return !empty, errors.Join(err, file.Close())
 }
 
-// Dir is the data directory.
+// Dir returns the data directory.
 func (s *Store) Dir() string { return s.config.Dir }
 
-// slowDisk is when an operation of the disk is worth a line in the log.
+// slowDisk is the duration from which a disk operation is logged.
 const slowDisk = 5 * time.Second
 
-// live reads a store as it is: the database may not be open yet when the store is
-// made.
+// live reads the current state of a store. It allows a Reader to be made before the
+// database is open.
 type live struct{ store *Store }
 
 func (l live) Get(key []byte) ([]byte, io.Closer, error) {
@@ -103,5 +101,5 @@ func (l live) Get(key []byte) ([]byte, io.Closer, error) {
 
 func (l live) NewIter(o *pebble.IterOptions) (*pebble.Iterator, error) { return l.store.db.NewIter(o) }
 
-// Snapshot takes a snapshot of what was applied.
+// Snapshot returns a snapshot of the applied commits.
 func (s *Store) Snapshot() *Snapshot { return tables.NewSnapshot(s.db) }

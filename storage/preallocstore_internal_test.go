@@ -18,35 +18,35 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/storagetest"
 )
 
-// spareStore is a store whose logs are of spares.
-type spareStore struct {
+// preallocStore is a store whose logs are preallocated.
+type preallocStore struct {
 	*Store
 
 	t    *testing.T
 	meta schema.Meta
 }
 
-func newSpareStore(t *testing.T) *spareStore {
+func newSpareStore(t *testing.T) *preallocStore {
 	t.Helper()
 	s := openDisk(t, filepath.Join(t.TempDir(), "data"))
 	t.Cleanup(func() { storagetest.Close(t, s) })
-	store := &spareStore{Store: s, t: t, meta: s.Meta()}
-	store.awaitSpares()
+	store := &preallocStore{Store: s, t: t, meta: s.Meta()}
+	store.waitForPreallocated()
 	return store
 }
 
-// awaitSpares waits until there is nothing to make.
-func (s *spareStore) awaitSpares() {
+// waitForPreallocated waits until all preallocated logs are ready.
+func (s *preallocStore) waitForPreallocated() {
 	s.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); s.prealloc.Bytes() < diskfs.PreallocCount<<20; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			s.t.Fatal("no spares are made")
+			s.t.Fatal("no logs are preallocated")
 		}
 	}
 }
 
 // commit commits one record of a thousand bytes.
-func (s *spareStore) commit() {
+func (s *preallocStore) commit() {
 	s.meta.Last++
 	b := s.NewBatch()
 	b.PutRecord(s.meta.Last, 1000, func(dst []byte) { copy(dst, "body") })
@@ -55,24 +55,24 @@ func (s *spareStore) commit() {
 	b.Close()
 }
 
-func (s *spareStore) log() string {
+func (s *preallocStore) log() string {
 	s.t.Helper()
 	return filetest.NewestFile(s.t, filepath.Join(s.Dir(), layout.MessagesDir, "*.log"))
 }
 
-// nextLog commits until there is another log, which is a preallocated log.
-func (s *spareStore) nextLog() {
+// nextLog commits until there is another log, which must be a preallocated one.
+func (s *preallocStore) nextLog() {
 	s.t.Helper()
 	for log := s.log(); s.log() == log; {
 		s.commit()
 	}
 	if info, err := os.Stat(s.log()); err != nil || info.Size() != 1<<20 {
-		s.t.Errorf("the log is not a spare: %v, %v", info, err)
+		s.t.Errorf("the log was not preallocated: %v, %v", info, err)
 	}
 }
 
-// crashed is a copy of what is on disk, as a crash would leave it.
-func (s *spareStore) crashed() (dir string) {
+// crashed returns a copy of the files as a crash would leave them.
+func (s *preallocStore) crashed() (dir string) {
 	s.t.Helper()
 	if err := s.Control().SaveWatermark(controlfile.Watermark{Sequence: s.meta.Last, Generation: s.meta.Generation}); err != nil {
 		s.t.Fatal(err)
@@ -86,9 +86,9 @@ func (s *spareStore) crashed() (dir string) {
 	return dir
 }
 
-// copyMessages copies the database, again where a flush or a compaction came
-// between: a crash sees one moment.
-func (s *spareStore) copyMessages(to string) {
+// copyMessages copies the database. It repeats the copy if a flush or compaction came in
+// between, because a crash leaves the state of one moment.
+func (s *preallocStore) copyMessages(to string) {
 	s.t.Helper()
 	from := filepath.Join(s.Dir(), layout.MessagesDir)
 	for deadline := time.Now().Add(20 * time.Second); ; {
@@ -98,7 +98,7 @@ func (s *spareStore) copyMessages(to string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			s.t.Fatalf("the database does not come to rest: %v", err)
+			s.t.Fatalf("the database does not become idle: %v", err)
 		}
 		if err := os.RemoveAll(to); err != nil {
 			s.t.Fatal(err)
@@ -106,8 +106,8 @@ func (s *spareStore) copyMessages(to string) {
 	}
 }
 
-// files tells of the files of the database, but for spares.
-func (s *spareStore) files() (told string) {
+// files lists the files of the database, without preallocated logs.
+func (s *preallocStore) files() (told string) {
 	s.t.Helper()
 	entries, err := os.ReadDir(filepath.Join(s.Dir(), layout.MessagesDir))
 	if err != nil {
@@ -116,7 +116,7 @@ func (s *spareStore) files() (told string) {
 	for _, e := range entries {
 		if info, err := e.Info(); !strings.HasPrefix(e.Name(), diskfs.PreallocPrefix) {
 			if err != nil {
-				return time.Now().String() // it was removed meanwhile: equal to nothing
+				return time.Now().String() // it was removed meanwhile; differs from every other list
 			}
 			told += fmt.Sprintln(e.Name(), info.Size())
 		}
@@ -124,8 +124,8 @@ func (s *spareStore) files() (told string) {
 	return told
 }
 
-// wantWhole opens what a crash would leave.
-func (s *spareStore) wantWhole() {
+// wantWhole opens a copy as a crash would leave it.
+func (s *preallocStore) wantWhole() {
 	s.t.Helper()
 	again := openDisk(s.t, s.crashed())
 	if got := again.Meta().Last; got != s.meta.Last {
@@ -134,9 +134,9 @@ func (s *spareStore) wantWhole() {
 	storagetest.Close(s.t, again)
 }
 
-// TestACrashWithALogOfASpare crashes at the first record of each log, and later:
-// the end of a log among zeros is found, and what is before it is whole.
-func TestACrashWithALogOfASpare(t *testing.T) {
+// TestACrashWithAPreallocatedLog crashes at the first record of each log, and later. The end
+// of the log is found among the zeros, and everything before it is complete.
+func TestACrashWithAPreallocatedLog(t *testing.T) {
 	s := newSpareStore(t)
 	for range 4 {
 		s.nextLog()
@@ -145,12 +145,12 @@ func TestACrashWithALogOfASpare(t *testing.T) {
 			s.commit()
 		}
 		s.wantWhole()
-		s.awaitSpares()
+		s.waitForPreallocated()
 	}
 }
 
-// TestAFlippedBitAmongZerosIsDamage flips one before the last block of a log: it is
-// not taken for the end.
+// TestAFlippedBitAmongZerosIsDamage flips a bit before the last block of a log. It is not
+// mistaken for the end.
 func TestAFlippedBitAmongZerosIsDamage(t *testing.T) {
 	s := newSpareStore(t)
 	s.nextLog()
@@ -166,23 +166,23 @@ func TestAFlippedBitAmongZerosIsDamage(t *testing.T) {
 	}
 }
 
-// TestAFullDiskTakesTheSparesOfAStore: they go with the ballast, and count until
-// then.
-func TestAFullDiskTakesTheSparesOfAStore(t *testing.T) {
+// TestAFullDiskRemovesPreallocatedLogsOfAStore shows that preallocated logs are released with the
+// ballast, and count as disk space until then.
+func TestAFullDiskRemovesPreallocatedLogsOfAStore(t *testing.T) {
 	s := newSpareStore(t)
 	before := s.Stats().Bytes
 	if !s.releaseBallast() {
-		t.Error("there was no reserve")
+		t.Error("the reserve was not held")
 	}
 	if names, err := filepath.Glob(filepath.Join(s.Dir(), layout.MessagesDir, diskfs.PreallocPrefix+"*")); err != nil || len(names) > 0 {
-		t.Errorf("on a full disk there is %v (%v)", names, err)
+		t.Errorf("on a full disk %v exist (%v)", names, err)
 	}
 	if after := s.Stats().Bytes; before < after+diskfs.PreallocCount<<20 {
-		t.Errorf("the store takes %d bytes with two spares, and %d without", before, after)
+		t.Errorf("the store takes %d bytes with two preallocated logs, and %d without", before, after)
 	}
 }
 
-func TestSparesStayAboveTheWatermark(t *testing.T) {
+func TestPreallocatedLogsLeaveMinFree(t *testing.T) {
 	dir := t.TempDir()
 	free, err := layout.Free(dir)
 	if err != nil {
@@ -190,9 +190,9 @@ func TestSparesStayAboveTheWatermark(t *testing.T) {
 	}
 	for minFree, want := range map[uint64]bool{0: true, free / 2: true, 2 * free: false} {
 		s := &Store{config: Config{Dir: dir, MinFree: minFree}}
-		room, err := s.roomToSpare()
+		room, err := s.spaceAboveMinFree()
 		if err != nil || (room > 0) != want || room > 2*free-minFree {
-			t.Errorf("with %d of %d to stay free there is room for %d (%v)", minFree, free, room, err)
+			t.Errorf("with %d of %d to stay free, %d are spare (%v)", minFree, free, room, err)
 		}
 	}
 }

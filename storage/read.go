@@ -15,8 +15,8 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// OpenToRead opens a store that no process has open, to look at it: nothing is
-// written, and nothing is checked. Only the methods that read may be called.
+// OpenToRead opens a store read-only, while no other process has it open. It writes
+// nothing and checks nothing. Only methods that read may be called.
 func OpenToRead(dir string) (*Store, error) {
 	lock, err := layout.LockToRead(dir)
 	if err != nil {
@@ -35,13 +35,13 @@ func OpenToRead(dir string) (*Store, error) {
 		s.meta, err = tables.ReadMeta(s.Reader)
 	}
 	if err != nil || controlErr != nil {
-		return nil, errors.Join(fmt.Errorf("%w: it cannot be opened as it is: see `messaging verify`", layout.ErrCorrupt), err, s.closeAll())
+		return nil, errors.Join(fmt.Errorf("%w: it cannot be opened: run `messaging verify`", layout.ErrCorrupt), err, s.closeAll())
 	}
 	return s, nil
 }
 
-// Format1DeadLetters calls each for the dead letters of a store of format 1 that
-// was opened to be read ([OpenToRead]); old is false for every other store.
+// Format1DeadLetters calls each for the dead letters of a format 1 store that was opened
+// with [OpenToRead]. For every other store, old is false.
 func (s *Store) Format1DeadLetters(each func(d *messaging.DeadLetter) error) (old bool, err error) {
 	if !s.old {
 		return false, nil
@@ -54,7 +54,7 @@ func (s *Store) Format1DeadLetters(each func(d *messaging.DeadLetter) error) (ol
 	})
 }
 
-// Position is that of [Reader]; in a store of format 1 the control file has it.
+// Position returns [Reader.Position]. In a format 1 store it reads the control file.
 func (s *Store) Position() (messaging.Position, error) {
 	if s.old {
 		return format1.NewReader(s.controlFile).Position()
@@ -62,7 +62,7 @@ func (s *Store) Position() (messaging.Position, error) {
 	return s.Reader.Position()
 }
 
-// Jobs are those of [Reader]; in a store of format 1 the control file has them.
+// Jobs returns [Reader.Jobs]. In a format 1 store it reads the control file.
 func (s *Store) Jobs() (map[string]schema.JobRecord, error) {
 	if !s.old {
 		return s.Reader.Jobs()

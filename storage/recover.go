@@ -10,8 +10,8 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// recover checks what was opened against what was acknowledged, and begins a
-// new generation.
+// recover compares the opened store with what was acknowledged, and begins a new
+// generation.
 func (s *Store) recover(id controlfile.Identity) error {
 	meta, err := tables.ReadMeta(s.Reader)
 	if err != nil {
@@ -56,12 +56,11 @@ func (s *Store) recover(id controlfile.Identity) error {
 	return s.control.SaveWatermark(controlfile.Watermark{Sequence: meta.Last, Generation: meta.Generation})
 }
 
-// tailCheck is how many of the last records are looked at when opening: more
-// than a memtable holds, so all that came out of the write-ahead log.
+// tailCheck is how many of the last records are read at open. It is more than a memtable
+// holds, so it covers every record that came from the write-ahead log.
 const tailCheck = 200_000
 
-// checkTail refuses a log whose last records have a gap or end before the meta
-// record says.
+// checkTail refuses a log whose last records have a gap, or that ends before meta.Last.
 func (s *Store) checkTail(meta schema.Meta) error {
 	next := meta.FirstSequence
 	if meta.Last >= tailCheck {
@@ -83,8 +82,8 @@ func (s *Store) checkTail(meta schema.Meta) error {
 	return nil
 }
 
-// checkUnfinished reads what a start goes on with, so that it is refused for damage
-// there while nothing has been removed.
+// checkUnfinished reads the unfinished work that a start resumes. Damage there refuses
+// the store before any file is removed.
 func (s *Store) checkUnfinished() error {
 	if _, err := s.Stages(); err != nil {
 		return err

@@ -6,44 +6,42 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// Format is the version of everything that is on disk. [Open] upgrades format 1.
+// Format is the version of the files on disk. [Open] upgrades format 1.
 const Format = layout.Format
 
-// What keeps a data directory from being opened. Each has an exit status of
-// its own; the sentence of the error says what to do.
+// Errors of [Open]. Each has its own exit status, and its text says what to do.
 var (
-	// ErrLocked says that another process has the directory.
+	// ErrLocked means that another process uses the directory.
 	ErrLocked = layout.ErrLocked
-	// ErrCorrupt says that the store is damaged or holds less than was
-	// acknowledged. Nothing was changed.
+	// ErrCorrupt means that the store is damaged or holds less than was acknowledged.
+	// Nothing was changed.
 	ErrCorrupt = layout.ErrCorrupt
-	// ErrFormat says that the store is of a format that this program does not
-	// know. Nothing was changed.
+	// ErrFormat means that this program does not know the store's format. Nothing was
+	// changed.
 	ErrFormat = layout.ErrFormat
-	// ErrDiskFull says that there is no room to open, or to write.
+	// ErrDiskFull means that there is too little space to open or to write.
 	ErrDiskFull = layout.ErrDiskFull
-	// ErrNotFound says that a key is not there.
+	// ErrNotFound means that a key does not exist.
 	ErrNotFound = layout.ErrNotFound
 )
 
-// Free returns how many bytes an ordinary user may still write to the disk of a
+// Free returns how many bytes an unprivileged user can still write to the disk of a
 // directory.
 func Free(dir string) (uint64, error) { return layout.Free(dir) }
 
-// InUse returns [ErrLocked] where another process has a data directory; nil where
-// none does or where that cannot be told.
+// InUse returns [ErrLocked] if another process uses a data directory. It returns nil if
+// none does or if this is unknown.
 func InUse(dir string) error { return layout.InUse(dir) }
 
 // The control file.
 type (
-	// Control is the state of the node itself.
+	// Control is the node's own state.
 	Control = controlfile.Control
-	// ControlFile is the small key-value file beside the database.
+	// ControlFile is the small key-value file next to the database.
 	ControlFile = controlfile.File
-	// Watermark is what was acknowledged at least.
+	// Watermark is a lower bound of what was acknowledged.
 	Watermark = controlfile.Watermark
-	// MemoryControl is a control file in memory, for stores on a file system in
-	// memory.
+	// MemoryControl is a control file in memory, for stores on an in-memory file system.
 	MemoryControl = controlfile.Memory
 )
 
@@ -52,15 +50,15 @@ func NewMemoryControl() *MemoryControl { return controlfile.NewMemory() }
 
 // Access to the tables.
 type (
-	// Reader reads the tables of a store: as they are at each call ([Store]), or as
-	// they were at one moment ([Snapshot]).
+	// Reader reads the tables of a store: their current contents through a [Store], or
+	// those of one moment through a [Snapshot].
 	Reader = tables.Reader
-	// RecordReader reads several records, best in their order.
+	// RecordReader reads several records, fastest in ascending order.
 	RecordReader = tables.RecordReader
-	// Snapshot reads a store as it was when the snapshot was taken.
+	// Snapshot reads a store as of the moment when the snapshot was taken.
 	Snapshot = tables.Snapshot
 	// Writer adds puts and deletes to a [Batch].
 	Writer = tables.Writer
-	// Batch gathers one change of the database.
+	// Batch collects the writes of one commit.
 	Batch = tables.Batch
 )

@@ -24,7 +24,7 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// format1Store is a copy of the store that a program of format 1 has written.
+// format1Store unpacks a store written by a program of format 1.
 func format1Store(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
@@ -34,7 +34,7 @@ func format1Store(t *testing.T) string {
 	return dir
 }
 
-// lettersOf tells all that an upgrade moves, as a store has it.
+// lettersOf describes everything that an upgrade moves, as a store has it.
 func lettersOf(t *testing.T, s *Store) string {
 	t.Helper()
 	var lines []string
@@ -72,7 +72,7 @@ func lettersOf(t *testing.T, s *Store) string {
 	return strings.Join(append(lines, restOf(t, s)...), "\n")
 }
 
-// restOf tells the jobs and the position.
+// restOf describes the jobs and the position.
 func restOf(t *testing.T, s *Store) (lines []string) {
 	t.Helper()
 	jobs, err := s.Jobs()
@@ -90,7 +90,7 @@ func restOf(t *testing.T, s *Store) (lines []string) {
 	return append(lines, fmt.Sprint(p))
 }
 
-// lettersOfFormat1 tells the same as a control file of format 1 has it.
+// lettersOfFormat1 describes the same data of a control file of format 1.
 func lettersOfFormat1(t *testing.T, dir string) string {
 	t.Helper()
 	s, err := OpenToRead(dir)
@@ -119,7 +119,7 @@ func lettersOfFormat1(t *testing.T, dir string) string {
 	return strings.Join(append(lines, restOf(t, s)...), "\n")
 }
 
-// controlValues are all values of a control file, by bucket and key.
+// controlValues returns all values of a control file, by bucket and key.
 func controlValues(t *testing.T, dir string) map[string]map[string][]byte {
 	t.Helper()
 	values := make(map[string]map[string][]byte)
@@ -142,7 +142,7 @@ func controlValues(t *testing.T, dir string) map[string]map[string][]byte {
 	return values
 }
 
-// controlCells are the same, by cell.
+// controlCells returns the values of controlValues by cell.
 func controlCells(t *testing.T, dir string) map[string][]byte {
 	t.Helper()
 	cells := make(map[string][]byte)
@@ -156,7 +156,7 @@ func controlCells(t *testing.T, dir string) map[string][]byte {
 
 func cell(bucket, key string) string { return bucket + "\x00" + key }
 
-// inMemory copies a store to a disk that can crash.
+// inMemory copies a store to an in-memory disk that can crash.
 func inMemory(t *testing.T, dir string) (*vfs.MemFS, *controlfile.Memory) {
 	t.Helper()
 	disk := vfs.NewCrashableMem()
@@ -175,7 +175,7 @@ func inMemory(t *testing.T, dir string) (*vfs.MemFS, *controlfile.Memory) {
 	return disk, controlfile.MemoryOf(controlValues(t, dir))
 }
 
-// changeControl changes the control file of a store that nobody has open.
+// changeControl changes the control file of a closed store.
 func changeControl(t *testing.T, dir string, change func(tx controlfile.Tx) error) {
 	t.Helper()
 	file, err := controlfile.Open(filepath.Join(dir, layout.ControlName))
@@ -187,8 +187,7 @@ func changeControl(t *testing.T, dir string, change func(tx controlfile.Tx) erro
 	}
 }
 
-// changeMessages changes the database of a store that nobody has open, without
-// opening the store.
+// changeMessages changes the database of a closed store, without opening the store.
 func changeMessages(t *testing.T, dir string, change func(b *Batch, meta schema.Meta)) {
 	t.Helper()
 	s := newStore(Config{Dir: dir, MemTableBytes: 1 << 20})
@@ -211,13 +210,13 @@ func changeMessages(t *testing.T, dir string, change func(b *Batch, meta schema.
 	storagetest.Close(t, s)
 }
 
-// known are the problems of a store whose records the codec of these tests does not
-// know: it takes no record for a broadcast.
+// known returns the problems without those about receivers: the codec of these tests
+// decodes no record as a broadcast.
 func known(report fsck.Report) []fsck.Problem {
 	return slices.DeleteFunc(report.Problems, func(p fsck.Problem) bool { return strings.HasPrefix(p.Where, "receivers of broadcast") })
 }
 
-// wantWhole wants a check to find the store of format 1 whole, in whichever format.
+// wantWhole checks that the store of format 1, or its upgrade, has no problems.
 func wantWhole(t *testing.T, dir string, format uint32) {
 	t.Helper()
 	report, err := fsck.Verify(checkConfig(dir))
@@ -229,7 +228,7 @@ func wantWhole(t *testing.T, dir string, format uint32) {
 	}
 }
 
-// latest is when the latest recipient of a letter failed.
+// latest returns when the latest recipient of a letter failed.
 func latest(l *format1.Letter) time.Time {
 	if l.FailedAt.After(l.LatestAt) {
 		return l.FailedAt
@@ -237,5 +236,5 @@ func latest(l *format1.Letter) time.Time {
 	return l.LatestAt
 }
 
-// checkConfig checks or repairs a store of these tests.
+// checkConfig returns the configuration to check or repair a store of these tests.
 func checkConfig(dir string) fsck.Config { return fsck.Config{Dir: dir, Codec: storagetest.Codec()} }

@@ -28,7 +28,7 @@ func wantRefused(t *testing.T, dir string, want error) {
 		_ = s.Close()
 	}
 	if !errors.Is(err, want) {
-		t.Fatalf("open gave %v, want %v", err, want)
+		t.Fatalf("Open returned %v, want %v", err, want)
 	}
 	if after := storagetest.Listing(t, dir); before != after {
 		t.Errorf("a refused open changed the directory:\n%s\n%s", before, after)
@@ -86,7 +86,7 @@ func TestCrashWhileCreatingIsRecovered(t *testing.T) {
 	dir := t.TempDir()
 	s := openDisk(t, dir)
 	storagetest.Close(t, s)
-	if err := os.Remove(filepath.Join(dir, layout.ControlName)); err != nil { // its name is the last step
+	if err := os.Remove(filepath.Join(dir, layout.ControlName)); err != nil { // the rename to it is the last step
 		t.Fatal(err)
 	}
 	if err := os.Mkdir(filepath.Join(dir, layout.CreatingDir), 0o700); err != nil {
@@ -97,7 +97,7 @@ func TestCrashWhileCreatingIsRecovered(t *testing.T) {
 	storagetest.Close(t, s)
 }
 
-func TestReserveIsGivenFreeAndTakenAgain(t *testing.T) { // fact 4
+func TestBallastIsReleasedAndRestored(t *testing.T) { // fact 4
 	dir := t.TempDir()
 	s := openDisk(t, dir)
 	defer storagetest.Close(t, s)
@@ -107,9 +107,9 @@ func TestReserveIsGivenFreeAndTakenAgain(t *testing.T) { // fact 4
 	}
 	s.ballast.Release(s.logger)
 	if _, err := os.Stat(path); err == nil || s.BallastMissing() == 0 {
-		t.Error("the reserve is still there")
+		t.Error("the reserve still exists")
 	}
 	if err := s.RestoreBallast(); err != nil || s.BallastMissing() != 0 {
-		t.Errorf("the reserve is not there again: %v", err)
+		t.Errorf("the reserve was not restored: %v", err)
 	}
 }

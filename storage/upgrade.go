@@ -11,34 +11,34 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// An upgrade from format 1 moves dead letters, jobs and the drain's position from
-// the control file into tables of the database:
+// An upgrade from format 1 moves dead letters, jobs and the drain's position from the
+// control file into tables of the database:
 //
-//  1. The control file says "upgrading to 2", which both an older program and a
-//     repair by one refuse.
-//  2. The new tables are emptied, and filled in commits of 4 MiB.
-//  3. The database is flushed, and the copies are counted.
-//  4. The meta record says format 2.
-//  5. The control file is written again, without what was moved, and renamed into
-//     its place. That is the commit point.
+//  1. The control file's format is set to "upgrading to 2", which older programs refuse,
+//     including their repair.
+//  2. The new tables are emptied and filled in commits of 4 MiB.
+//  3. The database is flushed and the copies are counted.
+//  4. The meta record is set to format 2.
+//  5. A new control file without the moved data is written and renamed into place. The
+//     rename is the commit point.
 //
-// A crash before 5 leaves the old control file as it was but for its format; the
-// next start begins at 2 again.
+// A crash before step 5 leaves the old control file unchanged except for its format. The
+// next start resumes at step 2.
 const (
 	upgradeBatch = 4 << 20
-	upgradeRoom  = 64 << 20
+	upgradeSpace = 64 << 20
 )
 
-// upgrade brings a store of format 1 to [Format]. The store was checked before.
+// upgrade upgrades a store of format 1 to [Format]. The caller has checked the store.
 func (s *Store) upgrade(id controlfile.Identity, meta schema.Meta) error {
-	if err := s.wantUpgradeRoom(); err != nil {
+	if err := s.checkUpgradeSpace(); err != nil {
 		return err
 	}
 	from := format1.NewReader(s.controlFile)
 	if _, err := from.Check(); err != nil {
 		return fmt.Errorf("%w; %s", err, layout.HowToRepair)
 	}
-	s.logger.Info("the store is upgraded", "from_format", layout.Format1, "to_format", layout.Format)
+	s.logger.Info("upgrading the store", "from_format", layout.Format1, "to_format", layout.Format)
 	id.Format = layout.FormatUpgrading
 	if err := s.control.Update("begin the upgrade", func(tx controlfile.Tx) error { return controlfile.PutIdentity(tx, id) }); err != nil {
 		return err
@@ -75,8 +75,8 @@ func (s *Store) upgrade(id controlfile.Identity, meta schema.Meta) error {
 	return nil
 }
 
-// wantUpgradeRoom refuses to begin what would fill the disk.
-func (s *Store) wantUpgradeRoom() error {
+// checkUpgradeSpace refuses an upgrade for which the disk has too little space.
+func (s *Store) checkUpgradeSpace() error {
 	if s.config.FS != nil {
 		return nil
 	}
@@ -88,13 +88,13 @@ func (s *Store) wantUpgradeRoom() error {
 	if err != nil {
 		return err
 	}
-	if need := 2*uint64(info.Size()) + upgradeRoom; free < need { //nolint:gosec // not negative
+	if need := 2*uint64(info.Size()) + upgradeSpace; free < need { //nolint:gosec // not negative
 		return fmt.Errorf("%w: the upgrade of the store needs %d MiB, and %d MiB are free; nothing was changed", layout.ErrDiskFull, need>>20, free>>20)
 	}
 	return nil
 }
 
-// replaceControl puts a control file of this format in the place of the old one.
+// replaceControl replaces the old control file with one of this format.
 func (s *Store) replaceControl(id controlfile.Identity) error {
 	mark, err := s.control.Watermark()
 	if err != nil {
@@ -110,7 +110,7 @@ func (s *Store) replaceControl(id controlfile.Identity) error {
 		err = controlfile.Create(path, id.StoreID, mark)
 	}
 	if err != nil {
-		return fmt.Errorf("write %s again: %w", path, err)
+		return fmt.Errorf("rewrite %s: %w", path, err)
 	}
 	return s.openControl()
 }

@@ -23,8 +23,8 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// wantUpgraded wants all that a control file had in the tables, and nothing of it in
-// the control file, by the words that an older program reads: it refuses both.
+// wantUpgraded checks that the tables have everything that a control file had, and that
+// the control file has none of it. Its format number makes older programs refuse it.
 func wantUpgraded(t *testing.T, dir, want string) {
 	t.Helper()
 	s := openDisk(t, dir)
@@ -63,13 +63,13 @@ func TestAStoreOfFormat1IsUpgraded(t *testing.T) {
 	}
 }
 
-// A check and a look change nothing, and know where dead letters of format 1 are.
-func TestAStoreOfFormat1IsReadAsItIs(t *testing.T) {
+// A check and OpenToRead change nothing, and find the dead letters of format 1.
+func TestAStoreOfFormat1IsReadUnchanged(t *testing.T) {
 	for _, format := range []uint32{layout.Format1, layout.FormatUpgrading} {
 		dir := format1Store(t)
 		want := lettersOfFormat1(t, dir)
 		storagetest.SetFormat(t, dir, format)
-		if format == layout.FormatUpgrading { // an upgrade that was cut off, with a part of the copies
+		if format == layout.FormatUpgrading { // an interrupted upgrade, with some of the copies
 			changeMessages(t, dir, putPart)
 		}
 		before := storagetest.Listing(t, dir)
@@ -93,13 +93,13 @@ func TestAStoreOfFormat1IsReadAsItIs(t *testing.T) {
 			t.Errorf("%t: %d letters (%v)", old, n, err)
 		}
 		if after := storagetest.Listing(t, dir); before != after {
-			t.Errorf("there was %s, and is %s", before, after)
+			t.Errorf("the directory had %s, and now has %s", before, after)
 		}
 		wantUpgraded(t, dir, want)
 	}
 }
 
-// putPart puts letters where an upgrade that was cut off may have left some.
+// putPart writes letters that an interrupted upgrade may have left.
 func putPart(b *Batch, _ schema.Meta) {
 	k := schema.LetterKey{Kind: messaging.Refused, Sequence: 42, Reason: 7}
 	m := messaging.Message{
@@ -117,7 +117,7 @@ func putPart(b *Batch, _ schema.Meta) {
 	b.PutJob("no job", schema.JobRecord{})
 }
 
-// What the steps of an upgrade leave on a real disk when they are the last.
+// The upgrade is interrupted after each of its steps, on a real disk.
 func TestAnUpgradeThatWasCutOffBeginsAgain(t *testing.T) {
 	for name, leave := range map[string]func(t *testing.T, dir string){
 		"the control file says so": func(*testing.T, string) {},
@@ -150,9 +150,9 @@ func TestAnUpgradeThatWasCutOffBeginsAgain(t *testing.T) {
 	}
 }
 
-// upgradeCuts are what power cuts during an upgrade leave.
+// upgradeCuts collects the states that power cuts during an upgrade leave.
 type upgradeCuts struct {
-	mu       sync.Mutex // the database works in the background
+	mu       sync.Mutex // Pebble works in background goroutines
 	disk     *vfs.MemFS
 	control  *controlfile.Memory
 	random   *rand.Rand
@@ -168,7 +168,7 @@ func (c *upgradeCuts) cut() {
 	c.controls = append(c.controls, c.control.CrashClone(len(c.disks)%2 == 0))
 }
 
-// upgradeCutting upgrades a store, and gives what cuts before each write leave.
+// upgradeCutting upgrades a store, and returns what power cuts before each write leave.
 func upgradeCutting(t *testing.T, disk *vfs.MemFS, control *controlfile.Memory, seed uint64) *upgradeCuts {
 	t.Helper()
 	cuts := &upgradeCuts{disk: disk, control: control, random: rand.New(rand.NewPCG(1, seed))}
@@ -179,7 +179,7 @@ func upgradeCutting(t *testing.T, disk *vfs.MemFS, control *controlfile.Memory, 
 		return nil
 	}))
 	control.OnSync(func() error {
-		for range 4 { // with and without what is being synced
+		for range 4 { // with and without the unsynced writes
 			cuts.cut()
 		}
 		return nil
@@ -189,8 +189,8 @@ func upgradeCutting(t *testing.T, disk *vfs.MemFS, control *controlfile.Memory, 
 	return cuts
 }
 
-// The power is cut before each write of an upgrade, and before a write of the start
-// after it: a store is always one that a start upgrades, or that is upgraded.
+// The power is cut before each write of an upgrade, and before a write of the next start.
+// The store is always upgraded, or a start can upgrade it.
 func TestAnUpgradeIsAllOrNothing(t *testing.T) {
 	dir := format1Store(t)
 	want := lettersOfFormat1(t, dir)
@@ -205,10 +205,10 @@ func TestAnUpgradeIsAllOrNothing(t *testing.T) {
 		}
 		formats[id.Format]++
 		if id.Format == layout.Format1 && i%4 != 0 {
-			continue // before the upgrade, where cuts are those of any start
+			continue // before the upgrade, where cuts are like those of any start
 		}
 		disk := cuts.disks[i]
-		if i%5 == 0 { // again
+		if i%5 == 0 { // cut the power again
 			again := upgradeCutting(t, disk, control, uint64(i))
 			n := again.random.IntN(len(again.disks))
 			disk, control = again.disks[n], again.controls[n]
@@ -236,8 +236,8 @@ func TestAnUpgradeIsAllOrNothing(t *testing.T) {
 	}
 }
 
-// TestAnUpgradeNeedsRoom: where the disk is nearly full it is refused, and the store
-// stays one of format 1.
+// TestAnUpgradeNeedsRoom shows that an upgrade is refused on a nearly full disk, and the
+// store keeps format 1.
 func TestAnUpgradeNeedsRoom(t *testing.T) {
 	dir, fill, empty := smallDisk(t)
 	old := format1Store(t)
@@ -250,7 +250,7 @@ func TestAnUpgradeNeedsRoom(t *testing.T) {
 	before := controlCells(t, dir)
 	_, err := Open(Config{Dir: dir, MemTableBytes: 1 << 20})
 	if !errors.Is(err, layout.ErrDiskFull) || !strings.Contains(err.Error(), "the upgrade of the store needs 64 MiB") || !strings.Contains(err.Error(), "nothing was changed") {
-		t.Fatalf("on a disk that is nearly full: %v", err)
+		t.Fatalf("on a nearly full disk: %v", err)
 	}
 	after := controlCells(t, dir)
 	if len(after) != len(before) || lettersOfFormat1(t, dir) != want {

@@ -1,10 +1,10 @@
-// Package comparisons runs the systems that a team would choose instead of the service,
-// with the same durability, on loopback, each with its best ordinary client. The work
-// is the same for each: a message to one of 10,000 users, acknowledged after the fsync,
+// Package comparisons runs the systems that a team could choose instead of the service,
+// with the same durability, on loopback, each with its fastest common client. The work is
+// the same for each: sends of a message to one of 10,000 users, confirmed after the fsync,
 // and takes that delete ten messages of a user.
 //
 // A [System] starts its own server in a given directory and stops it. A system that is
-// not installed is skipped by name ([ErrAbsent]).
+// not installed ([ErrAbsent]) is skipped, and the report names it.
 package comparisons
 
 import (

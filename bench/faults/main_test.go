@@ -1,5 +1,5 @@
-// Package faults_test has a test for each fault that users of an earlier revision could
-// see. The tests use only HTTP and the command line of the built program, so the same
+// Package faults_test has a test for each fixed fault that users of an earlier revision could
+// observe. The tests use only HTTP and the command line of the built program, so the same
 // tests run against any build: FAULTS_PROGRAM names one; by default this tree is built.
 // `make faults BASE=<rev>` (package compare) runs them against two builds.
 //

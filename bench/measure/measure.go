@@ -1,6 +1,6 @@
-// Package measure measures and compares. The compared sides run in turn within one run,
-// round by round, and the report has the median with the minimum and the maximum.
-// Machines are shared and noisy: a ratio within one run is more reliable than two
+// Package measure runs measurements and compares them. The compared sides run in turn
+// within one run, round by round, and the report has the median with the minimum and the
+// maximum. Machines are shared and noisy: a ratio within one run is more reliable than two
 // figures of two runs.
 package measure
 

@@ -6,9 +6,9 @@
 // many rounds, with a progress line and a summary at the end; it sets the environment
 // variables that [Run] reads.
 //
-// Every rig has a negative control, a test whose name begins with the rig's name and
-// continues with "Catches…": the same round over a service that breaks its guarantees
-// on purpose must fail.
+// Every rig except seams has a negative control: a test whose name begins with the rig's
+// name and continues with "Catches…". It runs the same round with a service that breaks
+// its guarantees on purpose. That round must fail.
 package torture
 
 import (

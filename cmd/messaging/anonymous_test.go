@@ -22,7 +22,7 @@ func TestAnonymousOnLoopbackStillAnswersToItsOwnNamesOnly(t *testing.T) {
 	}
 }
 
-// statusAs asks for the statistics under another name.
+// statusAs requests the statistics with another host name and returns the status.
 func (s *service) statusAs(t *testing.T, host string) int {
 	t.Helper()
 	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, s.url+"/api/stats", http.NoBody)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Retention trims around what is due later: what waited for the backend and was
-// trimmed there is gone, as what was trimmed at the front is.
+// Retention trims messages around a delayed one. Those that waited for the backend count as
+// trimmed, like those at the front of the log.
 func TestAStartSaysWhatWasTrimmedAroundAMessageWhileTheDrainWasOff(t *testing.T) {
 	backend := startStoring(t)
 	s, dir := startOff(t)
@@ -32,23 +32,23 @@ func TestAStartSaysWhatWasTrimmedAroundAMessageWhileTheDrainWasOff(t *testing.T)
 	})
 	time.Sleep(time.Second)
 	if _, stats := s.get("/api/stats"); stats["drain_lag_messages"] != 1.0 {
-		t.Errorf("%v messages are said to wait for the backend; 1 does", stats["drain_lag_messages"])
+		t.Errorf("the statistics report %v messages that wait for the backend, want 1", stats["drain_lag_messages"])
 	}
 	s.terminate()
 	if got := skip(t, dir, "--to", "now"); got.Waiting != 1 || got.Gone != 4 {
-		t.Errorf("a skip counts %+v, want 1 that waits and 4 that are gone", got)
+		t.Errorf("a skip counts %+v, want 1 that waits and 4 that were trimmed", got)
 	}
 	if got := skip(t, dir, "--to", "4"); got.Forgotten != 1 {
-		t.Errorf("a skip to 4 forgets %d messages, want the one before those that are gone", got.Forgotten)
+		t.Errorf("a skip to 4 forgets %d messages, want the one before those that were trimmed", got.Forgotten)
 	}
 	s.with(t, "DJANGO_API_URL=http://127.0.0.1:1")
 	eventually(t, 10*time.Second, "the drain waits", func() bool { _, stats := s.get("/api/stats"); return stats["drain"] == "waiting" })
 	s.wantDrain(t, "waiting", "waiting (1 message waits)", "1")
-	s.wantLog(t, "1 message waits, 4 are gone")
+	s.wantLog(t, "1 message waits, 4 were trimmed")
 	s.with(t, "DJANGO_API_URL="+backend.url)
 	backend.wantStored(t, "later")
 	eventually(t, 10*time.Second, "nothing waits", func() bool { _, stats := s.get("/api/stats"); return stats["drain_lag_messages"] == 0.0 })
-	s.wantLog(t, "1 message waits, 4 are gone")
+	s.wantLog(t, "1 message waits, 4 were trimmed")
 	if got := skip(t, dir, "--to", "now"); got.Waiting != 0 || got.Gone != 0 {
 		t.Errorf("after all was drained a skip counts %+v", got)
 	}

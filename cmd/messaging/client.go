@@ -17,10 +17,10 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// callTimeout bounds one call of the command line.
+// callTimeout is the timeout of one call.
 const callTimeout = 90 * time.Second
 
-// complete finds out what no flag said.
+// complete sets the address and the token that no flag has set.
 func (r *remote) complete() error {
 	if r.completed {
 		return nil
@@ -40,8 +40,8 @@ func (r *remote) complete() error {
 	return nil
 }
 
-// call asks a running service and gives its answer; an error carries what the
-// service said.
+// call calls a running service and returns its response. The error contains the service's
+// message.
 func (r *remote) call(method, path string, body []byte) (jsontext.Value, error) {
 	header := make(http.Header)
 	if body != nil {
@@ -50,7 +50,7 @@ func (r *remote) call(method, path string, body []byte) (jsontext.Value, error) 
 	return r.send(method, path, bytes.NewReader(body), header)
 }
 
-// send is call with headers.
+// send is call with headers and a reader of the body.
 func (r *remote) send(method, path string, body io.Reader, header http.Header) (jsontext.Value, error) {
 	if err := r.complete(); err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func (r *remote) send(method, path string, body io.Reader, header http.Header) (
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, r.URL+path, body)
 	if err != nil {
-		return nil, usagef("no request can be made of %q: an id must not have control characters", printable(path))
+		return nil, usagef("the path %q is not valid: an id must not have control characters", printable(path))
 	}
 	request.Header = header
 	if r.Token != "" {
@@ -69,10 +69,10 @@ func (r *remote) send(method, path string, body io.Reader, header http.Header) (
 	if err != nil {
 		return nil, r.noAnswer(err)
 	}
-	defer func() { _ = response.Body.Close() }() // it is read whole below
+	defer func() { _ = response.Body.Close() }() // the body is read below
 	answer, err := io.ReadAll(io.LimitReader(response.Body, 256<<20))
 	if err != nil {
-		return nil, fmt.Errorf("%w: the answer from %s broke off: look at the log of the service, and try again", errNoAnswer, redacted(r.URL))
+		return nil, fmt.Errorf("%w: the response from %s was cut off: look at the log of the service, and try again", errNoAnswer, redacted(r.URL))
 	}
 	if response.StatusCode != http.StatusOK {
 		return answer, refusedError(response, answer)
@@ -86,7 +86,7 @@ func (r *remote) send(method, path string, body io.Reader, header http.Header) (
 // errNoAnswer marks a call that the service did not answer.
 var errNoAnswer = errors.New("no answer")
 
-// noAnswer says why a call was not answered, and what to do about it.
+// noAnswer returns an error that states why a call was not answered, and what to do.
 func (r *remote) noAnswer(err error) error {
 	where := redacted(r.URL)
 	dns, unknown := errors.AsType[*net.DNSError](err)
@@ -97,9 +97,9 @@ func (r *remote) noAnswer(err error) error {
 	case unknown && dns.IsNotFound:
 		return fmt.Errorf("%w: the host %q in %s is not known: see --url and MESSAGING_URL", errNoAnswer, dns.Name, where)
 	case timed && timeout.Timeout():
-		return fmt.Errorf("%w: %s did not answer in time: is the service running there, and not another? (see --url and MESSAGING_URL)", errNoAnswer, where)
+		return fmt.Errorf("%w: %s did not answer in time: is this service running there? (see --url and MESSAGING_URL)", errNoAnswer, where)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		return fmt.Errorf("%w: %s closed the connection: is it this service, and not stopping? (see --url and MESSAGING_URL)", errNoAnswer, where)
+		return fmt.Errorf("%w: %s closed the connection: it is stopping, or is not this service (see --url and MESSAGING_URL)", errNoAnswer, where)
 	}
 	if call, ok := errors.AsType[*url.Error](err); ok {
 		err = call.Err
@@ -107,12 +107,12 @@ func (r *remote) noAnswer(err error) error {
 	return fmt.Errorf("%w from %s: %w (see --url and MESSAGING_URL)", errNoAnswer, where, err)
 }
 
-// notOurs says that something else answers.
+// notOurs returns the error for a response of another service.
 func (r *remote) notOurs() error {
-	return fmt.Errorf("%w: what answers at %s is not this service: see --url and MESSAGING_URL", errNoAnswer, redacted(r.URL))
+	return fmt.Errorf("%w: the server at %s is not this service: see --url and MESSAGING_URL", errNoAnswer, redacted(r.URL))
 }
 
-// errRefused marks an answer of the service that is not a success.
+// errRefused marks a response of the service that is not a success.
 var errRefused = errors.New("refused")
 
 func refusedError(response *http.Response, answer []byte) error {
@@ -123,7 +123,7 @@ func refusedError(response *http.Response, answer []byte) error {
 		Index   *int   `json:"index"`
 	}
 	if json.Unmarshal(answer, &said) != nil || said.Message == "" {
-		return fmt.Errorf("%w: %s, in no answer of this service: see --url and MESSAGING_URL", errRefused, response.Status)
+		return fmt.Errorf("%w: %s, in a response that is not of this service: see --url and MESSAGING_URL", errRefused, response.Status)
 	}
 	hint := ""
 	if said.Index != nil {
@@ -135,7 +135,7 @@ func refusedError(response *http.Response, answer []byte) error {
 	return fmt.Errorf("%w: %s [%s]%s", errRefused, said.Message, said.Code, hint)
 }
 
-// get asks with GET and reads the answer into out, unless that is nil.
+// get calls with GET and decodes the response into out, unless out is nil.
 func (r *remote) get(path string, out any) (jsontext.Value, error) {
 	answer, err := r.call(http.MethodGet, path, nil)
 	if err != nil || out == nil {

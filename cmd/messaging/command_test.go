@@ -15,14 +15,14 @@ import (
 	"time"
 )
 
-// messaging runs one command of the program and gives what it said.
+// messaging runs one command of the program and returns its status and output.
 func messaging(t *testing.T, env []string, args ...string) (status int, out, errs string) {
 	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // some must not run at all
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // some commands must not keep running
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
@@ -151,14 +151,14 @@ func TestConfigShowsWhereValuesComeFrom(t *testing.T) {
 func TestExitStatuses(t *testing.T) {
 	s := startService(t)
 	dir := strings.TrimPrefix(s.env[1], "DATA_DIR=")
-	for _, port := range []string{"HTTP_PORT=" + freePort(t), s.env[0]} { // by another port and by the same
+	for _, port := range []string{"HTTP_PORT=" + freePort(t), s.env[0]} { // with another port and with the same one
 		status, _, errs := messaging(t, []string{port, s.env[1], "DJANGO_API_URL=off"}, "serve")
 		if status != 3 || !strings.Contains(errs, "in use") {
 			t.Errorf("a second process: status %d, %s", status, errs)
 		}
 	}
 	s.send(t, 1, "x")
-	time.Sleep(1200 * time.Millisecond) // the watermark follows within a second
+	time.Sleep(1200 * time.Millisecond) // the watermark is saved within a second
 	s.kill()
 	logs, _ := filepath.Glob(filepath.Join(dir, "messages", "*.log"))
 	for _, name := range logs {
@@ -286,8 +286,8 @@ func TestMetricsHaveTypes(t *testing.T) {
 	}
 }
 
-// checkExposition looks at what Prometheus is strict about: the series of one
-// name stand together, behind one line that says their type.
+// checkExposition checks the rules of Prometheus: the series of one name follow each other,
+// after one line with their type.
 func checkExposition(t *testing.T, text string) {
 	t.Helper()
 	var family, kind string
@@ -311,7 +311,7 @@ func checkExposition(t *testing.T, text string) {
 			}
 		}
 		if name != family {
-			t.Errorf("%s stands behind the type of %s", name, family)
+			t.Errorf("%s is listed under the type of %s", name, family)
 		}
 	}
 }

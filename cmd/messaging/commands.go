@@ -19,7 +19,7 @@ type pingCmd struct {
 	remote `embed:""`
 }
 
-// Run asks for readiness.
+// Run prints whether the service is ready.
 func (c *pingCmd) Run(std *stdio) error {
 	var state struct {
 		Ready, Recovered, Disk, Draining bool
@@ -52,7 +52,7 @@ type statsCmd struct {
 	remote `embed:""`
 }
 
-// Run shows the statistics.
+// Run prints the statistics.
 func (c *statsCmd) Run(std *stdio) error {
 	var stats map[string]jsontext.Value
 	answer, err := c.get("/api/stats", &stats)
@@ -80,8 +80,8 @@ func (c *statsCmd) Run(std *stdio) error {
 	return t.flush()
 }
 
-// drainShown is the state of the drain for a person: whether it is off or waits
-// for the backend, with how many messages wait.
+// drainShown returns the state of the drain for output. If the drain is off or waits for
+// the backend, it includes the number of waiting messages.
 func drainShown(stats map[string]jsontext.Value) string {
 	var state string
 	var lag uint64
@@ -103,9 +103,9 @@ type sendCmd struct {
 	Conversation     string `default:"0" help:"Id of the conversation."`
 	Sender           string `default:"0" help:"Id of the sender."`
 	Priority         string `help:"high, normal or low."`
-	Type             string `help:"The message's type."`
+	Type             string `help:"Type of the message."`
 	Metadata         string `help:"Metadata, a JSON object."`
-	Persist          bool   `negatable:"" default:"true" help:"Send it to the backend; --no-persist where the backend has it already."`
+	Persist          bool   `negatable:"" default:"true" help:"Send it to the backend; use --no-persist if the backend has it already."`
 	Stdin            bool   `negatable:"" help:"Read the whole message as JSON from standard input."`
 }
 
@@ -159,14 +159,14 @@ func (c *sendCmd) body(std *stdio) ([]byte, error) {
 		message["persist"] = false
 	}
 	c.add(message)
-	body, err := json.Marshal(message, json.Deterministic(true)) // the same call has the same body
+	body, err := json.Marshal(message, json.Deterministic(true)) // so that the same call has the same body
 	if err != nil {
 		return nil, usagef("the message cannot be written as JSON: it must be UTF-8")
 	}
 	return body, nil
 }
 
-// check looks for what is missing, and at what is sent as it was given.
+// check checks that the required arguments are present and that the metadata is an object.
 func (c *sendCmd) check() error {
 	metadata := jsontext.Value(c.Metadata)
 	switch {
@@ -180,7 +180,7 @@ func (c *sendCmd) check() error {
 	return nil
 }
 
-// id writes an id the way a backend expects it: digits as a number.
+// id returns an id as the backend expects it: digits as a number.
 func id(text string) jsontext.Value {
 	if n, err := strconv.ParseInt(text, 10, 64); err == nil && n >= 0 && strconv.FormatInt(n, 10) == text {
 		return jsontext.Value(text)
@@ -195,12 +195,12 @@ func id(text string) jsontext.Value {
 type deadListCmd struct {
 	remote `embed:""`
 	Kind   string `help:"refused or undeliverable."`
-	Reason string `help:"Only those with this reason."`
-	After  string `help:"Go on behind this id."`
-	Limit  int    `default:"100" help:"How many at most."`
+	Reason string `help:"Only dead letters with this reason."`
+	After  string `help:"Continue after this id."`
+	Limit  int    `default:"100" help:"Maximum number of dead letters."`
 }
 
-// deadLetter is what the service says of one.
+// deadLetter is a dead letter as the service returns it.
 type deadLetter struct {
 	ID         string         `json:"id"`
 	Reason     string         `json:"reason"`
@@ -239,7 +239,7 @@ func (c *deadListCmd) Run(std *stdio) error {
 		return err
 	}
 	if page.Next != nil {
-		fmt.Fprintf(std.out, "%d of %d; go on with --after %s\n", len(page.DeadLetters), page.Total, *page.Next)
+		fmt.Fprintf(std.out, "%d of %d; continue with --after %s\n", len(page.DeadLetters), page.Total, *page.Next)
 	}
 	return nil
 }
@@ -256,7 +256,7 @@ type deadShowCmd struct {
 	ID     string `arg:"" help:"Id of the dead letter."`
 }
 
-// Run shows one dead letter with its message.
+// Run prints one dead letter with its message.
 func (c *deadShowCmd) Run(std *stdio) error {
 	var answer struct {
 		DeadLetter jsontext.Value `json:"dead_letter"`

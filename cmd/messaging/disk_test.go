@@ -46,7 +46,7 @@ func TestSendsAreRefusedBelowTheFreeSpaceThatIsWanted(t *testing.T) {
 		t.Errorf("the queue: %d %v", status, answer)
 	}
 	if names := spareLogs(t, dir); len(names) > 0 {
-		t.Errorf("there is no room, and %v were made", names)
+		t.Errorf("%v were created without free space", names)
 	}
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit status %d", code)
@@ -56,12 +56,12 @@ func TestSendsAreRefusedBelowTheFreeSpaceThatIsWanted(t *testing.T) {
 func TestSpareLogsAreMadeWhereThereIsRoom(t *testing.T) {
 	s := startService(t)
 	dir := strings.TrimPrefix(s.env[1], "DATA_DIR=")
-	eventually(t, 20*time.Second, "a spare log is there", func() bool { return len(spareLogs(t, dir)) > 0 })
+	eventually(t, 20*time.Second, "there is a spare log", func() bool { return len(spareLogs(t, dir)) > 0 })
 	if code := s.terminate(); code != 0 {
 		t.Errorf("exit status %d", code)
 	}
 	if names := spareLogs(t, dir); len(names) > 0 {
-		t.Errorf("a stop has left %v", names)
+		t.Errorf("the stop left %v", names)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// django is the backend of testdata/django.
+// django is a running backend of testdata/django.
 type django struct {
 	*program
 	dir, port, python string
@@ -24,7 +24,7 @@ func startDjango(t *testing.T) *django {
 	if python == "" {
 		out, err := exec.Command("sh", "../../testdata/python.sh").Output()
 		if err != nil {
-			t.Fatalf("no Python with Django REST framework: run make test, which brings it (%v)", err)
+			t.Fatalf("no Python with Django REST framework: run make test, which installs it (%v)", err)
 		}
 		python = strings.TrimSpace(string(out))
 	}
@@ -81,7 +81,7 @@ func (d *django) outage(t *testing.T, on bool) {
 	}
 }
 
-// waitRows waits until Django has so many rows and gives their texts.
+// waitRows waits until Django has n rows and returns their texts.
 func (d *django) waitRows(t *testing.T, n int) []string {
 	t.Helper()
 	var rows []row

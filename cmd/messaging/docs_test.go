@@ -13,11 +13,10 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// repository is the root, as the tests of this package see it.
+// repository is the root of the repository, relative to this package.
 const repository = "../.."
 
-// pages are all pages of the repository: README.md, docs/, and what is beside
-// the code.
+// pages returns all pages of the repository: README.md, docs/, and those beside the code.
 func pages(t *testing.T) []string {
 	t.Helper()
 	var found []string
@@ -55,8 +54,8 @@ var (
 	titles = regexp.MustCompile(`(?m)^#+ +(.*)$`)
 )
 
-// TestLinks follows every relative link of every page to a file, and to a
-// heading where it names one.
+// TestLinks checks that every relative link of every page leads to a file and, if it names
+// one, to a heading.
 func TestLinks(t *testing.T) {
 	for _, page := range pages(t) {
 		text := spans.ReplaceAllString(fences.ReplaceAllString(read(t, page), ""), "`code`")
@@ -74,7 +73,7 @@ func brokenLink(page, link string) (problem string) {
 		return err.Error()
 	}
 	if u.Scheme != "" {
-		return "" // elsewhere
+		return "" // another site
 	}
 	target := page
 	if u.Path != "" {
@@ -96,7 +95,7 @@ func brokenLink(page, link string) (problem string) {
 	return ""
 }
 
-// anchors are the headings of a page, as GitHub names them in addresses.
+// anchors returns the headings of a page as GitHub names them in addresses.
 func anchors(text string) map[string]bool {
 	found := make(map[string]bool)
 	for _, match := range titles.FindAllStringSubmatch(fences.ReplaceAllString(text, ""), -1) {
@@ -129,8 +128,8 @@ func TestBrokenLinksAreFound(t *testing.T) {
 	}
 }
 
-// TestNamedFiles finds each source file that a page of docs names. Records of
-// decisions keep the names of their time.
+// TestNamedFiles checks that each source file that a page of docs names exists. Decision
+// records keep the names of their time.
 func TestNamedFiles(t *testing.T) {
 	named := regexp.MustCompile("`([a-z/_]+/[a-z_]+\\.go)`")
 	for _, page := range pages(t) {
@@ -139,14 +138,14 @@ func TestNamedFiles(t *testing.T) {
 		}
 		for _, match := range named.FindAllStringSubmatch(read(t, page), -1) {
 			if _, err := os.Stat(filepath.Join(repository, match[1])); err != nil {
-				t.Errorf("%s names %s, which is not there", page, match[1])
+				t.Errorf("%s names %s, which does not exist", page, match[1])
 			}
 		}
 	}
 }
 
-// TestLogLines finds the beginning of each line of the log that docs explain in
-// the program: an operator searches for it.
+// TestLogLines checks that the program contains the beginning of each log line that docs
+// explain, because operators search for it.
 func TestLogLines(t *testing.T) {
 	_, table, ok := strings.Cut(read(t, filepath.Join(repository, "docs/how-to/full-disk.md")), "## Log lines")
 	lines := regexp.MustCompile("(?m)^\\| `([^`]+)`").FindAllStringSubmatch(table, -1)
@@ -167,14 +166,14 @@ func TestLogLines(t *testing.T) {
 		}
 	}
 	for _, line := range lines {
-		const enough = len("the disk is full: messages") // what follows is composed
+		const enough = len("the disk is full: messages") // the rest is formatted
 		if !strings.Contains(program.String(), `"`+line[1][:enough]) {
 			t.Errorf("the program does not log %q", line[1])
 		}
 	}
 }
 
-// TestIndexes finds each page of docs in its index, and each decision in its.
+// TestIndexes checks that each page of docs and each decision record is in its index.
 func TestIndexes(t *testing.T) {
 	for index, folder := range map[string]string{"docs/README.md": "docs", "docs/adr/README.md": "docs/adr"} {
 		text := read(t, filepath.Join(repository, index))
@@ -184,13 +183,14 @@ func TestIndexes(t *testing.T) {
 				continue
 			}
 			if strings.Count(text, "]("+filepath.ToSlash(name)+")") != 1 {
-				t.Errorf("%s has not one line for %s", index, name)
+				t.Errorf("%s does not have exactly one link to %s", index, name)
 			}
 		}
 	}
 }
 
-// TestReferenceIsComplete finds in the reference what the program has.
+// TestReferenceIsComplete checks that the reference mentions each error code, metric, route
+// and command of the program.
 func TestReferenceIsComplete(t *testing.T) {
 	mentions := func(page string, names ...string) {
 		t.Helper()
@@ -228,7 +228,7 @@ func TestReferenceIsComplete(t *testing.T) {
 	mentions("cli.md", calledCommands(t)...)
 }
 
-// calledCommands lists the commands as they are called: jobs show, and so on.
+// calledCommands returns the commands as they are called: jobs show, and so on.
 func calledCommands(t *testing.T) (names []string) {
 	t.Helper()
 	parser, err := kong.New(new(cli))
@@ -245,7 +245,7 @@ func calledCommands(t *testing.T) (names []string) {
 	return names
 }
 
-// TestReadmeIsShort keeps the README what a newcomer can read.
+// TestReadmeIsShort keeps the README short enough for a newcomer.
 func TestReadmeIsShort(t *testing.T) {
 	if lines := strings.Count(read(t, filepath.Join(repository, "README.md")), "\n"); lines >= 150 {
 		t.Errorf("the README has %d lines: move what is not for a newcomer to docs", lines)

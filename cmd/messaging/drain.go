@@ -10,17 +10,17 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// backlog is what the backend has not got, counted by sequences of the log:
-// `"persist": false` counts too, and a broadcast counts once.
+// backlog counts the messages that the backend has not received, by sequences of the log.
+// A message with `"persist": false` counts too, and a broadcast counts once.
 type backlog struct {
-	position      messaging.Position // saved; nothing below it waits
-	firstSequence uint64             // the first sequence that the log still has
-	end           uint64             // one after the last
-	trimmed       uint64             // from the position on
+	position      messaging.Position // saved; no message below it waits
+	firstSequence uint64             // of the log
+	end           uint64             // one after the last sequence
+	trimmed       uint64             // at or after the position
 }
 
-// newBacklog is what waits in a log. Where no position was saved the drain begins
-// at the first sequence; what was trimmed before is not counted.
+// newBacklog returns the backlog of a log. Without a saved position the drain starts at
+// the first sequence, and messages trimmed before it are not counted.
 func newBacklog(position messaging.Position, first, end, trimmed uint64) backlog {
 	if position.Sequence == 0 {
 		position = messaging.Position{Sequence: first}
@@ -29,18 +29,17 @@ func newBacklog(position messaging.Position, first, end, trimmed uint64) backlog
 	return backlog{position: position, firstSequence: first, end: end, trimmed: trimmed}
 }
 
-// from is the first sequence that waits. The drain goes on there.
+// from returns the sequence at which the drain resumes.
 func (b backlog) from() uint64 { return max(b.position.Sequence, b.firstSequence) }
 
-// waiting is how many messages the backend will get.
+// waiting returns the number of messages that the backend will receive.
 func (b backlog) waiting() uint64 { return b.end - min(b.position.Sequence+b.gone(), b.end) }
 
-// gone is how many it will not get: they waited, and were trimmed.
+// gone returns the number of messages that were trimmed before the backend received them.
 func (b backlog) gone() uint64 { return b.trimmed }
 
-// openBacklog reads what waits, before anything drains or is sent. A new store
-// gets its position at the first start, so that everything after it waits for
-// the backend, whether there is one yet or not.
+// openBacklog reads the backlog before anything is drained or sent. It saves a position in
+// a new store, so that all later messages wait for the backend, even if it is off.
 func (m *Main) openBacklog() error {
 	position, err := m.store.Position()
 	if err != nil {
@@ -53,13 +52,13 @@ func (m *Main) openBacklog() error {
 	return m.engine.DeadLetters().SaveProgress(messaging.Progress{Position: &m.recovered.position})
 }
 
-// backlogAt is what waits while the drain is at this position, which is saved.
+// backlogAt returns the backlog for a saved position of the drain.
 func (m *Main) backlogAt(position messaging.Position) backlog {
 	return newBacklog(position, m.log.FirstSequence(), m.log.Durable()+1, m.log.Trimmed())
 }
 
-// logBacklog says in one line what waited for the backend when the store was
-// opened, and what waited before and was trimmed.
+// logBacklog logs one line with the number of messages that waited for the backend when
+// the store was opened, and of those that were trimmed while they waited.
 func (m *Main) logBacklog(ctx context.Context) {
 	b := m.recovered
 	if b.waiting() == 0 && b.gone() == 0 {
@@ -73,15 +72,14 @@ func (m *Main) logBacklog(ctx context.Context) {
 }
 
 func (b backlog) line(drains bool) string {
-	waiting, gone := plural(b.waiting(), "message waits", "messages wait"), b.gone()
+	waiting, gone := plural(b.waiting(), "message waits", "messages wait"), plural(b.gone(), "was", "were")
 	if drains {
-		return fmt.Sprintf("%s, %s gone (trimmed while the drain was off or by a full disk), going on from %d",
-			waiting, plural(gone, "is", "are"), b.from())
+		return fmt.Sprintf("%s, %s trimmed while the drain was off or by a full disk; the drain resumes at %d", waiting, gone, b.from())
 	}
-	return fmt.Sprintf("the drain is off: %s for DJANGO_API_URL, %s gone", waiting, plural(gone, "that waited is", "that waited are"))
+	return fmt.Sprintf("the drain is off: %s for DJANGO_API_URL, %s trimmed", waiting, gone)
 }
 
-// plural counts something in words.
+// plural returns a number with its noun or verb in the matching form.
 func plural(n uint64, one, many string) string {
 	if n == 1 {
 		return "1 " + one
@@ -89,18 +87,18 @@ func plural(n uint64, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// oldestPlace is where the first message that waits is looked for: what is before it
-// was trimmed.
+// oldestPlace is the position from which the oldest waiting message is searched. All
+// messages before it were trimmed.
 type oldestPlace struct {
 	mu   sync.Mutex
 	next messaging.Position
 }
 
-// drainStats adds the state of the drain, and how far it is behind.
+// drainStats adds the state and the lag of the drain.
 func (m *Main) drainStats(s *messaging.Stats) {
 	if m.drain == nil {
 		s.Drain = messaging.DrainOff
-		b := m.backlogAt(m.recovered.position) // which stays while nothing drains
+		b := m.backlogAt(m.recovered.position) // the position does not move while the drain is off
 		if s.LagMessages = b.waiting(); s.LagMessages > 0 {
 			s.LagTime = m.oldestWaiting(b)
 		}
@@ -116,9 +114,9 @@ func (m *Main) drainStats(s *messaging.Stats) {
 	m.leaveTrimmed(s)
 }
 
-// leaveTrimmed takes out of the lag what was trimmed while nothing drained and the
-// drain has not passed yet. It is counted from the saved position, which is a
-// little before the drain's.
+// leaveTrimmed excludes messages from the lag that were trimmed while the drain was off
+// and that it has not passed yet. It counts from the saved position, which is slightly
+// before the drain's.
 func (m *Main) leaveTrimmed(s *messaging.Stats) {
 	if m.log.Trimmed() == 0 {
 		return
@@ -128,8 +126,8 @@ func (m *Main) leaveTrimmed(s *messaging.Stats) {
 	}
 }
 
-// oldestWaiting is the age of the first message that waits while nothing drains; 0
-// where it was trimmed since.
+// oldestWaiting returns the age of the oldest waiting message while the drain is off. It
+// returns 0 if no waiting message can be read.
 func (m *Main) oldestWaiting(b backlog) time.Duration {
 	m.oldest.mu.Lock()
 	defer m.oldest.mu.Unlock()

@@ -15,44 +15,44 @@ func TestBacklogCountsWhatWaitsAndWhatIsGone(t *testing.T) {
 	}{
 		{
 			name: "nothing was sent yet", position: 1, floor: 1, end: 1, from: 1,
-			off: "the drain is off: 0 messages wait for DJANGO_API_URL, 0 that waited are gone",
-			on:  "0 messages wait, 0 are gone (trimmed while the drain was off or by a full disk), going on from 1",
+			off: "the drain is off: 0 messages wait for DJANGO_API_URL, 0 were trimmed",
+			on:  "0 messages wait, 0 were trimmed while the drain was off or by a full disk; the drain resumes at 1",
 		},
 		{
 			name: "one waits", position: 5, floor: 2, end: 6, waiting: 1, from: 5,
-			off: "the drain is off: 1 message waits for DJANGO_API_URL, 0 that waited are gone",
-			on:  "1 message waits, 0 are gone (trimmed while the drain was off or by a full disk), going on from 5",
+			off: "the drain is off: 1 message waits for DJANGO_API_URL, 0 were trimmed",
+			on:  "1 message waits, 0 were trimmed while the drain was off or by a full disk; the drain resumes at 5",
 		},
 		{
-			name: "one is gone", position: 5, floor: 6, end: 9, trimmed: 1, waiting: 3, gone: 1, from: 6,
-			off: "the drain is off: 3 messages wait for DJANGO_API_URL, 1 that waited is gone",
-			on:  "3 messages wait, 1 is gone (trimmed while the drain was off or by a full disk), going on from 6",
+			name: "one was trimmed", position: 5, floor: 6, end: 9, trimmed: 1, waiting: 3, gone: 1, from: 6,
+			off: "the drain is off: 3 messages wait for DJANGO_API_URL, 1 was trimmed",
+			on:  "3 messages wait, 1 was trimmed while the drain was off or by a full disk; the drain resumes at 6",
 		},
 		{
-			name: "all are gone", position: 5, floor: 9, end: 9, trimmed: 4, gone: 4, from: 9,
-			off: "the drain is off: 0 messages wait for DJANGO_API_URL, 4 that waited are gone",
-			on:  "0 messages wait, 4 are gone (trimmed while the drain was off or by a full disk), going on from 9",
+			name: "all were trimmed", position: 5, floor: 9, end: 9, trimmed: 4, gone: 4, from: 9,
+			off: "the drain is off: 0 messages wait for DJANGO_API_URL, 4 were trimmed",
+			on:  "0 messages wait, 4 were trimmed while the drain was off or by a full disk; the drain resumes at 9",
 		},
 		{
-			name: "some are gone around one", position: 5, floor: 2, end: 9, trimmed: 3, waiting: 1, gone: 3, from: 5,
-			off: "the drain is off: 1 message waits for DJANGO_API_URL, 3 that waited are gone",
-			on:  "1 message waits, 3 are gone (trimmed while the drain was off or by a full disk), going on from 5",
+			name: "some were trimmed around one", position: 5, floor: 2, end: 9, trimmed: 3, waiting: 1, gone: 3, from: 5,
+			off: "the drain is off: 1 message waits for DJANGO_API_URL, 3 were trimmed",
+			on:  "1 message waits, 3 were trimmed while the drain was off or by a full disk; the drain resumes at 5",
 		},
 		{
 			name: "no position yet", floor: 4, end: 9, trimmed: 5, waiting: 3, gone: 2, from: 4,
-			off: "the drain is off: 3 messages wait for DJANGO_API_URL, 2 that waited are gone",
-			on:  "3 messages wait, 2 are gone (trimmed while the drain was off or by a full disk), going on from 4",
+			off: "the drain is off: 3 messages wait for DJANGO_API_URL, 2 were trimmed",
+			on:  "3 messages wait, 2 were trimmed while the drain was off or by a full disk; the drain resumes at 4",
 		},
 		{
 			name: "a store that ends before the position", position: 9, floor: 1, end: 5, from: 9,
-			off: "the drain is off: 0 messages wait for DJANGO_API_URL, 0 that waited are gone",
-			on:  "0 messages wait, 0 are gone (trimmed while the drain was off or by a full disk), going on from 9",
+			off: "the drain is off: 0 messages wait for DJANGO_API_URL, 0 were trimmed",
+			on:  "0 messages wait, 0 were trimmed while the drain was off or by a full disk; the drain resumes at 9",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBacklog(messaging.Position{Sequence: c.position}, c.floor, c.end, c.trimmed)
 			if b.waiting() != c.waiting || b.gone() != c.gone || b.from() != c.from {
-				t.Errorf("%d wait, %d are gone, from %d; want %d, %d, %d", b.waiting(), b.gone(), b.from(), c.waiting, c.gone, c.from)
+				t.Errorf("%d wait, %d were trimmed, from %d; want %d, %d, %d", b.waiting(), b.gone(), b.from(), c.waiting, c.gone, c.from)
 			}
 			if got := b.line(false); got != c.off {
 				t.Errorf("off: %q, want %q", got, c.off)

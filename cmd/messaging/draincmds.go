@@ -14,30 +14,29 @@ import (
 )
 
 type drainCmd struct {
-	Skip drainSkipCmd `cmd:"" help:"Forget messages that wait for the backend, in a stopped service's data directory."`
+	Skip drainSkipCmd `cmd:"" help:"Skip messages that wait for the backend, in a stopped service's data directory."`
 }
 
 type drainSkipCmd struct {
 	storeFlags
 
-	To  string `required:"" placeholder:"SEQ|now" help:"The sequence where the drain goes on, or now: after the last message."`
-	Yes bool   `negatable:"" help:"Do it. Without this it only counts."`
+	To  string `required:"" placeholder:"SEQ|now" help:"Sequence at which the drain resumes, or now: after the last message."`
+	Yes bool   `negatable:"" help:"Move the position. Without this flag the command only counts."`
 }
 
-// skipped is what a skip forgets.
+// skipped is the result of a skip.
 type skipped struct {
-	Position  uint64 `json:"position"`  // where the drain goes on without it
-	To        uint64 `json:"to"`        // and with it
+	Position  uint64 `json:"position"`  // at which the drain resumes without the skip
+	To        uint64 `json:"to"`        // and with the skip
 	End       uint64 `json:"end"`       // one after the last message
-	Waiting   uint64 `json:"waiting"`   // for the backend, before it
-	Forgotten uint64 `json:"forgotten"` // of them
-	Gone      uint64 `json:"gone"`      // waited too, and were trimmed
+	Waiting   uint64 `json:"waiting"`   // messages that wait before the skip
+	Forgotten uint64 `json:"forgotten"` // messages that the skip drops
+	Gone      uint64 `json:"gone"`      // messages that were trimmed while they waited
 	Changed   bool   `json:"changed"`
 }
 
-// Run moves the drain's position forward. It counts first, and without --yes
-// writes nothing: the store is only opened to be changed after everything was
-// checked.
+// Run moves the drain's position forward. It counts first, and without --yes it writes
+// nothing. It opens the store for writing only after all checks.
 func (c *drainSkipCmd) Run(std *stdio) error {
 	dir, err := c.dir()
 	if err != nil {
@@ -63,14 +62,14 @@ func (c *drainSkipCmd) Run(std *stdio) error {
 	return err
 }
 
-// plan counts what the skip forgets.
+// plan counts the messages that the skip drops.
 func (c *drainSkipCmd) plan(store *storage.Store) (s skipped, err error) {
 	position, err := store.Position()
 	if err != nil {
 		return s, err
 	}
 	meta := store.Meta()
-	if meta.Trimmed == storage.TrimmedUnknown { // until a start has counted it
+	if meta.Trimmed == storage.TrimmedUnknown { // a start has not counted them yet
 		if meta.Trimmed, err = wal.CountTrimmed(store.Reader, meta.FirstSequence, position.Sequence, meta.Last+1); err != nil {
 			return s, err
 		}
@@ -94,10 +93,10 @@ func (c *drainSkipCmd) plan(store *storage.Store) (s skipped, err error) {
 	return s, err
 }
 
-// skip opens the store as a service does and saves the position. What is there
-// by now is counted again: a service may have run since.
+// skip opens the store as a service does and saves the position. It counts again, because
+// a service may have run since the first count.
 func (c *drainSkipCmd) skip(std *stdio, dir string) (s skipped, err error) {
-	syscall.Umask(0o077) // what is made is as private as what the service makes
+	syscall.Umask(0o077) // new files are private, like the service's
 	store, err := storage.Open(storage.Config{Dir: dir, Fatal: func(err error) {
 		fmt.Fprintln(std.err, "messaging:", oneLine(err))
 		os.Exit(exitDisk)
@@ -124,9 +123,9 @@ func (c *drainSkipCmd) skip(std *stdio, dir string) (s skipped, err error) {
 func (s *skipped) line() string {
 	waits := plural(s.Waiting, "message waits", "messages wait") + " for the backend"
 	if s.Gone > 0 {
-		waits += ", " + plural(s.Gone, "that waited is", "that waited are") + " gone"
+		waits += ", " + plural(s.Gone, "was", "were") + " trimmed"
 	}
-	forgets := plural(s.Forgotten, "is", "are") + " forgotten: the backend never gets"
+	forgets := plural(s.Forgotten, "is", "are") + " skipped: the backend never receives"
 	if s.Forgotten == 1 {
 		forgets += " it"
 	} else {
@@ -134,9 +133,9 @@ func (s *skipped) line() string {
 	}
 	switch {
 	case s.Changed:
-		return fmt.Sprintf("%s; of these %s, and the drain goes on at %d", waits, forgets, s.To)
+		return fmt.Sprintf("%s; of these %s, and the drain resumes at %d", waits, forgets, s.To)
 	case s.To <= s.Position:
-		return waits + "; there is nothing to forget, and nothing was changed"
+		return waits + "; there is nothing to skip, and nothing was changed"
 	}
-	return fmt.Sprintf("%s; with --yes %s, and the drain goes on at %d; nothing was changed", waits, forgets, s.To)
+	return fmt.Sprintf("%s; with --yes %s, and the drain resumes at %d; nothing was changed", waits, forgets, s.To)
 }

@@ -17,14 +17,14 @@ type dumpCmd struct {
 	storeFlags
 
 	From        uint64 `default:"1" help:"First sequence."`
-	To          uint64 `help:"Last sequence (0 for the last one there is)."`
-	Limit       int    `default:"1000" help:"Print no more than so many (0 for all)."`
+	To          uint64 `help:"Last sequence (0 for the end of the log)."`
+	Limit       int    `default:"1000" help:"Maximum number of entries (0 for all)."`
 	Queue       string `placeholder:"USER" help:"Print the entries of a user's queue instead of the log."`
 	DeadLetters bool   `negatable:"" help:"Print dead letters instead of the log."`
 	Jobs        bool   `negatable:"" help:"Print the drain's position and the jobs instead of the log."`
 }
 
-// dumped is one record, entry or dead letter, for a person.
+// dumped is one record, entry or dead letter, for output.
 type dumped struct {
 	Sequence     uint64         `json:"sequence"`
 	Time         string         `json:"created_at,omitzero"`
@@ -38,10 +38,10 @@ type dumped struct {
 	Body         jsontext.Value `json:"body,omitzero"`
 }
 
-// errDumped ends a dump that has printed enough.
+// errDumped ends a dump at its limit.
 var errDumped = errors.New("enough")
 
-// Run prints what a stopped store holds.
+// Run prints the contents of a stopped store.
 func (c *dumpCmd) Run(std *stdio) (err error) {
 	dir, err := c.dir()
 	if err != nil {
@@ -82,10 +82,10 @@ type dumpPrinter struct {
 }
 
 const (
-	// shownBody is how much of a body a table shows.
+	// shownBody is the number of characters of a body that a table shows.
 	shownBody = 120
-	// shownTogether is how many rows are aligned with each other: all of a large
-	// store do not fit in memory.
+	// shownTogether is the number of rows that are aligned with each other. All rows of a
+	// large store do not fit in memory.
 	shownTogether = 1000
 )
 
@@ -110,7 +110,7 @@ func (p *dumpPrinter) print(d dumped) error {
 	return nil
 }
 
-// log prints records; one that cannot be read is printed as such.
+// log prints records. A record that cannot be read is printed as damaged.
 func (p *dumpPrinter) log(store *storage.Store, from, to uint64) error {
 	if to == 0 {
 		to = ^uint64(0) - 1
@@ -118,7 +118,7 @@ func (p *dumpPrinter) log(store *storage.Store, from, to uint64) error {
 	return store.Records(from, to+1, func(seq uint64, raw []byte) (bool, error) {
 		record, err := wal.DecodeRecord(raw)
 		if err != nil {
-			return true, p.print(dumped{Sequence: seq, Kind: "damaged", Note: plural(uint64(len(raw)), "byte that is no record", "bytes that are no record")})
+			return true, p.print(dumped{Sequence: seq, Kind: "damaged", Note: plural(uint64(len(raw)), "byte that is not a record", "bytes that are not a record")})
 		}
 		return true, p.print(dumpRecord(seq, &record))
 	})
@@ -132,9 +132,9 @@ func dumpRecord(seq uint64, record *wal.Record) dumped {
 	}
 	switch {
 	case record.Lost:
-		return dumped{Sequence: seq, Time: d.Time, Kind: "lost", Note: "a repair put this in the place of a record that could not be read"}
+		return dumped{Sequence: seq, Time: d.Time, Kind: "lost", Note: "a repair put this in place of a record that could not be read"}
 	case record.Trimmed:
-		return dumped{Sequence: seq, Time: d.Time, Kind: "trimmed", ID: d.ID, Note: "the message went early, on a full disk"}
+		return dumped{Sequence: seq, Time: d.Time, Kind: "trimmed", ID: d.ID, Note: "the message was trimmed early, on a full disk"}
 	case record.IsBroadcast():
 		d.Kind = "broadcast"
 	}
@@ -152,8 +152,8 @@ func dumpRecord(seq uint64, record *wal.Record) dumped {
 
 func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// queue prints the entries of a user's queue in the order of their keys.
-// Those that a clear has marked say so: they are removed at the next start.
+// queue prints the entries of a user's queue in the order of their keys. It labels the
+// entries that a clear has marked, which the next start removes.
 func (p *dumpPrinter) queue(store *storage.Store, user messaging.UserID) error {
 	clears, err := store.Clears()
 	if err != nil {
@@ -194,7 +194,7 @@ func (p *dumpPrinter) queue(store *storage.Store, user messaging.UserID) error {
 	return nil
 }
 
-// letters prints dead letters; those of a store of format 1 are in another file.
+// letters prints dead letters. A store of format 1 has them in another file.
 func (p *dumpPrinter) letters(store *storage.Store) error {
 	if old, err := store.Format1DeadLetters(p.letter); old {
 		return err

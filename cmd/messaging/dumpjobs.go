@@ -13,18 +13,18 @@ import (
 	"github.com/stayafrica/messaging/storage"
 )
 
-// dumpedJob is the drain or a job, for a person.
+// dumpedJob is the drain or a job, for output.
 type dumpedJob struct {
 	Kind     string              `json:"kind"`
 	ID       string              `json:"id,omitzero"`
 	State    string              `json:"state,omitzero"`
-	Position *messaging.Position `json:"position,omitzero"` // the drain's alone
+	Position *messaging.Position `json:"position,omitzero"` // only of the drain
 	Done     uint64              `json:"done,omitzero"`
 	Total    uint64              `json:"total,omitzero"`
 	Failed   uint64              `json:"failed,omitzero"`
 	Time     string              `json:"created_at,omitzero"`
 	Note     string              `json:"note,omitzero"`
-	Body     jsontext.Value      `json:"body,omitzero"` // the record, as it is kept
+	Body     jsontext.Value      `json:"body,omitzero"` // the stored record
 }
 
 func (d *dumpedJob) progress() string {
@@ -39,7 +39,7 @@ func (d *dumpedJob) progress() string {
 	return "at " + strconv.FormatUint(d.Position.Sequence, 10)
 }
 
-// jobs prints how far the drain came, and the jobs in the order of their ids.
+// jobs prints the position of the drain, and the jobs in the order of their ids.
 func (p *dumpPrinter) jobs(store *storage.Store) error {
 	position, err := store.Position()
 	if err != nil {
@@ -69,12 +69,12 @@ func (p *dumpPrinter) jobs(store *storage.Store) error {
 	return nil
 }
 
-// dumpJob reads the record of a job; one that is no JSON is printed as a string.
+// dumpJob decodes the record of a job. A record that is not JSON is printed as a string.
 func dumpJob(id string, record []byte) dumpedJob {
 	var job messaging.Job
 	if err := json.Unmarshal(record, &job); err != nil {
 		text, _ := jsontext.AppendQuote(nil, strconv.QuoteToASCII(string(record))) // it is UTF-8
-		return dumpedJob{Kind: "damaged", ID: id, Note: "the record is no job: " + err.Error(), Body: text}
+		return dumpedJob{Kind: "damaged", ID: id, Note: "the record is not a job: " + err.Error(), Body: text}
 	}
 	return dumpedJob{
 		Kind: string(job.Kind), ID: id, State: string(job.State), Done: job.Done, Total: job.Total, Failed: job.Failed,

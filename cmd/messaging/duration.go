@@ -14,12 +14,11 @@ import (
 // day is the unit of the settings whose names end in _DAYS.
 const day = 24 * time.Hour
 
-// bareNumber is a number without a unit, with a fraction or without.
+// bareNumber matches a number without a unit, with or without a fraction.
 var bareNumber = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?$`)
 
-// parseDuration reads a duration in the one form that flags, the environment and
-// files share: a number with a unit (500ms, 30s, 5m, 1h30m, 2d), or a bare number
-// of the given unit.
+// parseDuration reads a duration. Flags, the environment and files share one form: a number
+// with a unit (500ms, 30s, 5m, 1h30m, 2d), or a bare number of the given unit.
 func parseDuration(text string, unit time.Duration) (time.Duration, bool) {
 	number := text
 	if rest, ok := strings.CutSuffix(text, "d"); ok {
@@ -37,7 +36,7 @@ func parseDuration(text string, unit time.Duration) (time.Duration, bool) {
 	return time.Duration(math.Round(n)), true
 }
 
-// durationText writes a duration without the parts that are 0: 1h, not 1h0m0s.
+// durationText returns a duration without the parts that are 0: 1h, not 1h0m0s.
 func durationText(d time.Duration) string {
 	if d >= day && d%day == 0 {
 		return strconv.FormatInt(int64(d/day), 10) + "d"
@@ -51,8 +50,8 @@ func durationText(d time.Duration) string {
 	return text
 }
 
-// durationFlag is a duration on the command line; a bare number is seconds. The
-// tags min and max bound it, and whole allows whole seconds alone.
+// durationFlag is a duration on the command line. A bare number is seconds. The tags min
+// and max bound it, and the tag whole allows only whole seconds.
 type durationFlag struct {
 	time.Duration
 
@@ -75,7 +74,7 @@ func (d *durationFlag) Decode(ctx *kong.DecodeContext) error {
 	return nil
 }
 
-// durationForm says what a flag takes.
+// durationForm describes the values of a flag.
 func durationForm(whole bool, low, high time.Duration) string {
 	form := "a duration such as 30, 30s or 5m (a bare number is seconds)"
 	if whole {
@@ -87,7 +86,7 @@ func durationForm(whole bool, low, high time.Duration) string {
 	return fmt.Sprintf("%s, from %s to %s", form, durationText(low), durationText(high))
 }
 
-// durationTag reads a bound from the tag of a flag.
+// durationTag returns a bound from the tag of a flag, or otherwise.
 func durationTag(ctx *kong.DecodeContext, name string, otherwise time.Duration) time.Duration {
 	if d, ok := parseDuration(ctx.Value.Tag.Get(name), time.Second); ok {
 		return d

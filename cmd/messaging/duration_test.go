@@ -16,7 +16,7 @@ func TestDurationsHaveOneForm(t *testing.T) {
 	}
 	for _, text := range []string{"", "x", "5x", "d", "1e3", "0x10", "inf", "NaN", "5 s", "1d2h", "1e400", "99999999999d", ".5"} {
 		if got, ok := parseDuration(text, time.Second); ok {
-			t.Errorf("%q is taken for %s", text, got)
+			t.Errorf("%q is read as %s", text, got)
 		}
 	}
 }
@@ -31,7 +31,7 @@ func TestDurationsAreWrittenWithoutZeros(t *testing.T) {
 	}
 }
 
-// A bare number has the unit of its setting, which the help of its flag names.
+// A bare number has the unit of its setting. The help of the flag names the unit.
 func TestSettingsTakeEachFormOfADuration(t *testing.T) {
 	for key, want := range map[string]time.Duration{
 		"persist_linger": time.Second, "persist_max_backoff": time.Second, "persist_timeout": time.Second, "idempotency_window": time.Second, "queue_retry_backoff": time.Second,

@@ -10,10 +10,9 @@ import (
 	"time"
 )
 
-// TestEndToEndIntoARealDjango sends by HTTP and finds every message in Django,
-// once and in order: through a restart of Django, a kill -9 of the service and
-// a stretch of 503s. A message for a conversation that is not there becomes a
-// dead letter and holds nothing up.
+// TestEndToEndIntoARealDjango sends over HTTP and checks that every message is in Django
+// once and in order, through a restart of Django, a kill -9 of the service and a period of
+// 503s. A message for an unknown conversation becomes a dead letter and blocks no other.
 func TestEndToEndIntoARealDjango(t *testing.T) {
 	d := startDjango(t)
 	s := startService(t, "DJANGO_API_URL="+d.url(), "PERSIST_LINGER=20ms", "PERSIST_MAX_BACKOFF=500ms", "PERSIST_BATCH_SIZE=20")
@@ -80,7 +79,7 @@ func TestEndToEndIntoARealDjango(t *testing.T) {
 
 	_, answer = s.get("/api/messages/queue/789?max_count=1000")
 	if got := answer["count"].(float64); int(got) != len(sent)+2-3 {
-		t.Errorf("the queue gave %v messages, want %d", got, len(sent)+2-3)
+		t.Errorf("the queue returned %v messages, want %d", got, len(sent)+2-3)
 	}
 	if code := s.terminate(); code != 0 {
 		t.Errorf("exit status %d", code)

@@ -6,7 +6,7 @@ import (
 	"github.com/stayafrica/messaging/storage"
 )
 
-// The exit statuses, which scripts and supervisors rely on.
+// The exit statuses. Scripts and supervisors rely on them.
 const (
 	exitDone        = 0
 	exitOther       = 1
@@ -17,10 +17,10 @@ const (
 	exitSupervision = 6
 )
 
-// errGaveUp says that a part of the service failed again and again.
+// errGaveUp means that parts of the service failed too often.
 var errGaveUp = errors.New("supervision gave up")
 
-// exitStatus says with which status an error ends the process.
+// exitStatus returns the exit status for an error.
 func exitStatus(err error) int {
 	switch {
 	case err == nil:

@@ -2,14 +2,14 @@ package main
 
 import "time"
 
-// Faults are deliberate breaches of the promise. A rig that looks for losses is
-// run with one of them too, and proves nothing unless it finds some. The
-// program as it is built for use has none and no way to switch one on: see
-// faults_on.go.
+// Faults are deliberate violations of durability, for negative controls: a test that looks
+// for lost messages is valid only if it finds some with a fault. The normal build has no
+// faults and no way to enable one; see faults_on.go.
 type Faults struct {
-	// NoSync answers without an fsync: a power cut loses what was answered.
+	// NoSync acknowledges without an fsync. A power failure then loses acknowledged
+	// messages.
 	NoSync bool
-	// Early answers so long before anything is written: killing the process
-	// loses what was answered.
+	// Early is how long before the write a message is acknowledged. Killing the process
+	// then loses acknowledged messages.
 	Early time.Duration
 }

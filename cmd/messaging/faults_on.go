@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// faults reads from MESSAGING_FAULT, "nosync" or "early", which promise to break.
+// faults returns the fault that MESSAGING_FAULT names: "nosync" or "early".
 func faults() Faults {
 	switch os.Getenv("MESSAGING_FAULT") {
 	case "nosync":

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// fileFault says in plain words why a file or a directory cannot be used.
+// fileFault returns a short text that states why a file or a directory cannot be used.
 func fileFault(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -32,8 +32,8 @@ func fileFault(err error) string {
 	return err.Error()
 }
 
-// checkDataDir refuses what cannot be a data directory, before the store is
-// opened there.
+// checkDataDir returns an error if a path cannot be a data directory. It runs before the
+// store is opened.
 func checkDataDir(v value) error {
 	named, dir := v.quoted(v.text), v.text
 	info, err := os.Stat(dir)
@@ -43,16 +43,16 @@ func checkDataDir(v value) error {
 	case err != nil:
 		return usagef("%s cannot be used: %s; name a directory", named, fileFault(err))
 	case !info.IsDir():
-		return usagef("%s must be a directory, and it is a file: name a directory", named)
+		return usagef("%s must be a directory, but it is a file: name a directory", named)
 	}
 	const readWriteSearch = 7
 	if err := syscall.Access(dir, readWriteSearch); err != nil {
-		return usagef("%s cannot be used: %s; let the user that runs this own it, or name another directory", named, fileFault(err))
+		return usagef("%s cannot be used: %s; change its owner to this user, or name another directory", named, fileFault(err))
 	}
 	return nil
 }
 
-// checkParent looks at the directory in which a data directory would be made.
+// checkParent checks the directory in which a data directory would be created.
 func checkParent(named, dir string) error {
 	for parent := filepath.Dir(dir); ; parent = filepath.Dir(parent) {
 		_, err := os.Stat(parent)
@@ -64,18 +64,18 @@ func checkParent(named, dir string) error {
 			err = syscall.Access(parent, writeSearch)
 		}
 		if err != nil {
-			return usagef("%s cannot be made in %s: %s; name another directory", named, parent, fileFault(err))
+			return usagef("%s cannot be created in %s: %s; name another directory", named, parent, fileFault(err))
 		}
 		return nil
 	}
 }
 
-// dataDirFault says in plain words that the data directory could not be made,
-// where that is why the service ended.
+// dataDirFault returns a clear error if the service ended because the data directory could
+// not be created. It returns other errors unchanged.
 func dataDirFault(v value, err error) error {
 	path, ok := errors.AsType[*fs.PathError](err)
 	if !ok || path.Op != "mkdir" || errors.Is(err, syscall.ENOSPC) {
 		return err
 	}
-	return usagef("%s cannot be made: its file system does not allow it; name another directory", v.quoted(v.text))
+	return usagef("%s cannot be created: its file system does not allow it; name another directory", v.quoted(v.text))
 }

@@ -10,19 +10,19 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// usageError is a mistake that only the caller can correct: in a flag, an
-// argument, a setting or a file. Its text names the place, the value and the
-// remedy. It is an [errConfig], whose exit status is 2.
+// usageError is an error that only the caller can fix: in a flag, an argument, a setting
+// or a file. Its text names the place, the value and the remedy. It matches [errConfig],
+// whose exit status is 2.
 type usageError struct{ text string }
 
 func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
 
 func (e *usageError) Error() string { return e.text }
 
-// Is makes it an [errConfig].
+// Is reports whether target is [errConfig].
 func (e *usageError) Is(target error) bool { return target == errConfig }
 
-// mappers read flags and arguments, with errors in the words of this program.
+// mappers returns the options that read flags and arguments, with this program's errors.
 func mappers() []kong.Option {
 	options := []kong.Option{
 		kong.KindMapper(reflect.String, kong.MapperFunc(decodeText)),
@@ -34,7 +34,7 @@ func mappers() []kong.Option {
 	return options
 }
 
-// flagName is how the caller wrote a flag or an argument.
+// flagName returns a flag or an argument as the caller writes it.
 func flagName(ctx *kong.DecodeContext) string {
 	if ctx.Value.Flag != nil {
 		return "--" + ctx.Value.Name
@@ -42,7 +42,7 @@ func flagName(ctx *kong.DecodeContext) string {
 	return "<" + ctx.Value.Name + ">"
 }
 
-// popText takes the value of a flag or an argument from the command line.
+// popText removes the value of a flag or an argument from the command line and returns it.
 func popText(ctx *kong.DecodeContext) (string, error) {
 	token := ctx.Scan.Peek()
 	switch {
@@ -96,7 +96,7 @@ func numberBounds(low, high int64) string {
 	return ""
 }
 
-// numberTag reads a bound from the tag of a flag.
+// numberTag returns a bound from the tag of a flag, or otherwise.
 func numberTag(ctx *kong.DecodeContext, name string, otherwise int64) int64 {
 	if n, err := strconv.ParseInt(ctx.Value.Tag.Get(name), 10, 64); err == nil {
 		return n
@@ -104,7 +104,7 @@ func numberTag(ctx *kong.DecodeContext, name string, otherwise int64) int64 {
 	return otherwise
 }
 
-// switchMapper reads a flag that is on or off: --flag, --no-flag, --flag=true.
+// switchMapper reads a boolean flag: --flag, --no-flag, --flag=true.
 type switchMapper struct{}
 
 // IsBool implements [kong.BoolMapper].
@@ -119,8 +119,8 @@ func (switchMapper) Decode(ctx *kong.DecodeContext, target reflect.Value) error 
 	return err
 }
 
-// settingSwitch is a flag of a setting that is true or false: the text of the
-// setting, or nothing where the flag was not given.
+// settingSwitch is the flag of a boolean setting. It holds the text of the setting, or ""
+// if the flag was not given.
 type settingSwitch string
 
 // IsBool implements [kong.BoolMapperValue].
@@ -135,8 +135,8 @@ func (s *settingSwitch) Decode(ctx *kong.DecodeContext) error {
 	return err
 }
 
-// popSwitch takes the value of a switch from the command line, which may have
-// none. Kong has inverted that of --no-flag already.
+// popSwitch removes the value of a switch, if there is one, from the command line. Kong has
+// already inverted the value of --no-flag.
 func popSwitch(ctx *kong.DecodeContext) (bool, error) {
 	if ctx.Scan.Peek().Type != kong.FlagValueToken {
 		return true, nil
@@ -152,7 +152,7 @@ func popSwitch(ctx *kong.DecodeContext) (bool, error) {
 	return on, nil
 }
 
-// switchForm says what flags and settings take that are on or off.
+// switchForm describes the values of boolean flags and settings.
 const switchForm = "true or false (or 1, 0, yes, no)"
 
 func parseSwitch(text string) (on, ok bool) {

@@ -34,8 +34,8 @@ func dumpedJobs(t *testing.T, dir string) (jobs []dumpedJob) {
 	return jobs
 }
 
-// TestCommandsReadAStoreOfFormat1AsOneOfToday: what dump, verify and drain skip tell
-// does not change with the upgrade that the first start makes.
+// TestCommandsReadAStoreOfFormat1AsOneOfToday: the upgrade at the first start does not
+// change the output of dump, verify and drain skip.
 func TestCommandsReadAStoreOfFormat1AsOneOfToday(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	if err := archive.Unpack("../../testdata/format1/store.tar.gz", dir); err != nil {
@@ -46,7 +46,7 @@ func TestCommandsReadAStoreOfFormat1AsOneOfToday(t *testing.T) {
 		out, status := tool(t, append(strings.Fields(args), "--data-dir", dir)...)
 		for _, w := range want {
 			if status != 0 || !strings.Contains(out, w) {
-				t.Errorf("%s ends with %d, and does not say %q:\n%s", args, status, w, out)
+				t.Errorf("%s ends with %d, and does not print %q:\n%s", args, status, w, out)
 			}
 		}
 		return out
@@ -69,7 +69,7 @@ func TestCommandsReadAStoreOfFormat1AsOneOfToday(t *testing.T) {
 				t.Fatalf("it stopped with %d", status)
 			}
 			if log := s.log.String(); !strings.Contains(log, "the store was upgraded") {
-				t.Errorf("a start does not tell of the upgrade:\n%s", log)
+				t.Errorf("the start does not log the upgrade:\n%s", log)
 			}
 		}
 	}
@@ -88,8 +88,8 @@ func TestCommandsReadAStoreOfFormat1AsOneOfToday(t *testing.T) {
 	}
 }
 
-// TestAStoreOfFormat1IsServedAsByItsProgram compares what a reader and a backend get
-// of it with what the program that has written it gave: testdata/format1.
+// TestAStoreOfFormat1IsServedAsByItsProgram compares the messages that a reader and a
+// backend receive with those of the program that wrote the store: see testdata/format1.
 func TestAStoreOfFormat1IsServedAsByItsProgram(t *testing.T) {
 	path, err := binary()
 	if err != nil {

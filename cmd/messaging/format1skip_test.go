@@ -8,8 +8,8 @@ import (
 	"github.com/stayafrica/messaging/bench/archive"
 )
 
-// TestAStoreOfFormat1IsCountedBeforeItsUpgrade: a skip counts the same before the
-// upgrade as after it, and what it refuses it refuses before.
+// TestAStoreOfFormat1IsCountedBeforeItsUpgrade: a skip counts the same before and after the
+// upgrade. A refused skip does not upgrade the store.
 func TestAStoreOfFormat1IsCountedBeforeItsUpgrade(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	if err := archive.Unpack("../../testdata/format1/store.tar.gz", dir); err != nil {
@@ -28,7 +28,7 @@ func TestAStoreOfFormat1IsCountedBeforeItsUpgrade(t *testing.T) {
 			t.Errorf("a skip to %s ends with %d: %s", to, status, out)
 		}
 	}
-	verified("format           1\n") // what is refused upgrades nothing
+	verified("format           1\n") // the refused skips upgraded nothing
 	want := skipped{Position: 77, To: 80, End: 82, Waiting: 5, Forgotten: 3}
 	if got := skip(t, dir, "--to", "80"); got != want {
 		t.Errorf("a skip counts %+v, want %+v", got, want)

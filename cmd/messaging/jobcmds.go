@@ -11,7 +11,7 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// jobShown is what the service says of a job.
+// jobShown is a job as the service returns it.
 type jobShown struct {
 	ID         string  `json:"id"`
 	Kind       string  `json:"kind"`
@@ -27,7 +27,7 @@ type jobShown struct {
 
 func (j *jobShown) running() bool { return j.State == "running" }
 
-// estimate is how long it will still take, for a person.
+// estimate returns the remaining time for output.
 func (j *jobShown) estimate() string {
 	if j.ETA == nil {
 		return "-"
@@ -42,12 +42,12 @@ func (j *jobShown) reason() string {
 	return *j.Error
 }
 
-// following is whether to watch a job to its end.
+// following holds the flag that follows a job.
 type following struct {
-	Follow bool `negatable:"" help:"Watch it to its end; exit status 1 unless it is done and nothing failed."`
+	Follow bool `negatable:"" help:"Follow the job to its end; exit status 1 unless it is done and nothing failed."`
 }
 
-// startJob posts a request and shows the job, or follows it.
+// startJob posts a request and prints the job, or follows it.
 func startJob(std *stdio, r *remote, path string, request map[string]any, follow bool) error {
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -73,14 +73,14 @@ func startJob(std *stdio, r *remote, path string, request map[string]any, follow
 	return err
 }
 
-// Intervals of following a job: on a terminal its bar moves, elsewhere there is
-// a line now and then.
+// Intervals of following a job. On a terminal the bar is redrawn every followInterval,
+// elsewhere a line is printed every followLines.
 const (
 	followInterval = 250 * time.Millisecond
 	followLines    = 5 * time.Second
 )
 
-// followJob watches a job to its end.
+// followJob prints the progress of a job until it ends.
 func followJob(std *stdio, r *remote, id string) error {
 	shown := time.Time{}
 	for {
@@ -112,7 +112,7 @@ func followJob(std *stdio, r *remote, id string) error {
 	}
 }
 
-// jobStatus says by the exit status how a job ended.
+// jobStatus returns errQuiet, for exit status 1, if a job is not done or has failures.
 func jobStatus(j *jobShown, err error) error {
 	if err == nil && (j.State != "done" || j.Failed > 0) {
 		return errQuiet
@@ -120,7 +120,7 @@ func jobStatus(j *jobShown, err error) error {
 	return err
 }
 
-// bar draws a job's progress in a line.
+// bar returns a job's progress as one line.
 func bar(j *jobShown) string {
 	const width = 30
 	full := width
@@ -146,14 +146,14 @@ type replayCmd struct {
 	following    `embed:""`
 	FromSequence *int64 `help:"First sequence; 1 is the beginning of the log."`
 	ToSequence   *int64 `help:"Last sequence (default: the end of the log)."`
-	FromTime     string `placeholder:"TIME" help:"From messages created then on (RFC 3339)."`
-	ToTime       string `placeholder:"TIME" help:"Up to messages created then (RFC 3339)."`
+	FromTime     string `placeholder:"TIME" help:"Earliest time of creation (RFC 3339)."`
+	ToTime       string `placeholder:"TIME" help:"Latest time of creation (RFC 3339)."`
 	Conversation string `help:"Only this conversation."`
 	User         string `help:"Only this receiver."`
-	Rate         *int64 `help:"Messages a second at the most (default 1000)."`
+	Rate         *int64 `help:"Maximum number of messages per second (default 1000)."`
 }
 
-// Run sends a part of the log to the backend again.
+// Run starts a replay.
 func (c *replayCmd) Run(std *stdio) error {
 	request := make(map[string]any)
 	for name, n := range map[string]*int64{"from_sequence": c.FromSequence, "to_sequence": c.ToSequence, "rate": c.Rate} {
@@ -178,12 +178,12 @@ type deadRedriveCmd struct {
 	remote    `embed:""`
 	following `embed:""`
 	IDs       []string `arg:"" optional:"" name:"id" help:"Ids of dead letters."`
-	Reason    string   `help:"Those with this reason."`
-	Kind      string   `help:"Only refused, or only undeliverable ones (with --reason or --all)."`
-	All       bool     `negatable:"" help:"All of them."`
+	Reason    string   `help:"All dead letters with this reason."`
+	Kind      string   `help:"Only this kind: refused or undeliverable (with --reason or --all)."`
+	All       bool     `negatable:"" help:"All dead letters."`
 }
 
-// Run sends dead letters where they failed to go.
+// Run starts a redrive.
 func (c *deadRedriveCmd) Run(std *stdio) error {
 	request := make(map[string]any)
 	if len(c.IDs) > 0 {
@@ -206,7 +206,7 @@ type deadDropCmd struct {
 	IDs    []string `arg:"" name:"id" help:"Ids of dead letters."`
 }
 
-// Run removes dead letters for good.
+// Run deletes dead letters.
 func (c *deadDropCmd) Run(std *stdio) error {
 	for _, id := range c.IDs {
 		answer, err := c.call(http.MethodDelete, "/api/dead-letters/"+url.PathEscape(id), nil)
@@ -228,7 +228,7 @@ func (c *deadDropCmd) Run(std *stdio) error {
 type jobsCmd struct {
 	List   jobsListCmd   `cmd:"" default:"withargs" help:"List jobs, the newest first."`
 	Show   jobsShowCmd   `cmd:"" help:"Show one job."`
-	Cancel jobsCancelCmd `cmd:"" help:"Cancel a job; one that has ended is forgotten."`
+	Cancel jobsCancelCmd `cmd:"" help:"Cancel a job; a job that has ended is forgotten."`
 }
 
 type jobsListCmd struct {

@@ -18,17 +18,18 @@ import (
 	"github.com/knadh/koanf/v2"
 )
 
-// errConfig marks what only the operator can mend; its exit status is 2.
+// errConfig marks errors that only the operator can fix. Their exit status is 2.
 var errConfig = errors.New("configuration")
 
-// value is a setting's text and where it came from. name is what the operator
-// called it there, and place says where that is, if the name does not.
+// value is the text of a setting and its source. name is the setting's name in that
+// source, and place names the source in errors, if the name does not.
 type value struct {
 	text, source string
 	name, place  string
 }
 
-// described names a value in an error, as the operator wrote it.
+// described returns the name of a value for an error, as the operator wrote it. It includes
+// the text, unless that is a secret.
 func (v value) described(s *setting) string {
 	if s.secret {
 		return v.name + v.place
@@ -40,8 +41,8 @@ func (v value) quoted(text string) string {
 	return v.name + " " + strconv.Quote(shorten(text, 100)) + v.place
 }
 
-// load gathers every setting from flags, the environment and one file, in this
-// order of precedence, and reads them. flags holds those that were given.
+// load reads every setting from flags, the environment and one file, in this order of
+// precedence. flags holds those that were given.
 func load(flags map[string]string, configFile string, getenv func(string) (string, bool)) (Config, map[string]value, error) {
 	var c Config
 	values, err := gather(flags, configFile, getenv)
@@ -66,17 +67,17 @@ func gather(flags map[string]string, configFile string, getenv func(string) (str
 	return values, from.addURL(values)
 }
 
-// keyURLDefault is what the address of the service is made of where it is not set.
+// keyURLDefault names the settings that the default address of the service is built from.
 const keyURLDefault = "HTTP_ADDR and HTTP_PORT"
 
-// fromDefault is the source of a value that nobody set.
+// fromDefault is the source of a value that is not set.
 const fromDefault = "default"
 
-// sources are all the places that a setting may come from.
+// sources holds all sources of settings.
 type sources struct {
 	flags  map[string]string
 	getenv func(string) (string, bool)
-	path   string // of the file, which may be none
+	path   string // of the file; empty without one
 	file   map[string]string
 }
 
@@ -88,7 +89,7 @@ func newSources(flags map[string]string, path string, getenv func(string) (strin
 	return &sources{flags: flags, getenv: getenv, path: path, file: file}, err
 }
 
-// value looks a setting up, in the order of precedence.
+// value returns the value of a setting, in the order of precedence.
 func (from *sources) value(s *setting) (value, error) {
 	if text, ok := from.flags[s.flag()]; ok {
 		return value{text: text, source: "flag --" + s.flag(), name: "--" + s.flag()}, nil
@@ -103,8 +104,8 @@ func (from *sources) value(s *setting) (value, error) {
 	return value{text: s.fallback, source: fromDefault, name: s.env()}, nil
 }
 
-// environment looks a setting up under all of its names. An empty variable is
-// not set.
+// environment looks a setting up under all its names. An empty variable counts as not
+// set.
 func (from *sources) environment(s *setting) (value, error) {
 	for _, name := range s.environment() {
 		if text, ok := from.getenv(name); ok && text != "" {
@@ -116,7 +117,7 @@ func (from *sources) environment(s *setting) (value, error) {
 		if path, ok := from.getenv(name + "_FILE"); ok && path != "" {
 			text, err := os.ReadFile(path)
 			if err != nil {
-				return value{}, usagef("%s_FILE %q cannot be read: %s; name a file with the secret alone", name, path, fileFault(err))
+				return value{}, usagef("%s_FILE %q cannot be read: %s; name a file that contains only the secret", name, path, fileFault(err))
 			}
 			return value{text: strings.TrimSpace(string(text)), source: "file of " + name + "_FILE", name: "the file of " + name + "_FILE"}, nil
 		}
@@ -124,7 +125,7 @@ func (from *sources) environment(s *setting) (value, error) {
 	return value{}, nil
 }
 
-// add looks up the settings that are wanted.
+// add adds the values of the wanted settings.
 func (from *sources) add(values map[string]value, wanted func(s *setting) bool) (err error) {
 	for i := range settings {
 		s := &settings[i]
@@ -138,8 +139,8 @@ func (from *sources) add(values map[string]value, wanted func(s *setting) bool) 
 	return nil
 }
 
-// addURL makes the address of the service that of this machine's, by what it
-// listens on, where nothing else is set.
+// addURL sets the address of the service, if it is not set, to the address on which the
+// service of this machine listens.
 func (from *sources) addURL(values map[string]value) error {
 	if values[keyURL].source != fromDefault {
 		return nil
@@ -157,8 +158,8 @@ func (from *sources) addURL(values map[string]value) error {
 	return err
 }
 
-// loadClient gathers what the command line needs to call a service, and nothing
-// else: it need not be able to read the service's own secrets.
+// loadClient reads only the settings that the command line needs to call a service. It
+// does not need access to the service's own secrets.
 func loadClient(flags map[string]string, getenv func(string) (string, bool)) (c Config, err error) {
 	from, err := newSources(flags, "", getenv)
 	if err != nil {
@@ -174,7 +175,7 @@ func loadClient(flags map[string]string, getenv func(string) (string, bool)) (c 
 	return c, c.read(values)
 }
 
-// read sets what there are values for.
+// read sets the fields that have values.
 func (c *Config) read(values map[string]value) error {
 	for i := range settings {
 		s := &settings[i]
@@ -189,8 +190,7 @@ func (c *Config) read(values map[string]value) error {
 	return nil
 }
 
-// readFile reads a configuration file, YAML or TOML, and refuses keys that are
-// no settings.
+// readFile reads a configuration file, YAML or TOML. It refuses unknown keys.
 func readFile(path string) (map[string]string, error) {
 	if path == "" {
 		return nil, nil
@@ -222,8 +222,8 @@ func readFile(path string) (map[string]string, error) {
 	return values, nil
 }
 
-// configFileFault says why a configuration file cannot be used: it cannot be
-// read, or it is not what its name says.
+// configFileFault returns an error that states why a configuration file cannot be used: it
+// cannot be read, or is not in the format of its extension.
 func configFileFault(path string, err error) error {
 	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		return usagef("the configuration file %s cannot be read: %s (see --config and MESSAGING_CONFIG)", path, fileFault(err))
@@ -232,11 +232,11 @@ func configFileFault(path string, err error) error {
 	if form == "YML" {
 		form = "YAML"
 	}
-	_, fault, _ := strings.Cut(err.Error(), ": ") // after the name of the library
+	_, fault, _ := strings.Cut(err.Error(), ": ") // without the name of the library
 	return usagef("the configuration file %s is not %s: %s", path, form, fault)
 }
 
-// settingKeys are the keys that a configuration file may have.
+// settingKeys returns the keys that a configuration file may have.
 func settingKeys() []string {
 	keys := make([]string, len(settings))
 	for i := range settings {
@@ -247,8 +247,8 @@ func settingKeys() []string {
 
 func isSetting(key string) bool { return slices.Contains(settingKeys(), key) }
 
-// scalar gives the text of a value in a file; a list becomes its items with
-// commas between them.
+// scalar returns the text of a value in a file. The items of a list are joined with
+// commas.
 func scalar(raw any) (string, bool) {
 	switch v := raw.(type) {
 	case nil:

@@ -1,5 +1,6 @@
-// Command messaging is the service and its command line: `messaging serve` runs
-// it, every other command talks to one that runs.
+// Command messaging is the service and its command line. `messaging serve` runs the
+// service. The other commands call a running service, or work on the data directory of a
+// stopped one.
 package main
 
 import (
@@ -15,10 +16,10 @@ import (
 	"golang.org/x/term"
 )
 
-// release is set by the linker for a release.
-var release string
+// Set by the linker. Builds without a repository, such as that of the image, need commit.
+var release, commit string
 
-// version names the build: the release, or the commit that it was built from.
+// version returns the release, or "devel-" and the commit of the build.
 func version() string {
 	if release != "" {
 		return release
@@ -29,9 +30,11 @@ func version() string {
 	return "devel"
 }
 
-// revision is the commit that the program was built from; it is empty where the
-// build did not say.
+// revision returns the commit of the build, or "" if the build did not record it.
 func revision() string {
+	if commit != "" {
+		return commit
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return ""
@@ -44,61 +47,61 @@ func revision() string {
 	return ""
 }
 
-// stdio are where a command reads and writes.
+// stdio holds the streams that a command reads and writes.
 type stdio struct {
 	in       io.Reader
 	out, err io.Writer
-	// terminal says that out is one.
+	// terminal is true if out is a terminal.
 	terminal bool
 }
 
-// cli is the command line. Its flags for serve and config are made from the
-// settings table.
+// cli is the command line. The flags of serve and config are built from the settings
+// table.
 type cli struct {
 	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
 	Serve       serveCmd       `cmd:"" help:"Run the service."`
 	Config      configCmd      `cmd:"" help:"Print the configuration in force and where each value comes from."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
-	Ping        pingCmd        `cmd:"" help:"Ask a running service whether it is ready; exit status 0 if so."`
+	Ping        pingCmd        `cmd:"" help:"Check whether a running service is ready; exit status 0 if it is."`
 	Stats       statsCmd       `cmd:"" help:"Show the statistics of a running service."`
 	Send        sendCmd        `cmd:"" help:"Send a message."`
-	Batch       batchCmd       `cmd:"" help:"Send many messages at once: all of them, or none."`
+	Batch       batchCmd       `cmd:"" help:"Send many messages in one call: all or none."`
 	Broadcast   broadcastCmd   `cmd:"" help:"Send one message to many users."`
-	Peek        peekCmd        `cmd:"" help:"Show the next messages of a queue and leave them there."`
-	Take        takeCmd        `cmd:"" help:"Take the next messages of a queue, for good or under a lease."`
-	Ack         ackCmd         `cmd:"" help:"Acknowledge messages that were taken under a lease."`
-	Nack        nackCmd        `cmd:"" help:"Give messages back that were taken under a lease."`
-	Extend      extendCmd      `cmd:"" help:"Let leases last longer."`
-	Size        sizeCmd        `cmd:"" help:"Count a queue."`
+	Peek        peekCmd        `cmd:"" help:"Show the next messages of a queue without taking them."`
+	Take        takeCmd        `cmd:"" help:"Take the next messages of a queue: remove them, or lease them."`
+	Ack         ackCmd         `cmd:"" help:"Acknowledge leased messages."`
+	Nack        nackCmd        `cmd:"" help:"Return leased messages to their queue."`
+	Extend      extendCmd      `cmd:"" help:"Extend leases."`
+	Size        sizeCmd        `cmd:"" help:"Count the messages of a queue."`
 	Clear       clearCmd       `cmd:"" help:"Empty a queue."`
-	DeadLetters deadLettersCmd `cmd:"" name:"dead-letters" help:"Look at messages that were given up, send them again or drop them."`
-	Replay      replayCmd      `cmd:"" help:"Send a part of the log to the backend again."`
-	Jobs        jobsCmd        `cmd:"" help:"Look at redrives and replays, or cancel them."`
-	Drain       drainCmd       `cmd:"" help:"Forget messages that wait for the backend."`
+	DeadLetters deadLettersCmd `cmd:"" name:"dead-letters" help:"List or show dead letters, send them again, or drop them."`
+	Replay      replayCmd      `cmd:"" help:"Send a range of the log to the backend again."`
+	Jobs        jobsCmd        `cmd:"" help:"List, show or cancel redrives and replays."`
+	Drain       drainCmd       `cmd:"" help:"Skip messages that wait for the backend."`
 	Verify      verifyCmd      `cmd:"" help:"Check the data directory of a stopped service, without changing it."`
-	Repair      repairCmd      `cmd:"" help:"Put a damaged data directory together again, of all that can be read."`
+	Repair      repairCmd      `cmd:"" help:"Rebuild a damaged data directory from all that can be read."`
 	Dump        dumpCmd        `cmd:"" help:"Print the records of a stopped service's data directory."`
 }
 
 type deadLettersCmd struct {
 	List    deadListCmd    `cmd:"" help:"List dead letters."`
 	Show    deadShowCmd    `cmd:"" help:"Show one dead letter."`
-	Redrive deadRedriveCmd `cmd:"" help:"Send dead letters where they failed to go."`
-	Drop    deadDropCmd    `cmd:"" help:"Remove dead letters for good."`
+	Redrive deadRedriveCmd `cmd:"" help:"Send dead letters again, to the backend or to their queue."`
+	Drop    deadDropCmd    `cmd:"" help:"Delete dead letters."`
 }
 
-// remote is what the commands share that talk to a running service.
+// remote holds the flags of the commands that call a running service.
 type remote struct {
-	URL   string `help:"Where the service is (also MESSAGING_URL; by default on this machine, at HTTP_PORT)."`
-	Token string `help:"Token to call it with (also MESSAGING_TOKEN, MESSAGING_TOKEN_FILE)."`
+	URL   string `help:"Address of the service (also MESSAGING_URL; default: this machine, at HTTP_PORT)."`
+	Token string `help:"Token for the service (also MESSAGING_TOKEN, MESSAGING_TOKEN_FILE)."`
 	JSON  bool   `negatable:"" name:"json" help:"Print JSON instead of a table."`
 
-	completed bool // with what no flag said
+	completed bool // complete has run
 }
 
-// settingFlags are the flags of the settings table, made at run time: a
-// structure with a pointer for each, nil where the flag was not given.
+// settingFlags holds the flags of the settings table. Its structure type is built at run
+// time. It has one field for each flag, nil or empty if the flag was not given.
 type settingFlags struct{ fields reflect.Value }
 
 func newSettingFlags() settingFlags {
@@ -123,12 +126,12 @@ func newSettingFlags() settingFlags {
 
 func fieldName(setting int) string { return fmt.Sprintf("F%d", setting) }
 
-// escapeTag keeps kong from interpolating what only looks like a variable.
+// escapeTag escapes $, which kong would interpolate as a variable.
 func escapeTag(text string) string { return strings.ReplaceAll(text, "$", "$$") }
 
 func lastWord(key string) string { return key[strings.LastIndexByte(key, '_')+1:] }
 
-// given collects the flags that were on the command line.
+// given returns the flags that were on the command line.
 func (f settingFlags) given() map[string]string {
 	given := make(map[string]string)
 	for i := range settings {
@@ -153,8 +156,7 @@ func main() {
 	os.Exit(status)
 }
 
-// run is the whole program but for the process around it; it gives the exit
-// status.
+// run runs the program and returns the exit status.
 func run(args []string, std stdio) int {
 	var c cli
 	flags := newSettingFlags()
@@ -191,8 +193,8 @@ func run(args []string, std stdio) int {
 	return exitDone
 }
 
-// warnUnknown warns of variables that look like settings and are none. serve does
-// so in its log, and version loads no settings.
+// warnUnknown warns about variables that look like settings but are not. serve logs this
+// warning itself, and version loads no settings.
 func warnUnknown(command string, std *stdio) {
 	if command == "serve" || command == "version" {
 		return
@@ -202,10 +204,11 @@ func warnUnknown(command string, std *stdio) {
 	}
 }
 
-// errQuiet ends a command with a status other than 0 that has already said all.
+// errQuiet ends a command with a nonzero status and prints nothing, because the command
+// has printed everything.
 var errQuiet = errors.New("quiet")
 
-// oneLine joins the lines of joined errors.
+// oneLine returns the text of an error on one line. Joined errors have several lines.
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 type versionCmd struct {

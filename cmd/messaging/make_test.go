@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// made gives the commands that make would run.
+// made returns the commands that make would run.
 func made(t *testing.T, args ...string) string {
 	t.Helper()
 	out, err := exec.Command("make", append([]string{"-s", "-n", "-C", "../.."}, args...)...).CombinedOutput()
@@ -71,7 +71,7 @@ func TestMakeRunDrainsIntoTheDjangoThatIsConfigured(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			port := freePort(t)
-			// -o: the binary is there, so nothing is built.
+			// With -o nothing is built: the binary exists.
 			p := start(t, []string{"HTTP_PORT=" + port, "DISK_MIN_FREE=1MiB", c.env}, "make", "-C", dir, "-f", makefile, "-o", "build", "run")
 			eventually(t, 20*time.Second, "the service is ready", func() bool {
 				status, _ := call(http.MethodGet, "http://127.0.0.1:"+port+"/health/ready", "")

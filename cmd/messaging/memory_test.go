@@ -12,6 +12,6 @@ func TestCacheFollowsTheMemory(t *testing.T) {
 		}
 	}
 	if memory() < 64<<20 {
-		t.Errorf("%d bytes of memory were found on this machine", memory())
+		t.Errorf("this machine has %d bytes of memory, want at least 64 MiB", memory())
 	}
 }

@@ -17,7 +17,7 @@ func TestNoHelpIsOfAMetricThatIsGone(t *testing.T) {
 	}
 	for name := range metricHelp {
 		if !strings.Contains(source.String(), name) {
-			t.Errorf("%s has help and is written nowhere", name)
+			t.Errorf("%s has help, but the program does not write it", name)
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/stayafrica/messaging/persist"
 )
 
-// commitMetrics are the measures of the commit point.
+// commitMetrics are the metrics of commits.
 type commitMetrics struct {
 	changes, fsync *metrics.PrometheusHistogram
 	messages       *metrics.PrometheusHistogram // the deprecated name of changes
@@ -38,9 +38,9 @@ func (c *commitMetrics) observe(changes, bytes int, took time.Duration) {
 	c.bytes.Add(bytes)
 }
 
-// exposition writes series in Prometheus' text format, the type of each name
-// once: the series of a name follow each other. (The library's own writers
-// repeat it for every series, which Prometheus refuses.)
+// exposition writes series in the text format of Prometheus, with the type of each name
+// once. The series of a name must be written one after the other. (The library's own
+// writers repeat the type for every series, which Prometheus refuses.)
 type exposition struct {
 	w    io.Writer
 	name string
@@ -57,18 +57,18 @@ func (e *exposition) write(kind, name, labels string, value float64) {
 		metrics.WriteMetadataIfNeeded(e.w, name, kind)
 		e.name = name
 	}
-	fmt.Fprintf(e.w, "%s%s %s\n", name, labels, strconv.FormatFloat(value, 'f', -1, 64)) // into a buffer
+	fmt.Fprintf(e.w, "%s%s %s\n", name, labels, strconv.FormatFloat(value, 'f', -1, 64)) // to a buffer
 }
 
-// label writes the one label that a series has.
+// label returns the label of a series that has one.
 func label(name, value string) string { return fmt.Sprintf("{%s=%q}", name, value) }
 
-// buildLabels name what this program was built from.
+// buildLabels returns the version, revision and Go version of the build as labels.
 func buildLabels() string {
 	return fmt.Sprintf("{version=%q,revision=%q,goversion=%q}", version(), revision(), runtime.Version())
 }
 
-// writeMetrics writes what other parts count already.
+// writeMetrics writes the values that other parts count.
 func (m *Main) writeMetrics(w io.Writer) {
 	s, e := m.stats(), &exposition{w: w}
 	e.gauge("messaging_build_info", buildLabels(), 1)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// scrape is what /metrics shows.
+// scrape returns the text of /metrics.
 func (s *service) scrape(t *testing.T) string {
 	t.Helper()
 	response, err := http.Get(s.url + "/metrics")
@@ -26,7 +26,7 @@ func (s *service) scrape(t *testing.T) string {
 	return string(text)
 }
 
-// metric is the value of a series, as it is written.
+// metric returns the value of a series as it is written, or "".
 func metric(text, series string) string {
 	found := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(series) + ` (\S+)$`).FindStringSubmatch(text)
 	if found == nil {
@@ -53,7 +53,7 @@ func TestMetricsSayWhatTheyAre(t *testing.T) {
 			deprecated[name] = help
 		}
 		if strings.HasSuffix(name, "_ms") || strings.Contains(name, "_milliseconds") || (strings.HasSuffix(name, "_seconds") && !strings.Contains(help, "seconds")) {
-			t.Errorf("the unit of %s is not said, or is not seconds: %q", name, help)
+			t.Errorf("the unit of %s is missing, or is not seconds: %q", name, help)
 		}
 	}
 	renamed := map[string]string{
@@ -80,8 +80,8 @@ func TestMetricsSayWhatTheyAre(t *testing.T) {
 	}
 }
 
-// A broadcast is a message for each receiver, where it is accepted as well as where
-// it is persisted: in one commit, and staged.
+// A broadcast counts once for each receiver, both when it is accepted and when it is
+// persisted, and both in one commit and staged.
 func TestABroadcastCountsOnceForEachReceiver(t *testing.T) {
 	backend := startStoring(t)
 	s := startService(t, "DJANGO_API_URL="+backend.url)

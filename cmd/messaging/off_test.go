@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// storing is a backend that stores all it gets.
+// storing is a backend that stores all messages.
 type storing struct {
 	url   string
 	mu    sync.Mutex
@@ -50,7 +50,7 @@ func (b *storing) stored() []string {
 	return slices.Clone(b.texts)
 }
 
-// wantStored waits until the backend has just these texts, in this order.
+// wantStored waits until the backend has exactly these texts, in this order.
 func (b *storing) wantStored(t *testing.T, want ...string) {
 	t.Helper()
 	eventually(t, 10*time.Second, "the backend has all messages", func() bool { return len(b.stored()) >= len(want) })
@@ -59,7 +59,7 @@ func (b *storing) wantStored(t *testing.T, want ...string) {
 	}
 }
 
-// with starts the service with other settings.
+// with starts the service with additional settings.
 func (s *service) with(t *testing.T, env ...string) {
 	t.Helper()
 	before := s.env
@@ -68,31 +68,32 @@ func (s *service) with(t *testing.T, env ...string) {
 	s.env = before
 }
 
-// wantLog ends the service and looks for a line in its log; an empty one must
-// not be there.
+// wantLog stops the service and looks for a text in its log. With an empty text, the log
+// must not report waiting messages.
 func (s *service) wantLog(t *testing.T, want string) {
 	t.Helper()
 	if status := s.terminate(); status != 0 {
 		t.Errorf("it stopped with %d", status)
 	}
 	if want == "" && (strings.Contains(s.log.String(), "message wait") || strings.Contains(s.log.String(), "messages wait")) {
-		t.Errorf("the log speaks of messages that wait:\n%s", s.log)
+		t.Errorf("the log reports waiting messages:\n%s", s.log)
 	}
 	if !strings.Contains(s.log.String(), want) {
 		t.Errorf("the log has no %q:\n%s", want, s.log)
 	}
 }
 
-// wantDrain looks at what the service says of its drain everywhere.
+// wantDrain checks the state of the drain in the statistics, the command line and the
+// metrics.
 func (s *service) wantDrain(t *testing.T, state, shown, lag string) {
 	t.Helper()
 	_, stats := s.get("/api/stats")
 	if stats["drain"] != state {
-		t.Errorf("/api/stats says that the drain is %v, want %s", stats["drain"], state)
+		t.Errorf("in /api/stats the drain is %v, want %s", stats["drain"], state)
 	}
 	_, out, _ := messaging(t, []string{"MESSAGING_URL=" + s.url}, "stats")
 	if !regexp.MustCompile(`(?m)^drain  *` + regexp.QuoteMeta(shown) + `$`).MatchString(out) {
-		t.Errorf("messaging stats does not say %q:\n%s", shown, out)
+		t.Errorf("messaging stats does not print %q:\n%s", shown, out)
 	}
 	off := "0"
 	if state == "off" {
@@ -106,7 +107,7 @@ func (s *service) wantDrain(t *testing.T, state, shown, lag string) {
 	text, _ := io.ReadAll(response.Body)
 	for _, want := range []string{"messaging_drain_off " + off, "messaging_drain_lag_messages " + lag} {
 		if !strings.Contains(string(text), "\n"+want+"\n") {
-			t.Errorf("/metrics does not say %q", want)
+			t.Errorf("/metrics does not have %q", want)
 		}
 	}
 	if age, _ := stats["drain_lag_seconds"].(float64); (age > 0) != (lag != "0") {
@@ -127,13 +128,13 @@ func TestAStartWithTheDrainOffKeepsWhatWaits(t *testing.T) {
 
 	s.with(t, "DJANGO_API_URL=off")
 	s.wantDrain(t, "off", "off (5 messages wait)", "5")
-	s.wantLog(t, "the drain is off: 5 messages wait for DJANGO_API_URL, 0 that waited are gone")
+	s.wantLog(t, "the drain is off: 5 messages wait for DJANGO_API_URL, 0 were trimmed")
 
 	s.with(t, "DJANGO_API_URL="+backend.url)
 	backend.wantStored(t, texts...)
 	eventually(t, 10*time.Second, "nothing waits", func() bool { _, stats := s.get("/api/stats"); return stats["drain_lag_messages"] == 0.0 })
 	s.wantDrain(t, "running", "running", "0")
-	s.wantLog(t, "5 messages wait, 0 are gone (trimmed while the drain was off or by a full disk), going on from 1")
+	s.wantLog(t, "5 messages wait, 0 were trimmed while the drain was off or by a full disk; the drain resumes at 1")
 
 	s.with(t, "DJANGO_API_URL="+backend.url)
 	s.wantLog(t, "")
@@ -178,10 +179,10 @@ func TestAStartSaysWhatWasTrimmedWhileTheDrainWasOff(t *testing.T) {
 
 	s.start(t)
 	s.send(t, 1, "new")
-	s.wantLog(t, "the drain is off: 0 messages wait for DJANGO_API_URL, 3 that waited are gone")
+	s.wantLog(t, "the drain is off: 0 messages wait for DJANGO_API_URL, 3 were trimmed")
 	s.with(t, "DJANGO_API_URL="+backend.url)
 	backend.wantStored(t, "new")
-	s.wantLog(t, "1 message waits, 3 are gone (trimmed while the drain was off or by a full disk), going on from 4")
+	s.wantLog(t, "1 message waits, 3 were trimmed while the drain was off or by a full disk; the drain resumes at 4")
 	s.with(t, "DJANGO_API_URL="+backend.url)
 	s.wantLog(t, "")
 }
@@ -202,12 +203,12 @@ func TestAStartSaysOnceThatAllThatWaitedIsGone(t *testing.T) {
 	s.with(t, "DJANGO_API_URL="+backend.url)
 	s.send(t, 1, "new")
 	backend.wantStored(t, "new")
-	s.wantLog(t, "0 messages wait, 3 are gone (trimmed while the drain was off or by a full disk), going on from 4")
+	s.wantLog(t, "0 messages wait, 3 were trimmed while the drain was off or by a full disk; the drain resumes at 4")
 	s.with(t, "DJANGO_API_URL="+backend.url)
 	s.wantLog(t, "")
 }
 
-// startOff starts a service whose drain is off, and gives its data directory.
+// startOff starts a service whose drain is off, and returns it and its data directory.
 func startOff(t *testing.T, texts ...string) (*service, string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
@@ -218,7 +219,7 @@ func startOff(t *testing.T, texts ...string) (*service, string) {
 	return s, dir
 }
 
-// skipped is what drain skip says.
+// skipped is the JSON output of drain skip.
 type skipped struct {
 	Position, To, End, Waiting, Forgotten, Gone uint64
 	Changed                                     bool
@@ -244,7 +245,7 @@ func TestDrainSkipForgetsAPartOfTheBacklog(t *testing.T) {
 	}
 	s.terminate()
 	counted := skipped{Position: 1, To: 3, End: 6, Waiting: 5, Forgotten: 2}
-	for range 2 { // the first has changed nothing
+	for range 2 { // the first run changes nothing
 		if got := skip(t, dir, "--to", "3"); got != counted {
 			t.Errorf("it counts %+v, want %+v", got, counted)
 		}
@@ -258,23 +259,23 @@ func TestDrainSkipForgetsAPartOfTheBacklog(t *testing.T) {
 	}
 	s.with(t, "DJANGO_API_URL="+backend.url)
 	backend.wantStored(t, "3", "4", "5")
-	s.wantLog(t, "3 messages wait, 0 are gone")
+	s.wantLog(t, "3 messages wait, 0 were trimmed")
 }
 
 func TestDrainSkipNowForgetsTheBacklog(t *testing.T) {
 	backend := startStoring(t)
 	s, dir := startOff(t, "1", "2", "3", "4", "5")
-	s.kill() // what was not flushed is counted too
+	s.kill() // unflushed messages count too
 	out, status := tool(t, "drain", "skip", "--to", "now", "--data-dir", dir)
 	if status != 0 || !strings.Contains(out, "5 messages wait") || !strings.Contains(out, "--yes") || !strings.Contains(out, "nothing was changed") {
 		t.Errorf("counting: %d %s", status, out)
 	}
 	out, status = tool(t, "drain", "skip", "--to", "now", "--yes", "--data-dir", dir)
-	if status != 0 || !strings.Contains(out, "5 are forgotten") || strings.Contains(out, "nothing was changed") {
+	if status != 0 || !strings.Contains(out, "5 are skipped") || strings.Contains(out, "nothing was changed") {
 		t.Errorf("skipping: %d %s", status, out)
 	}
 	out, status = tool(t, "drain", "skip", "--to", "now", "--yes", "--data-dir", dir)
-	if status != 0 || !strings.Contains(out, "nothing to forget") {
+	if status != 0 || !strings.Contains(out, "nothing to skip") {
 		t.Errorf("skipping again: %d %s", status, out)
 	}
 	s.with(t, "DJANGO_API_URL="+backend.url)
@@ -303,6 +304,6 @@ func TestDrainSkipRefuses(t *testing.T) {
 		t.Errorf("of nothing: %d %s", status, out)
 	}
 	if _, err := os.Stat(missing); err == nil {
-		t.Error("it made a store to skip in")
+		t.Error("the skip created a store")
 	}
 }

@@ -11,31 +11,31 @@ import (
 )
 
 const (
-	// otherFiles is how many descriptors are kept for the store's log, the drain and
-	// whatever else is neither a client's connection nor a table of the store:
-	// running out of them inside the store would end the process.
+	// otherFiles is the number of descriptors reserved for the store's log, the drain and
+	// everything else that is neither a client's connection nor a table of the store. If
+	// the store runs out of descriptors, the process ends.
 	otherFiles = 536
-	// fewestTables is how many tables the store keeps open at the least.
+	// fewestTables is the minimum number of open tables of the store.
 	fewestTables = 64
-	// fewestConnections is how many connections a service must be able to have, if
-	// it is to have as many: with fewer it does not start.
+	// fewestConnections is the minimum number of connections, if MAX_CONNECTIONS is not
+	// lower. Below it the service does not start.
 	fewestConnections = 1000
 )
 
-// openFiles is how the descriptors of the process are divided.
+// openFiles is the division of the process's descriptors.
 type openFiles struct{ connections, tables int }
 
-// limitOpenFiles divides what the process may have.
+// limitOpenFiles divides the descriptors that the process may open.
 func limitOpenFiles(ctx context.Context, connections int, logger *slog.Logger) (openFiles, error) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return openFiles{connections, storage.MaxOpenFiles}, nil //nolint:nilerr // a system that cannot say has no such limit
+		return openFiles{connections, storage.MaxOpenFiles}, nil //nolint:nilerr // no limit is known
 	}
 	return divideOpenFiles(ctx, limit.Cur, connections, logger)
 }
 
-// divideOpenFiles divides a limit on open files: connections come before more tables
-// than the fewest, up to fewestConnections. The error says what limit is needed.
+// divideOpenFiles divides a limit on open files. Up to fewestConnections, connections have
+// precedence over tables above fewestTables. The error contains the limit that is needed.
 func divideOpenFiles(ctx context.Context, limit uint64, connections int, logger *slog.Logger) (openFiles, error) {
 	all := openFiles{connections, storage.MaxOpenFiles}
 	have := int(min(limit, 1<<30)) - otherFiles - rest.HealthConnections

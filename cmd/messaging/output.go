@@ -10,7 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// printJSON prints a value as indented JSON, numbers as they are.
+// printJSON prints a value as indented JSON. It keeps numbers as they are.
 func printJSON(std *stdio, v any) error {
 	text, err := json.Marshal(v, jsontext.WithIndent("  "), json.Deterministic(true))
 	if err != nil {
@@ -42,7 +42,8 @@ func (t *table) row(cells ...string) {
 
 func (t *table) flush() error { return t.w.Flush() }
 
-// printable keeps what others wrote from steering the terminal.
+// printable replaces unprintable characters, so that the text of others cannot control the
+// terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -52,7 +53,7 @@ func printable(s string) string {
 	}, s)
 }
 
-// shorten keeps a cell within n characters.
+// shorten cuts a text to at most n characters.
 func shorten(s string, n int) string {
 	r := []rune(s)
 	if len(r) <= n {

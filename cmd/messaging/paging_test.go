@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// manyMessages are more than one request gives.
+// manyMessages is more than one request returns.
 const manyMessages = 2500
 
 // fillQueue sends many messages to a user.
@@ -32,7 +32,7 @@ func fillQueue(t *testing.T, env []string, user string) {
 	}
 }
 
-// read is what --json prints of a queue.
+// read is the --json output of a queue.
 type read struct {
 	Status   string
 	UserID   string `json:"user_id"`
@@ -40,7 +40,7 @@ type read struct {
 	Messages []struct{ Text, Receipt string }
 }
 
-// readQueue takes or peeks, and wants the messages in their order.
+// readQueue takes or peeks, and checks the order of the messages.
 func readQueue(t *testing.T, env []string, status, count int, args ...string) (r read, errs string) {
 	t.Helper()
 	got, out, errs := messaging(t, env, append(args, "--json")...)
@@ -85,17 +85,17 @@ func TestTakeReadsMoreThanOneRequestGives(t *testing.T) {
 	}
 }
 
-// What was taken is printed, also where a later request is refused.
+// Taken messages are printed even if a later request is refused.
 func TestTakePrintsWhatItHasBeforeARefusal(t *testing.T) {
 	s := startService(t, "QUEUE_MAX_LEASED=1500")
 	env := []string{"MESSAGING_URL=" + s.url}
 	fillQueue(t, env, "a")
 	if _, errs := readQueue(t, env, 1, 1500, "take", "a", "-n", "2500", "--lease", "60"); !strings.Contains(errs, "QUEUE_MAX_LEASED") {
-		t.Errorf("it says %s", errs)
+		t.Errorf("the error is %s", errs)
 	}
 }
 
-// A signal ends a take after the page that is on its way, which is printed too.
+// A signal ends a take after the page in flight, which is printed too.
 func TestTakePrintsWhatItHasWhenItIsInterrupted(t *testing.T) {
 	var requests atomic.Int64
 	running := make(chan *os.Process, 1)

@@ -8,8 +8,8 @@ import (
 	"runtime/pprof"
 )
 
-// profiled writes a profile of the processor's time, from now until stop, into
-// the file that MESSAGING_CPU_PROFILE names. See docs/explanation/performance.md.
+// profiled writes a CPU profile, from now until stop, to the file that
+// MESSAGING_CPU_PROFILE names. See docs/explanation/performance.md.
 func profiled() (stop func()) {
 	path := os.Getenv("MESSAGING_CPU_PROFILE")
 	if path == "" {

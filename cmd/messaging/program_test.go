@@ -64,7 +64,7 @@ func (p *program) kill() {
 	<-p.done
 }
 
-// terminate ends the program as an operator would, and gives its exit status.
+// terminate stops the program with SIGTERM and returns its exit status.
 func (p *program) terminate() int {
 	p.t.Helper()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
@@ -93,7 +93,7 @@ func freePort(t *testing.T) string {
 	return strconv.Itoa(port)
 }
 
-// service is the built program with what it needs.
+// service is the running program with its address and environment.
 type service struct {
 	*program
 	url string
@@ -162,7 +162,7 @@ func call(method, url, body string) (int, map[string]any) {
 	return response.StatusCode, answer
 }
 
-// send sends and gives the id; it must succeed.
+// send sends a message, which must succeed, and returns its id.
 func (s *service) send(t *testing.T, conversation int, text string) string {
 	t.Helper()
 	status, answer := s.post("/api/messages/send", fmt.Sprintf(

@@ -24,8 +24,8 @@ func (m *Main) checkpointLoop(ctx context.Context) error {
 	}
 }
 
-// saveWatermark notes what was acknowledged, so that a store that comes back
-// with less is found out.
+// saveWatermark saves the last acknowledged sequence, so that the next start detects a
+// store that has lost some.
 func (m *Main) saveWatermark() error {
 	durable := m.log.Durable()
 	saved, err := m.store.Control().Watermark()

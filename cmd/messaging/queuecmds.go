@@ -15,15 +15,15 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// timing is when a message may be handed out.
+// timing holds the flags for the delivery time of a message.
 type timing struct {
-	Delay     durationFlag `placeholder:"DURATION" help:"Hand it out so long from now at the earliest, such as 90s; a bare number is seconds."`
-	DeliverAt string       `placeholder:"TIME" help:"Hand it out from then on (RFC 3339)."`
-	TTL       durationFlag `name:"ttl" placeholder:"DURATION" help:"Do not hand it out later than so long from now; a bare number is seconds."`
-	ExpiresAt string       `placeholder:"TIME" help:"Do not hand it out from then on (RFC 3339)."`
+	Delay     durationFlag `placeholder:"DURATION" help:"Minimum time before it is delivered, such as 90s; a bare number is seconds."`
+	DeliverAt string       `placeholder:"TIME" help:"Earliest time of delivery (RFC 3339)."`
+	TTL       durationFlag `name:"ttl" placeholder:"DURATION" help:"Time after which it is no longer delivered; a bare number is seconds."`
+	ExpiresAt string       `placeholder:"TIME" help:"Time from which it is no longer delivered (RFC 3339)."`
 }
 
-// add puts the times into a message.
+// add adds the times to a message.
 func (t *timing) add(message map[string]any) {
 	if t.Delay.given {
 		message["delay_seconds"] = t.Delay.Seconds()
@@ -39,9 +39,9 @@ func (t *timing) add(message map[string]any) {
 	}
 }
 
-// idempotencyFlags makes a call safe to repeat.
+// idempotencyFlags holds the flag that makes a call safe to repeat.
 type idempotencyFlags struct {
-	IdempotencyKey string `placeholder:"KEY" help:"Store once, however often this is called with the same key."`
+	IdempotencyKey string `placeholder:"KEY" help:"Store it only once, even if the call is repeated with the same key."`
 }
 
 func (s *idempotencyFlags) header() http.Header {
@@ -52,10 +52,10 @@ func (s *idempotencyFlags) header() http.Header {
 	return h
 }
 
-// again says in a table that nothing new was stored.
+// again returns a note for the output of a duplicate, which was not stored again.
 func again(duplicate bool) string {
 	if duplicate {
-		return " (before: the idempotency key was used already)"
+		return " (duplicate: the idempotency key was used before)"
 	}
 	return ""
 }
@@ -63,10 +63,10 @@ func again(duplicate bool) string {
 type batchCmd struct {
 	remote           `embed:""`
 	idempotencyFlags `embed:""`
-	File             string `arg:"" optional:"" help:"File with a message as JSON on each line; - or nothing is standard input."`
+	File             string `arg:"" optional:"" help:"File with a message as JSON on each line; - or no file is standard input."`
 }
 
-// Run sends many messages at once: all of them, or none.
+// Run sends many messages in one call: all or none.
 func (c *batchCmd) Run(std *stdio) error {
 	in := std.in
 	if c.File != "" && c.File != "-" {
@@ -74,7 +74,7 @@ func (c *batchCmd) Run(std *stdio) error {
 		if err != nil {
 			return c.unreadable(err)
 		}
-		defer func() { _ = f.Close() }() // it was only read
+		defer func() { _ = f.Close() }() // opened for reading only
 		in = f
 	}
 	body, err := io.ReadAll(in)
@@ -118,9 +118,9 @@ type broadcastCmd struct {
 	Users            []string `arg:"" optional:"" help:"Ids of the receivers."`
 	UsersFile        string   `placeholder:"FILE" help:"File with the id of a receiver on each line; - is standard input."`
 	Sender           string   `default:"0" help:"Id of the sender."`
-	Conversation     string   `help:"Id of the conversation; each receiver has one of their own where none is given."`
+	Conversation     string   `help:"Id of the conversation; by default each receiver has a separate one."`
 	Priority         string   `help:"high, normal or low."`
-	Type             string   `help:"The message's type."`
+	Type             string   `help:"Type of the message."`
 }
 
 // Run sends one message to many users.
@@ -142,7 +142,7 @@ func (c *broadcastCmd) Run(std *stdio) error {
 		message["conversation_id"] = id(c.Conversation)
 	}
 	c.add(message)
-	body, err := json.Marshal(map[string]any{"message": message, "user_ids": users}, json.Deterministic(true)) // the same call has the same body
+	body, err := json.Marshal(map[string]any{"message": message, "user_ids": users}, json.Deterministic(true)) // so that the same call has the same body
 	if err != nil {
 		return usagef("the message cannot be written as JSON: it must be UTF-8")
 	}
@@ -191,8 +191,8 @@ func (c *broadcastCmd) receivers(std *stdio) (users []jsontext.Value, err error)
 }
 
 type receiptsFlags struct {
-	User     string   `arg:"" help:"Whose queue."`
-	Receipts []string `arg:"" help:"Receipts, as take --lease gave them."`
+	User     string   `arg:"" help:"Id of the queue's user."`
+	Receipts []string `arg:"" help:"Receipts that take --lease printed."`
 }
 
 type ackCmd struct {
@@ -208,10 +208,10 @@ func (c *ackCmd) Run(std *stdio) error {
 type nackCmd struct {
 	remote        `embed:""`
 	receiptsFlags `embed:""`
-	Delay         durationFlag `placeholder:"DURATION" max:"24h" help:"Hand them out again so long from now at the earliest, up to 24h; a bare number is seconds."`
+	Delay         durationFlag `placeholder:"DURATION" max:"24h" help:"Minimum time before they are delivered again, up to 24h; a bare number is seconds."`
 }
 
-// Run gives messages back.
+// Run returns messages to their queue.
 func (c *nackCmd) Run(std *stdio) error {
 	return callWithReceipts(std, &c.remote, "nack", c.receiptsFlags, map[string]any{"delay_seconds": c.Delay.Seconds()})
 }
@@ -219,16 +219,16 @@ func (c *nackCmd) Run(std *stdio) error {
 type extendCmd struct {
 	remote        `embed:""`
 	receiptsFlags `embed:""`
-	Lease         durationFlag `placeholder:"30s" min:"1s" max:"1h" default:"30s" help:"How long the leases last from now on, 1s to 1h; a bare number is seconds."`
+	Lease         durationFlag `placeholder:"30s" min:"1s" max:"1h" default:"30s" help:"Time from now to the end of the leases, 1s to 1h; a bare number is seconds."`
 }
 
-// Run lets leases last longer.
+// Run extends leases.
 func (c *extendCmd) Run(std *stdio) error {
 	return callWithReceipts(std, &c.remote, "extend", c.receiptsFlags, map[string]any{"lease": c.Lease.Seconds()})
 }
 
-// callWithReceipts calls with receipts and shows what became of each; the exit status
-// says whether all are what was asked for.
+// callWithReceipts calls with receipts and prints the result of each. The exit status is
+// 1 if one is expired or unknown.
 func callWithReceipts(std *stdio, r *remote, call string, flags receiptsFlags, more map[string]any) error {
 	request := map[string]any{"user_id": id(flags.User), "receipts": flags.Receipts}
 	maps.Copy(request, more)
@@ -268,10 +268,10 @@ func callWithReceipts(std *stdio, r *remote, call string, flags receiptsFlags, m
 
 type sizeCmd struct {
 	remote `embed:""`
-	User   string `arg:"" help:"Whose queue."`
+	User   string `arg:"" help:"Id of the queue's user."`
 }
 
-// Run counts a queue.
+// Run prints the number of messages in a queue.
 func (c *sizeCmd) Run(std *stdio) error {
 	var n struct{ High, Normal, Low, Leased, Delayed, Total uint64 }
 	answer, err := c.get("/api/messages/queue/"+url.PathEscape(c.User)+"/size", nil)
@@ -295,7 +295,7 @@ func (c *sizeCmd) Run(std *stdio) error {
 
 type clearCmd struct {
 	remote `embed:""`
-	User   string `arg:"" help:"Whose queue."`
+	User   string `arg:"" help:"Id of the queue's user."`
 }
 
 // Run empties a queue.

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// messages gives the messages of an answer, each as its members.
+// messages returns the messages of a response, each as its members.
 func messages(answer map[string]any) (list []map[string]any) {
 	found, _ := answer["messages"].([]any)
 	for _, m := range found {
@@ -30,7 +30,7 @@ func textsOf(answer map[string]any) (list []string) {
 	return list
 }
 
-// results gives the outcomes of a call on receipts.
+// results returns the results of a call with receipts.
 func results(answer map[string]any) (list []string) {
 	found, _ := answer["results"].([]any)
 	for _, r := range found {
@@ -48,8 +48,7 @@ func receiptsOf(answer map[string]any) string {
 	return "[" + strings.Join(list, ",") + "]"
 }
 
-// TestLeasesBatchesAndKeysSurviveAKill takes a service through a kill -9 and
-// looks for all that is promised to survive it.
+// TestLeasesBatchesAndKeysSurviveAKill checks everything that must survive a kill -9.
 func TestLeasesBatchesAndKeysSurviveAKill(t *testing.T) {
 	s := startService(t)
 	status, first := s.post("/api/messages/batch", `{"messages":[`+
@@ -101,8 +100,8 @@ func TestLeasesBatchesAndKeysSurviveAKill(t *testing.T) {
 	}
 }
 
-// TestLongPoll waits over HTTP: for longer than a request may take to arrive,
-// beside a client that leaves, and until the service stops.
+// TestLongPoll waits over HTTP: longer than REQUEST_TIMEOUT, beside a client that
+// disconnects, and until the service stops.
 func TestLongPoll(t *testing.T) {
 	s := startService(t, "REQUEST_TIMEOUT=500ms")
 	began := time.Now()
@@ -138,7 +137,7 @@ func TestLongPoll(t *testing.T) {
 		t.Fatal(answer)
 	}
 	if got := <-stayed; !slices.Equal(got, []string{"x"}) {
-		t.Errorf("the one who stayed got %v", got)
+		t.Errorf("the remaining reader got %v", got)
 	}
 
 	waited := make(chan int, 1)
@@ -152,7 +151,7 @@ func TestLongPoll(t *testing.T) {
 		t.Errorf("exit status %d after %s", code, time.Since(began))
 	}
 	if status := <-waited; status != http.StatusOK {
-		t.Errorf("a reader who waited at the stop got %d", status)
+		t.Errorf("the reader that waited during the stop got %d", status)
 	}
 }
 
@@ -164,8 +163,8 @@ func (s *service) waitReaders(t *testing.T, want float64) {
 	})
 }
 
-// TestUndeliverableMessagesAreRedriven goes the whole way of a message that
-// nobody acknowledges, over HTTP and by the command line.
+// TestUndeliverableMessagesAreRedriven follows an unacknowledged message to its dead letter
+// and back to its queue, over HTTP and with the command line.
 func TestUndeliverableMessagesAreRedriven(t *testing.T) {
 	s := startService(t, "QUEUE_MAX_DELIVERIES=2")
 	id := s.send(t, 1, "poison")
@@ -198,8 +197,8 @@ func TestUndeliverableMessagesAreRedriven(t *testing.T) {
 	}
 }
 
-// TestOneQueueIsBounded: one queue has so many messages under leases and no more,
-// and a message that its reader always gives back at once lets the others pass.
+// TestOneQueueIsBounded: the leased messages of one queue are bounded, and a message that
+// its reader always nacks does not block the others.
 func TestOneQueueIsBounded(t *testing.T) {
 	s := startService(t, "QUEUE_MAX_LEASED=2", "QUEUE_RETRY_BACKOFF=5m")
 	for _, text := range []string{"poison", "poison", "good"} {
@@ -228,9 +227,8 @@ func TestOneQueueIsBounded(t *testing.T) {
 	}
 }
 
-// TestRedriveAndReplayIntoARealDjango mends what made a dead letter and redrives
-// it, and then loses Django's rows and has them replayed, with the ids that they
-// had.
+// TestRedriveAndReplayIntoARealDjango fixes the cause of a dead letter and redrives it. Then
+// it deletes Django's rows and replays them: they have the same ids as before.
 func TestRedriveAndReplayIntoARealDjango(t *testing.T) {
 	d := startDjango(t)
 	s := startService(t, "DJANGO_API_URL="+d.url(), "PERSIST_LINGER=20ms", "PERSIST_MAX_BACKOFF=200ms")
@@ -294,7 +292,7 @@ func TestVerbsOfQueues(t *testing.T) {
 	}
 	run(0, "queued 2 messages at 1 to 2", "batch", file)
 	run(0, "queued 2 messages at 3 to 4", "batch", file, "--idempotency-key", "k")
-	run(0, "queued 2 messages at 3 to 4 (before", "batch", file, "--idempotency-key", "k")
+	run(0, "queued 2 messages at 3 to 4 (duplicate", "batch", file, "--idempotency-key", "k")
 	run(0, `"accepted": 2`, "batch", file, "--json")
 	run(2, "it does not exist", "batch", file+"x")
 	if err := os.WriteFile(file, []byte(line+"{}\n"), 0o600); err != nil {
@@ -302,9 +300,9 @@ func TestVerbsOfQueues(t *testing.T) {
 	}
 	run(1, "message 1, counted from 0", "batch", file)
 	run(0, "for 3 users", "broadcast", "hello all", "7", "8", "u-9", "--priority", "high", "--idempotency-key", "b")
-	run(0, "(before", "broadcast", "hello all", "7", "8", "u-9", "--priority", "high", "--idempotency-key", "b")
+	run(0, "(duplicate", "broadcast", "hello all", "7", "8", "u-9", "--priority", "high", "--idempotency-key", "b")
 	run(0, "queued", "send", "7", "later", "--delay", "1h", "--ttl", "2h", "--idempotency-key", "s")
-	run(0, "(before", "send", "7", "later", "--delay", "1h", "--ttl", "2h", "--idempotency-key", "s")
+	run(0, "(duplicate", "send", "7", "later", "--delay", "1h", "--ttl", "2h", "--idempotency-key", "s")
 	run(0, "1     6       0    0       1        8", "size", "7")
 	out := run(0, "receipt", "take", "7", "-n", "2", "--lease", "60", "--json")
 	var taken struct{ Messages []struct{ Receipt string } }

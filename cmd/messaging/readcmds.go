@@ -14,12 +14,12 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// pageSize is how many messages one request may ask for.
+// pageSize is the maximum number of messages of one request.
 const pageSize = 1000
 
 type queueFlags struct {
-	User  string `arg:"" help:"Whose queue."`
-	Count int    `short:"n" default:"10" min:"1" help:"How many messages at most."`
+	User  string `arg:"" help:"Id of the queue's user."`
+	Count int    `short:"n" default:"10" min:"1" help:"Maximum number of messages."`
 }
 
 type peekCmd struct {
@@ -27,8 +27,8 @@ type peekCmd struct {
 	queueFlags `embed:""`
 }
 
-// Run shows the next messages. A peek begins at the front of the queue each time,
-// so that one request is all that can be seen.
+// Run prints the next messages. Each peek begins at the front of the queue, so the messages
+// of one request are all that a peek can show.
 func (c *peekCmd) Run(std *stdio) error {
 	r := newQueueReader(std, &c.remote, c.User, "&peek=true")
 	n, err := r.page(min(c.Count, pageSize))
@@ -41,12 +41,12 @@ func (c *peekCmd) Run(std *stdio) error {
 type takeCmd struct {
 	remote     `embed:""`
 	queueFlags `embed:""`
-	Lease      durationFlag `placeholder:"DURATION" min:"1s" max:"1h" whole:"" help:"Take them under a lease, 1s to 1h, to be acknowledged with ack; a bare number is seconds."`
-	Wait       durationFlag `placeholder:"DURATION" max:"1m" whole:"" help:"Wait so long for the first one, up to 60s; a bare number is seconds."`
+	Lease      durationFlag `placeholder:"DURATION" min:"1s" max:"1h" whole:"" help:"Take them under a lease of 1s to 1h and acknowledge them with ack; a bare number is seconds."`
+	Wait       durationFlag `placeholder:"DURATION" max:"1m" whole:"" help:"Maximum wait for the first message, up to 60s; a bare number is seconds."`
 }
 
-// Run takes the next messages, a page after the other until there are as many as
-// wanted or the queue is empty.
+// Run takes the next messages page by page, until it has the wanted number or the queue is
+// empty.
 func (c *takeCmd) Run(std *stdio) error {
 	r := newQueueReader(std, &c.remote, c.User, "")
 	if c.Lease.given {
@@ -63,11 +63,11 @@ func (c *takeCmd) Run(std *stdio) error {
 	return errors.Join(r.end(), err)
 }
 
-// errInterrupted ends a take that has not read all that was wanted.
-var errInterrupted = errors.New("interrupted: what was taken until then is printed")
+// errInterrupted ends a take before it has the wanted number of messages.
+var errInterrupted = errors.New("interrupted: the messages taken so far are printed")
 
-// more reads page after page. A signal ends it after the page that is on its way,
-// whose messages would be lost else.
+// more reads further pages. A signal ends it only after the page in flight, because the
+// messages of that page would be lost.
 func (r *queueReader) more(left int) error {
 	interrupted, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -93,13 +93,12 @@ type shown struct {
 	Priority  string         `json:"priority"`
 	Sender    jsontext.Value `json:"sender_id"`
 	Text      string         `json:"text"`
-	// Receipt and Deliveries are there under a lease.
+	// Receipt and Deliveries are set under a lease.
 	Receipt    string `json:"receipt"`
 	Deliveries int    `json:"deliveries"`
 }
 
-// queueAnswer is what the service says of a queue, and what --json prints of all
-// pages together.
+// queueAnswer is a response for a queue. --json prints one for all pages together.
 type queueAnswer struct {
 	Status   string           `json:"status"`
 	UserID   string           `json:"user_id"`
@@ -107,9 +106,8 @@ type queueAnswer struct {
 	Count    int              `json:"count"`
 }
 
-// queueReader reads a queue page by page. It prints each page of a table as it
-// comes: what was taken is in the queue no more, whatever happens to the next
-// request.
+// queueReader reads a queue page by page. It prints each page of a table at once: taken
+// messages are no longer in the queue, and the next request may fail.
 type queueReader struct {
 	std    *stdio
 	remote *remote
@@ -118,7 +116,7 @@ type queueReader struct {
 	first  string // of the next request
 	table  *table
 	all    queueAnswer
-	// answered says that there was a page, which may have been empty.
+	// answered is true after the first page, even an empty one.
 	answered bool
 }
 
@@ -129,7 +127,7 @@ func newQueueReader(std *stdio, r *remote, user, query string) *queueReader {
 	}
 }
 
-// page reads at most so many messages and returns how many there were.
+// page reads at most limit messages and returns their number.
 func (r *queueReader) page(limit int) (int, error) {
 	var page queueAnswer
 	if _, err := r.remote.get(r.path+"?max_count="+strconv.Itoa(limit)+r.query+r.first, &page); err != nil {
@@ -154,7 +152,8 @@ func (r *queueReader) page(limit int) (int, error) {
 	return len(page.Messages), r.table.flush()
 }
 
-// row adds a message to the table, whose first one says whether there are leases.
+// row adds a message to the table. The first message decides whether the table shows
+// leases.
 func (r *queueReader) row(m *shown) {
 	sequence, text := strconv.FormatUint(m.Sequence, 10), shorten(m.Text, 60)
 	if m.Receipt != "" {
@@ -172,7 +171,7 @@ func (r *queueReader) head(names ...string) {
 	}
 }
 
-// end prints what is left to print, also after an error: it was taken.
+// end prints the remaining output, also after an error, because the messages were taken.
 func (r *queueReader) end() error {
 	switch {
 	case !r.remote.JSON && r.table == nil && r.answered:

@@ -13,8 +13,8 @@ var update = flag.Bool("update", false, "write docs/reference/settings.md from t
 
 const settingsPage = "../../docs/reference/settings.md"
 
-// settingGroups are the sections of the page. Each setting belongs to the first
-// group that has its key, or the beginning of it.
+// settingGroups are the sections of the page. Each setting belongs to the first group that
+// has its key or a prefix of the key.
 var settingGroups = []struct {
 	title, about string
 	keys         []string
@@ -29,8 +29,8 @@ var settingGroups = []struct {
 	{"Command line", "For the commands that call a running service. `serve` has no flags for these.", []string{"messaging_"}},
 }
 
-// TestSettingsPage keeps docs/reference/settings.md equal to the settings table.
-// With -update it writes the page:
+// TestSettingsPage checks that docs/reference/settings.md matches the settings table. With
+// -update it writes the page:
 //
 //	go test ./cmd/messaging -run TestSettingsPage -update
 func TestSettingsPage(t *testing.T) {
@@ -51,7 +51,7 @@ func TestSettingsPage(t *testing.T) {
 
 const settingsIntroduction = `# Settings
 
-This page is generated from the settings table of the program (` + "`cmd/messaging/settings.go`" + `); a test fails where the two differ.
+This page is generated from the settings table of the program (` + "`cmd/messaging/settings.go`" + `); a test fails if the two differ.
 
 A setting has one name in three forms: a flag (` + "`--django-api-url`" + `), a variable in the environment (` + "`DJANGO_API_URL`" + `), and a key in one
 YAML or TOML file (` + "`django_api_url`" + `). A flag wins over the environment, the environment wins over the file, and the file wins over the default.
@@ -59,14 +59,14 @@ YAML or TOML file (` + "`django_api_url`" + `). A flag wins over the environment
 
 - Every variable is also read with the prefix ` + "`MESSAGING_`" + `, and that form wins: Kubernetes sets ` + "`HTTP_PORT`" + ` in every container beside a service
   named ` + "`http`" + `, so ` + "`MESSAGING_HTTP_PORT`" + ` is unambiguous. An empty variable counts as not set.
-- A secret can be in a file instead: ` + "`API_TOKENS_FILE=/run/secrets/tokens`" + `. No command prints a secret, nor a password in an address.
-- A value that is not allowed, and an unknown key in the file, end the start with status 2 and one line that names the setting.
-- ` + "`messaging config`" + ` prints all values in force, and where each comes from.
+- A secret can be in a file instead: ` + "`API_TOKENS_FILE=/run/secrets/tokens`" + `. No command prints a secret or the password in an address.
+- If a value is not allowed, or a key in the file is unknown, the start fails with status 2 and one line that names the setting.
+- ` + "`messaging config`" + ` prints all values in force and the source of each.
 
-A duration has its unit, such as ` + "`500ms`, `30s` or `2h`" + `. Sizes take the units ` + "`KiB`, `MiB`, `GiB` (`K`, `KB` and so on mean the same)" + `; a number alone is bytes.
+A duration has a unit, such as ` + "`500ms`, `30s` or `2h`" + `. Sizes take the units ` + "`KiB`, `MiB`, `GiB` (`K`, `KB` and so on mean the same)" + `; a bare number is bytes.
 `
 
-// settingsReference is the whole page.
+// settingsReference returns the whole page.
 func settingsReference(t *testing.T) string {
 	t.Helper()
 	sections := make([]strings.Builder, len(settingGroups))
@@ -114,8 +114,8 @@ func writeSetting(w *strings.Builder, s *setting) {
 	fmt.Fprintf(w, "| %s | `%s` | `--%s` | %s | %s | %s |\n", names, s.key, s.flag(), fallback, allowed(s), s.help)
 }
 
-// allowed says what a setting takes, with its unit and range. It is what the
-// program itself says of a wrong value, shortened.
+// allowed returns the allowed values of a setting, with unit and range: the shortened error
+// of the program for an invalid value.
 func allowed(s *setting) string {
 	text := "text"
 	if err := s.set(&Config{}, "(\x00\n"); err != nil {

@@ -8,10 +8,10 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// reportInterval is how often the log says how things go.
+// reportInterval is the interval of the statistics in the log.
 const reportInterval = time.Minute
 
-// logStart is the one line that says what was started.
+// logStart logs the start, and a warning if anonymous callers are allowed.
 func (m *Main) logStart(ctx context.Context, began time.Time) {
 	c := &m.Config
 	meta := m.store.Meta()
@@ -29,7 +29,7 @@ func (m *Main) logStart(ctx context.Context, began time.Time) {
 	}
 }
 
-// report writes one line a minute: rates, lag, totals.
+// report logs rates, lag and totals, one line per minute.
 func (m *Main) report(ctx context.Context) error {
 	ticker := time.NewTicker(reportInterval)
 	defer ticker.Stop()

@@ -18,10 +18,10 @@ func TestRetentionEmptiesLogAndQueues(t *testing.T) {
 	s.send(t, 1, "new")
 	_, answer := s.get("/api/messages/queue/789")
 	if answer["count"] != 1.0 {
-		t.Errorf("the queue gave %v", answer)
+		t.Errorf("the queue returned %v", answer)
 	}
 	s.kill()
-	s.start(t) // an emptied log opens, and goes on with its sequence
+	s.start(t) // an empty log opens and continues its sequence
 	if status, answer := s.post("/api/messages/send", `{"conversation_id":1,"sender_id":1,"receiver_id":1,"text":"x"}`); status != http.StatusOK || answer["sequence"] != 22.0 {
 		t.Errorf("%d %v", status, answer)
 	}

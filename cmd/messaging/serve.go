@@ -16,15 +16,15 @@ import (
 	"github.com/stayafrica/messaging/storage"
 )
 
-// gcPercent lets the heap grow to some times what is alive before it is
-// collected. What is alive is bounded (above all by the store's caches), so this
-// costs memory while it is busy and saves a twentieth of the time under load.
+// gcPercent lets the heap grow to four times the live memory before a collection. The live
+// memory is bounded, mainly by the store's caches. So this costs memory while the service
+// is busy, and saves a twentieth of the time under load.
 const gcPercent = 300
 
-// moreProcessors is how many goroutines may run beyond one a processor. The one
-// that comes back from an fsync would wait else until one of those that are busy
-// with requests stops, while all who wait for the disk wait for it: this gave a
-// twelfth more sends at 64 connections.
+// moreProcessors is the number of running goroutines beyond one per processor. Without it
+// the goroutine that returns from an fsync waits until a goroutine that handles requests
+// stops, and all waiters for the disk wait with it. Measured: a twelfth more sends at 64
+// connections.
 const moreProcessors = 1
 
 type serveCmd struct {
@@ -32,8 +32,8 @@ type serveCmd struct {
 	Flags      kong.Plugins `embed:""`
 }
 
-// Run serves until SIGTERM or SIGINT. A second signal, later than a second after
-// the first, cuts every grace short.
+// Run serves until SIGTERM or SIGINT. A second signal, at least one second after the first,
+// ends every grace period at once.
 func (c *serveCmd) Run(std *stdio, flags *settingFlags) error {
 	config, values, err := load(flags.given(), c.ConfigFile, os.LookupEnv)
 	if err != nil {
@@ -48,7 +48,7 @@ func (c *serveCmd) Run(std *stdio, flags *settingFlags) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	syscall.Umask(0o077) // what is stored is private; libraries would make it readable
+	syscall.Umask(0o077) // stored files are private; libraries would make them readable
 	logger := newLogger(config, std)
 	if unknown := unknownVariables(os.Environ()); unknown != "" {
 		logger.Warn("the environment has unknown variables: " + unknown) //nolint:sloglint // the names are the message
@@ -59,7 +59,7 @@ func (c *serveCmd) Run(std *stdio, flags *settingFlags) error {
 	return dataDirFault(values[keyDataDir], m.Run(ctx, force))
 }
 
-// fatalExit ends the process because of its disk or its store.
+// fatalExit ends the process after a failure of its disk or its store.
 func fatalExit(logger *slog.Logger, err error) {
 	const ends = "the service ends without acknowledging anything more; "
 	switch {
@@ -74,10 +74,11 @@ func fatalExit(logger *slog.Logger, err error) {
 	os.Exit(exitDisk)
 }
 
-// newLogger writes to standard error: text for a person, JSON for a collector.
+// newLogger returns a logger that writes to standard error. The default format is text on
+// a terminal, else JSON.
 func newLogger(c Config, std *stdio) *slog.Logger {
 	var level slog.Level
-	_ = level.UnmarshalText([]byte(c.LogLevel)) // one of the four was checked
+	_ = level.UnmarshalText([]byte(c.LogLevel)) // load has checked it
 	options := &slog.HandlerOptions{Level: level}
 	format := c.LogFormat
 	if format == "" {
@@ -98,7 +99,7 @@ type configCmd struct {
 	Flags      kong.Plugins `embed:""`
 }
 
-// Run prints what serve would run with, secrets masked.
+// Run prints the configuration that serve would use, with secrets masked.
 func (c *configCmd) Run(std *stdio, flags *settingFlags) error {
 	_, values, err := load(flags.given(), c.ConfigFile, os.LookupEnv)
 	if err != nil {

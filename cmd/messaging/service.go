@@ -22,19 +22,19 @@ import (
 	"github.com/stayafrica/messaging/wal"
 )
 
-// Main is the whole service. It is started in the order listener, storage, log,
-// engine, drain, and stopped in the opposite one.
+// Main is the whole service. It starts the listener, storage, log, engine and drain in
+// this order, and stops them in the reverse order.
 //
-// Storage, log and engine are one core: where it fails the process ends. What
-// runs around it is supervised.
+// Storage, log and engine are the core: if the core fails, the process ends. The services
+// around it are supervised.
 type Main struct {
 	Config Config
 	Logger *slog.Logger
-	// Fatal ends the process when the disk failed; it must not return.
+	// Fatal ends the process after a failure of the disk. It must not return.
 	Fatal func(error)
-	// Faults are none but in a rig's negative control.
+	// Faults is empty, except in the negative control of a test.
 	Faults Faults
-	// Listening is told the address once the listener is open; Ready once
+	// Listening is called with the address when the listener is open, Ready when
 	// everything is recovered. Both may be nil.
 	Listening func(addr net.Addr)
 	Ready     func()
@@ -47,26 +47,25 @@ type Main struct {
 	store    *storage.Store
 	log      *wal.Log
 	engine   *engine.Engine
-	// recovered is what waited for the backend when the store was opened.
+	// recovered is the backlog when the store was opened.
 	recovered backlog
 	oldest    oldestPlace
-	drain     *persist.Drain // nil when nothing drains
+	drain     *persist.Drain // nil when the drain is off
 	django    *persist.Django
 	jobs      *persist.Jobs
-	evidence  persist.Evidence // of the backend, as the drain and replays see it
-	// graceOver ends when the time for stopping is over, and the requests to the
-	// backend with it.
+	evidence  persist.Evidence // of the backend; the drain and the jobs share it
+	// graceOver ends with the shutdown grace, and ends the requests to the backend.
 	graceOver context.Context
 }
 
-// Run serves until ctx ends, and then stops in order. hurry outlives it; when it
-// ends too, every grace is cut short.
+// Run serves until ctx ends, and then stops in order. force outlives ctx. When force
+// ends, every grace period ends at once.
 func (m *Main) Run(ctx, force context.Context) error {
 	began := time.Now()
 	graceOver, endGrace := context.WithCancel(force)
 	defer endGrace()
 	m.graceOver = graceOver
-	metrics.ExposeMetadata(true) // the library has no such switch for one set
+	metrics.ExposeMetadata(true) // the library has no switch for one set
 	m.metrics = metrics.NewSet()
 	m.commits = newCommitMetrics(m.metrics)
 	serving, err := m.listen(ctx)
@@ -79,7 +78,7 @@ func (m *Main) Run(ctx, force context.Context) error {
 		return errors.Join(err, m.server.Close(), <-serving, m.close())
 	}
 	m.logStart(ctx, began)
-	debug.FreeOSMemory() // what recovery read is not needed again, and collecting is seldom (gcPercent)
+	debug.FreeOSMemory() // recovery's memory is not needed again, and collections are rare (gcPercent)
 
 	// The services outlive ctx: they stop after the listener.
 	services, stopServices := context.WithCancel(context.WithoutCancel(ctx))
@@ -103,8 +102,8 @@ func (m *Main) Run(ctx, force context.Context) error {
 	}))
 }
 
-// listen opens the listener, which answers that nothing is ready yet. The
-// channel gives why the server ended.
+// listen opens the listener. The server reports that it is not ready until it is opened.
+// The channel receives the error with which the server ends.
 func (m *Main) listen(ctx context.Context) (<-chan error, error) {
 	c := &m.Config
 	var err error
@@ -130,19 +129,19 @@ func (m *Main) listen(ctx context.Context) (<-chan error, error) {
 	return serving, nil
 }
 
-// listenFault says why an address cannot be listened on, and which setting to
-// change.
+// listenFault returns an error that states why the service cannot listen on an address,
+// and which setting to change.
 func listenFault(c *Config, address string, err error) error {
 	_, unknown := errors.AsType[*net.DNSError](err)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return errors.Join(storage.InUse(c.DataDir), fmt.Errorf("the address %s is in use: stop what has it, or set HTTP_PORT", address))
+		return errors.Join(storage.InUse(c.DataDir), fmt.Errorf("the address %s is in use: stop the process that uses it, or set HTTP_PORT", address))
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return usagef("HTTP_ADDR %q must be an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them", c.Addr)
 	case errors.Is(err, syscall.EACCES):
 		return usagef("HTTP_PORT %d cannot be listened on: this user has no permission; set one from 1024", c.Port)
 	case unknown:
-		return usagef("HTTP_ADDR %q must be an address of this machine, and that name is not known", c.Addr)
+		return usagef("HTTP_ADDR %q must be an address of this machine: the name is not known", c.Addr)
 	}
 	return fmt.Errorf("the address %s cannot be listened on (see HTTP_ADDR and HTTP_PORT): %w", address, err)
 }
@@ -202,7 +201,7 @@ func (m *Main) open(supervisor *supervisor) error {
 	return nil
 }
 
-// openJobs prepares redrives and replays, and those that a stop interrupted.
+// openJobs creates the jobs. Redrives and replays that a stop interrupted continue.
 func (m *Main) openJobs() (err error) {
 	c := &m.Config
 	config := persist.JobsConfig{
@@ -216,8 +215,7 @@ func (m *Main) openJobs() (err error) {
 	return err
 }
 
-// openDrain reads what waits for the backend, and prepares the way there unless
-// it is off.
+// openDrain reads the backlog and creates the drain, unless the backend is off.
 func (m *Main) openDrain() (err error) {
 	c := &m.Config
 	if err = m.openBacklog(); err != nil || c.DjangoURL == "" {
@@ -246,7 +244,7 @@ func (m *Main) openDrain() (err error) {
 	return err
 }
 
-// close closes what was opened, last to first.
+// close closes what is open, in reverse order.
 func (m *Main) close() error {
 	var errs []error
 	if m.django != nil {
@@ -264,7 +262,7 @@ func (m *Main) close() error {
 	return errors.Join(errs...)
 }
 
-// stats gathers what all parts count.
+// stats returns the statistics of the engine and the drain.
 func (m *Main) stats() messaging.Stats {
 	s := m.engine.Stats()
 	m.drainStats(&s)

@@ -13,8 +13,8 @@ import (
 	"github.com/stayafrica/messaging/persist"
 )
 
-// Config is everything that can be set. Its zero value is not usable: load
-// fills in the defaults of the settings table.
+// Config holds the values of all settings. Its zero value is not usable: load fills in
+// the defaults of the settings table.
 type Config struct {
 	Port, MaxConnections int
 	Addr                 string
@@ -57,28 +57,28 @@ type Config struct {
 
 	LogLevel, LogFormat string
 
-	// What the command line calls.
+	// The service that the command line calls.
 	ServiceURL, ServiceToken string
 }
 
-// setting is one row of the configuration table. Its key is the name in a
-// file; the environment spells it in capitals, a flag with hyphens.
+// setting is one row of the settings table. Its key is the name in a file. The
+// environment variable is the key in capitals, the flag is the key with hyphens.
 type setting struct {
 	key      string
 	fallback string
 	secret   bool
 	also     string        // another name in the environment
-	client   bool          // for the commands that call a service: serve has no flag for it
-	onOff    bool          // true or false: its flag needs no value, and has a --no- form
-	unit     time.Duration // of a bare number, where the setting is a duration
+	client   bool          // for the commands that call a service; serve has no flag for it
+	onOff    bool          // true or false; the flag needs no value and has a --no- form
+	unit     time.Duration // of a bare number, if the setting is a duration
 	help     string
 	set      func(c *Config, text string) error
-	// show gives the value for eyes and logs, where that is not the value itself.
+	// show returns the value for output and logs. It is nil if that is the value itself.
 	show func(text string) string
 }
 
-// environment lists the names in the environment, the first that is set wins.
-// The longer name goes before the short one, which may be somebody else's:
+// environment returns the names in the environment. The first one that is set wins. The
+// prefixed name is before the short one, because another program may set the short one:
 // Kubernetes sets HTTP_PORT in every container beside a service named http.
 func (s *setting) environment() []string {
 	names := []string{s.env()}
@@ -102,14 +102,14 @@ func (s *setting) flag() string {
 	return strings.TrimPrefix(strings.ReplaceAll(s.key, "_", "-"), "messaging-")
 }
 
-// flagHelp is the help of the setting's flag.
+// flagHelp returns the help of the setting's flag.
 func (s *setting) flagHelp() string {
 	help := s.help
 	if s.unit == time.Second {
-		help += "; such as 500ms, 30s or 5m, and a bare number is seconds"
+		help += "; such as 500ms, 30s or 5m; a bare number is seconds"
 	}
 	if s.unit == day {
-		help += "; 12h or 90d too, and a bare number is days"
+		help += "; such as 12h or 90d; a bare number is days"
 	}
 	if s.fallback != "" {
 		help += " (default " + s.fallback + ")"
@@ -117,7 +117,7 @@ func (s *setting) flagHelp() string {
 	return help
 }
 
-// shown gives a value of the setting for eyes and logs.
+// shown returns a value of the setting for output and logs.
 func (s *setting) shown(text string) string {
 	switch {
 	case s.secret && text != "":
@@ -128,7 +128,7 @@ func (s *setting) shown(text string) string {
 	return text
 }
 
-// Keys that are read one by one.
+// Keys that the program uses by name.
 const (
 	keyAddr    = "http_addr"
 	keyPort    = "http_port"
@@ -137,10 +137,10 @@ const (
 	keyToken   = "messaging_token"
 )
 
-// settings is the configuration table, in the order in which it is shown.
+// settings is the settings table, in display order.
 var settings = []setting{
 	{
-		key: keyPort, fallback: "8765", help: "port to listen on; 0 takes a free one",
+		key: keyPort, fallback: "8765", help: "port to listen on; 0 chooses a free port",
 		set: integer(0, 65535, func(c *Config) *int { return &c.Port }),
 	},
 	{
@@ -148,19 +148,19 @@ var settings = []setting{
 		set: text(func(c *Config) *string { return &c.Addr }),
 	},
 	{
-		key: "max_connections", fallback: "10000", help: "connections at once",
+		key: "max_connections", fallback: "10000", help: "maximum number of open connections",
 		set: integer(1, 1_000_000, func(c *Config) *int { return &c.MaxConnections }),
 	},
 	{
-		key: "message_queue_max_size", fallback: "100000", help: "messages in a user's queue; past it the oldest of the lowest priority leaves",
+		key: "message_queue_max_size", fallback: "100000", help: "maximum number of messages in a user's queue; a full queue evicts its oldest message of the lowest priority",
 		set: queueMax,
 	},
 	{
-		key: "message_retention_days", fallback: "30", help: "days that the log keeps a message, fractions allowed; never trims what Django has not got",
+		key: "message_retention_days", fallback: "30", help: "days that the log keeps a message, fractions allowed; messages that wait for a backend are kept longer",
 		unit: day, set: days(func(c *Config) *time.Duration { return &c.Retention }),
 	},
 	{
-		key: "django_api_url", fallback: "http://backend:8000", help: "the backend, or off: nothing drains, and messages wait for the next start with a backend",
+		key: "django_api_url", fallback: "http://backend:8000", help: "address of the backend, or off: nothing is drained, and messages wait for the next start with a backend",
 		set: djangoURL, show: redacted,
 	},
 	{
@@ -172,35 +172,35 @@ var settings = []setting{
 		set: headerText(func(c *Config) *string { return &c.DjangoToken }),
 	},
 	{
-		key: "django_auth_scheme", fallback: "Token", help: "scheme in front of that token",
+		key: "django_auth_scheme", fallback: "Token", help: "authorization scheme of DJANGO_API_TOKEN",
 		set: headerText(func(c *Config) *string { return &c.DjangoScheme }),
 	},
 	{
-		key: "django_shared_secret", secret: true, also: "ERLANG_SHARED_SECRET", help: "sent as X-Erlang-Secret",
+		key: "django_shared_secret", secret: true, also: "ERLANG_SHARED_SECRET", help: "secret that is sent as X-Erlang-Secret",
 		set: headerText(func(c *Config) *string { return &c.DjangoSecret }),
 	},
 	{
-		key: "signing_keys", secret: true, help: "one key, or two while they are exchanged, comma separated, that requests to the backend are signed with",
+		key: "signing_keys", secret: true, help: "keys that sign requests to the backend: one, or two during a key rotation, comma separated",
 		set: signingKeys,
 	},
 	{
-		key: "django_headers", secret: true, help: "more headers for the backend: Name: value; Name: value",
+		key: "django_headers", secret: true, help: "additional headers for the backend: Name: value; Name: value",
 		set: headers,
 	},
 	{
-		key: "django_duplicate_pattern", fallback: persist.DefaultDuplicatePattern, help: "regular expression of error texts that mean stored",
+		key: "django_duplicate_pattern", fallback: persist.DefaultDuplicatePattern, help: "regular expression for error texts that mean that the message is stored",
 		set: pattern(func(c *Config) **regexp.Regexp { return &c.DuplicatePattern }),
 	},
 	{
-		key: "django_permanent_pattern", fallback: persist.DefaultPermanentPattern, help: "regular expression of error texts that will not go away",
+		key: "django_permanent_pattern", fallback: persist.DefaultPermanentPattern, help: "regular expression for error texts of permanent errors",
 		set: pattern(func(c *Config) **regexp.Regexp { return &c.PermanentPattern }),
 	},
 	{
-		key: "django_trust_2xx", fallback: "false", help: "take any 2xx for stored, whatever its body",
+		key: "django_trust_2xx", fallback: "false", help: "treat every 2xx response as stored, whatever its body",
 		onOff: true, set: boolean(func(c *Config) *bool { return &c.Trust2xx }),
 	},
 	{
-		key: "persist_batch_size", fallback: "500", help: "messages in a request to the backend",
+		key: "persist_batch_size", fallback: "500", help: "maximum number of messages in a request to the backend",
 		set: integer(1, 10_000, func(c *Config) *int { return &c.BatchSize }),
 	},
 	{
@@ -208,27 +208,27 @@ var settings = []setting{
 		set: size(1<<10, 1<<30, func(c *Config) *int64 { return &c.BatchBytes }),
 	},
 	{
-		key: "persist_linger", fallback: "200ms", help: "how long an incomplete batch waits for more",
+		key: "persist_linger", fallback: "200ms", help: "how long an incomplete batch waits for more messages",
 		unit: time.Second, set: duration(0, time.Minute, func(c *Config) *time.Duration { return &c.Linger }),
 	},
 	{
-		key: "persist_concurrency", fallback: "4", help: "requests to the backend at once",
+		key: "persist_concurrency", fallback: "4", help: "maximum number of concurrent requests to the backend",
 		set: integer(1, 256, func(c *Config) *int { return &c.Concurrency }),
 	},
 	{
-		key: "persist_max_attempts", fallback: "5", help: "tries of a refused message before it is a dead letter",
+		key: "persist_max_attempts", fallback: "5", help: "attempts for a refused message before it becomes a dead letter",
 		set: integer(1, 1000, func(c *Config) *int { return &c.MaxAttempts }),
 	},
 	{
-		key: "persist_max_backoff", fallback: "30s", help: "longest pause between tries",
+		key: "persist_max_backoff", fallback: "30s", help: "longest pause between attempts",
 		unit: time.Second, set: duration(time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.MaxBackoff }),
 	},
 	{
-		key: "persist_timeout", fallback: "10s", help: "how long the backend may take to answer",
+		key: "persist_timeout", fallback: "10s", help: "how long the backend may take to respond",
 		unit: time.Second, set: duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.PersistTimeout }),
 	},
 	{
-		key: keyDataDir, fallback: "./data", help: "where everything is kept; one process at a time",
+		key: keyDataDir, fallback: "./data", help: "directory of all data; one process at a time uses it",
 		set: text(func(c *Config) *string { return &c.DataDir }),
 	},
 	{
@@ -236,63 +236,63 @@ var settings = []setting{
 		set: size(0, math.MaxInt64, func(c *Config) *int64 { return &c.DiskMinFree }),
 	},
 	{
-		key: "cache_bytes", fallback: "auto", help: "memory for messages that were sent or read last; auto: a 32nd of what there is, 32 MiB to 1 GiB",
+		key: "cache_bytes", fallback: "auto", help: "memory for recently sent or read messages; auto is 1/32 of the available memory, from 32 MiB to 1 GiB",
 		set: orAuto(size(1<<20, 1<<40, func(c *Config) *int64 { return &c.CacheBytes }), func(c *Config) { c.CacheBytes = cacheFor(memory()) }),
 	},
 	{
-		key: "api_tokens", secret: true, help: "who may call: name:token, comma separated",
+		key: "api_tokens", secret: true, help: "tokens of the callers: name:token, comma separated",
 		set: tokens,
 	},
 	{
-		key: "metrics_token", secret: true, help: "opens /metrics alone",
+		key: "metrics_token", secret: true, help: "token that allows only /metrics",
 		set: secretText(func(c *Config) *string { return &c.MetricsToken }),
 	},
 	{
-		key: "allow_anonymous", fallback: "false", help: "listen beyond loopback without tokens",
+		key: "allow_anonymous", fallback: "false", help: "allow calls without tokens on addresses other than loopback",
 		onOff: true, set: boolean(func(c *Config) *bool { return &c.AllowAnonymous }),
 	},
 	{
-		key: "allowed_hosts", help: "names under which the service may be called, comma separated",
+		key: "allowed_hosts", help: "host names under which the service may be called, comma separated",
 		set: hosts,
 	},
 	{
-		key: "idempotency_window", fallback: "24h", help: "how long an idempotency key stands for what was first sent with it",
+		key: "idempotency_window", fallback: "24h", help: "how long a repeated idempotency key returns the result of its first send",
 		unit: time.Second, set: duration(time.Second, 30*24*time.Hour, func(c *Config) *time.Duration { return &c.IdempotencyWindow }),
 	},
 	{
-		key: "queue_max_deliveries", fallback: "0", help: "deliveries under a lease after which a message that nobody acknowledges is a dead letter; 5 is a good value, 0 is never",
+		key: "queue_max_deliveries", fallback: "0", help: "deliveries under a lease after which an unacknowledged message becomes a dead letter; 5 is a good value, 0 disables this",
 		set: integer(0, 1_000_000, func(c *Config) *int { return &c.MaxDeliveries }),
 	},
 	{
-		key: "queue_max_leased", fallback: "20000", help: "messages of one queue that may be under a lease; past it a take under a lease is answered with 429",
+		key: "queue_max_leased", fallback: "20000", help: "maximum number of leased messages of one queue; a take under a lease beyond it is refused with 429",
 		set: integer(1, 1_000_000, func(c *Config) *int { return &c.MaxLeased }),
 	},
 	{
-		key: "queue_retry_backoff", fallback: "1s", help: "pause after the third delivery before a message that was given back, or whose lease ended, comes back; it doubles with each delivery, up to 5m; 0 is no pause",
+		key: "queue_retry_backoff", fallback: "1s", help: "pause, from the third delivery on, before a message is delivered again after a nack or an expired lease; it doubles with each delivery, up to 5m; 0 disables it",
 		unit: time.Second, set: duration(0, 5*time.Minute, func(c *Config) *time.Duration { return &c.RetryBackoff }),
 	},
 	{
-		key: "queue_priority_weights", help: "serve priorities by weight, such as high:8,normal:4,low:1; empty serves them strictly",
+		key: "queue_priority_weights", help: "weights of the priorities, such as high:8,normal:4,low:1; empty means strict priorities",
 		set: weights,
 	},
 	{
-		key: "dead_letter_retention_days", fallback: "0", help: "days that dead letters are kept, fractions allowed; 0 is for ever",
+		key: "dead_letter_retention_days", fallback: "0", help: "days that dead letters are kept, fractions allowed; 0 means no limit",
 		unit: day, set: daysOrNever(func(c *Config) *time.Duration { return &c.DeadLetterRetention }),
 	},
 	{
-		key: "request_timeout", fallback: "30s", help: "how long a request may take to arrive, and an answer to leave",
+		key: "request_timeout", fallback: "30s", help: "how long receiving a request and sending a response may take",
 		unit: time.Second, set: duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.RequestTimeout }),
 	},
 	{
-		key: "shutdown_delay", fallback: "0s", help: "between readiness turning red and the listener closing",
+		key: "shutdown_delay", fallback: "0s", help: "time between failing readiness and closing the listener",
 		unit: time.Second, set: duration(0, time.Hour, func(c *Config) *time.Duration { return &c.ShutdownDelay }),
 	},
 	{
-		key: "shutdown_grace", fallback: "20s", help: "how long requests and the drain may take to end",
+		key: "shutdown_grace", fallback: "20s", help: "how long requests and the drain may take to finish",
 		unit: time.Second, set: duration(0, time.Hour, func(c *Config) *time.Duration { return &c.ShutdownGrace }),
 	},
 	{
-		key: "max_inflight_bytes", fallback: "64MiB", help: "bodies being worked on at once",
+		key: "max_inflight_bytes", fallback: "64MiB", help: "memory for bodies of requests and responses in progress",
 		set: size(1<<10, math.MaxInt64, func(c *Config) *int64 { return &c.MaxInflight }),
 	},
 	{
@@ -304,16 +304,16 @@ var settings = []setting{
 		set: oneOf(func(c *Config) *string { return &c.LogFormat }, "", "text", "json"),
 	},
 	{
-		key: keyURL, fallback: "http://127.0.0.1:8765", client: true, help: "where the command line finds the service; by default on this machine, at HTTP_PORT",
+		key: keyURL, fallback: "http://127.0.0.1:8765", client: true, help: "address of the service for the command line; by default this machine, at HTTP_PORT",
 		set: serviceURL, show: redacted,
 	},
 	{
-		key: keyToken, secret: true, client: true, help: "the command line's token",
+		key: keyToken, secret: true, client: true, help: "token of the command line",
 		set: secretText(func(c *Config) *string { return &c.ServiceToken }),
 	},
 }
 
-// loopback says whether the listener can be reached from this machine alone.
+// loopback reports whether the listener can be reached only from this machine.
 func (c *Config) loopback() bool {
 	if c.Addr == "localhost" {
 		return true
@@ -322,10 +322,10 @@ func (c *Config) loopback() bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// check looks at what several settings say together.
+// check checks settings that depend on each other.
 func (c *Config) check() error {
 	if len(c.Tokens) == 0 && !c.loopback() && !c.AllowAnonymous {
-		return usagef("HTTP_ADDR=%s without API_TOKENS would let anyone read and send: set API_TOKENS=name:token, or ALLOW_ANONYMOUS=true if that is meant", c.Addr)
+		return usagef("HTTP_ADDR=%s without API_TOKENS would let anyone read and send: set API_TOKENS=name:token, or ALLOW_ANONYMOUS=true if that is intended", c.Addr)
 	}
 	if c.DataDir == "" {
 		return usagef("DATA_DIR must not be empty: name a directory")

@@ -9,14 +9,13 @@ import (
 	"time"
 )
 
-// sameSignal is how long after the signal to stop another one is the same: a
-// supervisor and the shell of a container both pass it on.
+// sameSignal is the time after the first signal to stop in which another one counts as the
+// same: a supervisor and the shell of a container may both forward it.
 const sameSignal = time.Second
 
-// watchSignals returns a context that ends with SIGTERM or SIGINT, and one that
-// ends with a later second signal and cuts every grace short. SIGHUP, which a
-// terminal sends when it closes, is logged and changes nothing. stop ends the
-// watching.
+// watchSignals returns two contexts. ctx ends with SIGTERM or SIGINT. force ends with a
+// second signal at least sameSignal later, and ends every grace period. SIGHUP, which a
+// terminal sends when it closes, is logged and has no effect. stop stops the watching.
 func watchSignals(logger *slog.Logger) (ctx, force context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	force, cutShort := context.WithCancel(context.Background())

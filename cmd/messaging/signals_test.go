@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A signal within a second of the first is the same; a later one cuts the stop short.
-// SIGHUP is neither.
+// A signal within a second of the first counts as the same one. A later one ends the grace
+// at once. SIGHUP does neither.
 func TestASignalWithinASecondIsTheSame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		signals, done := make(chan os.Signal), make(chan struct{})

@@ -9,8 +9,7 @@ import (
 	"github.com/stayafrica/messaging/persist"
 )
 
-// deadlineSink is a sink whose requests end, at the latest, when the time for
-// stopping is over.
+// deadlineSink is a sink whose requests end, at the latest, when over ends.
 type deadlineSink struct {
 	sink persist.Sink
 	over context.Context
@@ -20,14 +19,14 @@ type deadlineSink struct {
 func (b deadlineSink) Deliver(ctx context.Context, batch []messaging.Message) persist.Response {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(b.over, cancel)() //nolint:contextcheck // the other context is what this is for
+	defer context.AfterFunc(b.over, cancel)() //nolint:contextcheck // the second context is intended
 	return b.sink.Deliver(ctx, batch)
 }
 
-// grace turns readiness red, lets balancers notice, and gives the time that
-// everything has to end: one SHUTDOWN_GRACE, less when hurry ends.
+// grace makes readiness fail and waits SHUTDOWN_DELAY, so that load balancers notice. It
+// returns a context that ends after SHUTDOWN_GRACE, or earlier with force.
 func (m *Main) grace(force context.Context) (context.Context, context.CancelFunc) {
-	m.Logger.InfoContext(force, "stopping: readiness is red, requests that are being answered finish")
+	m.Logger.InfoContext(force, "stopping: readiness fails, requests in progress finish")
 	m.server.Drain()
 	select {
 	case <-time.After(m.Config.ShutdownDelay):
@@ -36,8 +35,8 @@ func (m *Main) grace(force context.Context) (context.Context, context.CancelFunc
 	return context.WithTimeout(force, m.Config.ShutdownGrace)
 }
 
-// stop ends everything in order and joins what went wrong. Requests and the
-// drain have until the context ends.
+// stop stops everything in order and joins the errors. Requests and the drain may run
+// until ctx ends.
 func (m *Main) stop(ctx context.Context, serving <-chan error, stopServices func() error) error {
 	if m.engine != nil {
 		m.engine.StopWaiting() // long polls return
@@ -50,7 +49,7 @@ func (m *Main) stop(ctx context.Context, serving <-chan error, stopServices func
 	select {
 	case failure := <-serving:
 		err = errors.Join(err, failure)
-	default: // it is what brought us here, and was read
+	default: // Run has already received the error
 	}
 	err = errors.Join(err, stopServices(), m.close())
 	m.Logger.InfoContext(ctx, "stopped")

@@ -49,12 +49,12 @@ func TestTerminationFinishesWhatIsInFlight(t *testing.T) {
 	s.start(t)
 	_, answer := s.get("/api/stats")
 	if got := int(answer["queue_messages"].(float64)); got < acknowledged {
-		t.Errorf("%d messages were acknowledged, %d are there", acknowledged, got)
+		t.Errorf("%d messages were acknowledged, %d are in the queue", acknowledged, got)
 	}
 }
 
-// hangingBackend takes requests and does not answer them. began says that one
-// is there.
+// hangingBackend starts a backend that reads requests and does not respond. began receives
+// a value for each request.
 func hangingBackend(t *testing.T) (url string, began <-chan struct{}) {
 	t.Helper()
 	arrived, over := make(chan struct{}, 100), make(chan struct{})
@@ -70,7 +70,7 @@ func hangingBackend(t *testing.T) (url string, began <-chan struct{}) {
 	return backend.URL, arrived
 }
 
-// stuck is a service whose drain waits for an answer that does not come.
+// stuck starts a service whose drain waits for a response that does not come.
 func stuck(t *testing.T, env ...string) *service {
 	t.Helper()
 	backend, began := hangingBackend(t)
@@ -93,7 +93,7 @@ func TestSecondSignalCutsTheDrainShort(t *testing.T) {
 	})
 	select {
 	case <-s.done:
-		t.Fatal("it did not wait for the answer on its way")
+		t.Fatal("it did not wait for the response")
 	case <-time.After(1100 * time.Millisecond):
 	}
 	began := time.Now()
@@ -121,16 +121,16 @@ func TestSecondSignalCutsRequestsShort(t *testing.T) {
 
 func TestTwoSignalsWithinASecondAreOne(t *testing.T) {
 	s := stuck(t, "SHUTDOWN_GRACE=3s")
-	_ = s.cmd.Process.Signal(syscall.SIGINT) // signals of one kind would become one on their way
+	_ = s.cmd.Process.Signal(syscall.SIGINT) // two pending signals of one kind are merged
 	began := time.Now()
 	if code := s.terminate(); code != 0 {
 		t.Errorf("exit status %d", code)
 	}
 	if took := time.Since(began); took < 2*time.Second {
-		t.Errorf("it took %s: the second signal has cut the grace of 3s short", took)
+		t.Errorf("it took %s: the second signal ended the grace of 3s", took)
 	}
 	if strings.Contains(s.log.String(), "second signal") {
-		t.Errorf("the log speaks of a second signal:\n%s", s.log)
+		t.Errorf("the log mentions a second signal:\n%s", s.log)
 	}
 }
 
@@ -156,7 +156,7 @@ func TestStopTakesOneGraceAltogether(t *testing.T) {
 	}
 }
 
-// hang leaves a request open whose body does not arrive.
+// hang starts a request whose body does not arrive.
 func (s *service) hang(t *testing.T) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// tool runs a command of the program and gives what it wrote and its status.
+// tool runs a command of the program and returns its output and exit status.
 func tool(t *testing.T, args ...string) (string, int) {
 	t.Helper()
 	path, err := binary()
@@ -29,8 +29,8 @@ func tool(t *testing.T, args ...string) (string, int) {
 	return string(out), 0
 }
 
-// TestDamagedStoreIsFoundRepairedAndServed takes a store as an operator would,
-// from a flipped byte to a service that runs again.
+// TestDamagedStoreIsFoundRepairedAndServed follows the steps of an operator, from a flipped
+// byte to a service that runs again.
 func TestDamagedStoreIsFoundRepairedAndServed(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s := startService(t, "DATA_DIR="+dir)
@@ -49,7 +49,7 @@ func TestDamagedStoreIsFoundRepairedAndServed(t *testing.T) {
 	if out, status := tool(t, "verify", "--data-dir", dir); status != 0 {
 		t.Errorf("verify of a whole store: %d %s", status, out)
 	}
-	if out, status := tool(t, "repair", "--dry-run", "--data-dir", dir); status != 0 || out != "nothing is wrong with it: there is nothing to repair\n" {
+	if out, status := tool(t, "repair", "--dry-run", "--data-dir", dir); status != 0 || out != "no problems were found: there is nothing to repair\n" {
 		t.Errorf("repair --dry-run of a whole store: %d %s", status, out)
 	}
 	logs, err := filepath.Glob(filepath.Join(dir, "messages", "*.log"))
@@ -66,9 +66,9 @@ func TestDamagedStoreIsFoundRepairedAndServed(t *testing.T) {
 		t.Errorf("verify: %d %s", status, out)
 	}
 	if out, status := tool(t, "repair", "--data-dir", dir); status != 2 || !strings.Contains(out, "nothing was changed") {
-		t.Errorf("repair that nobody confirmed: %d %s", status, out)
+		t.Errorf("repair without a confirmation: %d %s", status, out)
 	}
-	if out, status := tool(t, "repair", "--yes", "--data-dir", dir); status != 0 || !strings.Contains(out, "put aside") {
+	if out, status := tool(t, "repair", "--yes", "--data-dir", dir); status != 0 || !strings.Contains(out, "quarantined") {
 		t.Errorf("repair: %d %s", status, out)
 	}
 	wantPrivate(t, dir)
@@ -95,7 +95,7 @@ func TestDamagedStoreIsFoundRepairedAndServed(t *testing.T) {
 	}
 }
 
-// wantPrivate wants what stands in a directory to be for its owner alone.
+// wantPrivate checks that only the owner has access to the files of a directory.
 func wantPrivate(t *testing.T, dir string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {

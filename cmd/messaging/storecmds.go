@@ -17,14 +17,14 @@ import (
 	"github.com/stayafrica/messaging/wal"
 )
 
-// storeFlags is what the commands share that work on a data directory.
+// storeFlags holds the flags of the commands that work on a data directory.
 type storeFlags struct {
 	DataDir    string `placeholder:"DIR" help:"The data directory (also DATA_DIR; default ./data)."`
 	ConfigFile string `name:"config" placeholder:"FILE" help:"Configuration file, YAML or TOML (also MESSAGING_CONFIG)."`
 	JSON       bool   `negatable:"" name:"json" help:"Print JSON."`
 }
 
-// dir is the directory that the service would use.
+// dir returns the data directory that the service would use.
 func (o *storeFlags) dir() (string, error) {
 	flags := make(map[string]string)
 	if o.DataDir != "" {
@@ -40,12 +40,12 @@ func (o *storeFlags) dir() (string, error) {
 	}
 	dir := values[keyDataDir]
 	if _, err := os.Stat(dir.text); errors.Is(err, fs.ErrNotExist) {
-		return dir.text, nil // these commands make no store, and say so
+		return dir.text, nil // these commands do not create a store; they report the error
 	}
 	return dir.text, checkDataDir(dir)
 }
 
-// check is what to check or repair, with a line of progress on a terminal.
+// check returns the configuration of a check or a repair, with progress on a terminal.
 func (o *storeFlags) check(std *stdio) (fsck.Config, error) {
 	dir, err := o.dir()
 	return fsck.Config{Dir: dir, Codec: wal.Codec(), Progress: o.progress(std)}, err
@@ -61,17 +61,17 @@ func (o *storeFlags) progress(std *stdio) func(done, total uint64) {
 			return
 		}
 		shown = time.Now()
-		_, _ = fmt.Fprintf(std.err, "\r%d of %d\x1b[K\r", done, total) // a picture, not an answer
+		_, _ = fmt.Fprintf(std.err, "\r%d of %d\x1b[K\r", done, total) // only progress
 	}
 }
 
 type verifyCmd struct {
 	storeFlags
 
-	Online bool `negatable:"" help:"Check beside a running service: the checksums of all tables, which is as much as can be seen of a store in use."`
+	Online bool `negatable:"" help:"Check the checksums of all tables while a service runs; the rest of a store in use cannot be checked."`
 }
 
-// Run checks a store; exit status 4 says that something is wrong with it.
+// Run checks a store. The exit status is 4 if it has problems.
 func (c *verifyCmd) Run(std *stdio) error {
 	config, err := c.check(std)
 	if err != nil {
@@ -82,7 +82,7 @@ func (c *verifyCmd) Run(std *stdio) error {
 	}
 	report, err := fsck.Verify(config)
 	if errors.Is(err, storage.ErrLocked) {
-		return fmt.Errorf("%w, or check as much as can be seen beside it: messaging verify --online", err)
+		return fmt.Errorf("%w, or check only its tables while it runs: messaging verify --online", err)
 	}
 	if err != nil {
 		return err
@@ -105,14 +105,14 @@ func (c *verifyCmd) online(std *stdio, config fsck.Config) error {
 	} else {
 		err = showProblems(std, &report)
 		if report.Found == 0 {
-			_, err = fmt.Fprintf(std.out, "%s whole; what only a stopped service shows was not checked\n", plural(uint64(tables), "table is", "tables are")) //nolint:gosec // not negative
+			_, err = fmt.Fprintf(std.out, "%s whole; the rest can be checked only while the service is stopped\n", plural(uint64(tables), "table is", "tables are")) //nolint:gosec // not negative
 		}
 	}
 	return errors.Join(err, damagedIf(report.Found))
 }
 
-// damagedIf ends the command with the status of a damaged store; what is wrong
-// has been said.
+// damagedIf returns an error for the exit status of a damaged store if there are problems.
+// They are printed already.
 func damagedIf(problems uint64) error {
 	if problems == 0 {
 		return nil
@@ -148,7 +148,7 @@ func showReport(std *stdio, r *fsck.Report) error {
 	}
 	line := "the next start upgrades the store to format %d, which older programs do not read\n"
 	if r.UpgradeUnfinished {
-		line = "an upgrade of the store to format %d was cut off: it is no damage, and the next start finishes it\n"
+		line = "an upgrade of the store to format %d was interrupted: this is not damage, and the next start finishes it\n"
 	}
 	_, err := fmt.Fprintf(std.out, line, storage.Format)
 	return err
@@ -172,10 +172,10 @@ type repairCmd struct {
 	storeFlags
 
 	Yes    bool `negatable:"" help:"Do not ask."`
-	DryRun bool `negatable:"" help:"Only say what is wrong."`
+	DryRun bool `negatable:"" help:"Only report problems."`
 }
 
-// Run repairs a store. It ends with status 4 where something stayed wrong.
+// Run repairs a store. The exit status is 4 if problems remain.
 func (c *repairCmd) Run(std *stdio) error {
 	config, err := c.check(std)
 	if err != nil {
@@ -196,15 +196,15 @@ func (c *repairCmd) Run(std *stdio) error {
 			case c.JSON:
 				err = printJSON(std, report)
 			case report.Found == 0:
-				_, err = fmt.Fprintln(std.out, "nothing is wrong with it: there is nothing to repair")
+				_, err = fmt.Fprintln(std.out, "no problems were found: there is nothing to repair")
 			}
 			return errors.Join(err, damagedIf(report.Found))
 		}
-		if report.Found > 0 && !confirm(std, "Put together what can be read, and put the damaged files aside?") {
-			return usagef("repair needs a yes, and nothing was changed: answer y, or give --yes")
+		if report.Found > 0 && !confirm(std, "Rebuild the store from all that can be read, and quarantine the damaged files?") {
+			return usagef("repair needs a confirmation, and nothing was changed: answer y, or add --yes")
 		}
 	}
-	syscall.Umask(0o077) // what is made again is as private as what the service makes
+	syscall.Umask(0o077) // new files are private, like the service's
 	done, err := repair.Repair(config)
 	if err != nil {
 		return err
@@ -217,9 +217,9 @@ func (c *repairCmd) Run(std *stdio) error {
 	return errors.Join(err, damagedIf(done.After.Found))
 }
 
-// confirm asks for a yes.
+// confirm asks a question and reports whether the answer is yes.
 func confirm(std *stdio, question string) bool {
-	_, _ = fmt.Fprintf(std.err, "%s [y/N] ", question) // without it there is no answer
+	_, _ = fmt.Fprintf(std.err, "%s [y/N] ", question) // if it fails, so does the read
 	line, _ := bufio.NewReader(std.in).ReadString('\n')
 	answer := strings.ToLower(strings.TrimSpace(line))
 	return answer == "y" || answer == "yes"
@@ -227,17 +227,17 @@ func confirm(std *stdio, question string) bool {
 
 func showRepaired(std *stdio, dir string, done *repair.Repaired) error {
 	if done.Quarantine == "" {
-		_, err := fmt.Fprintln(std.out, "nothing is wrong with it; nothing was changed")
+		_, err := fmt.Fprintln(std.out, "no problems were found; nothing was changed")
 		return err
 	}
 	t := newTable(std)
 	for _, change := range done.Changes {
-		t.row("put right", change)
+		t.row("repaired", change)
 	}
 	for _, lost := range done.Lost {
 		t.row("lost", fmt.Sprintf("messages %d to %d", lost.From, lost.To))
 	}
-	t.row("put aside", dir+"/"+done.Quarantine+" (nothing was deleted)")
+	t.row("quarantined", dir+"/"+done.Quarantine+" (nothing was deleted)")
 	if err := t.flush(); err != nil {
 		return err
 	}

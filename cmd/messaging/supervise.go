@@ -13,7 +13,8 @@ import (
 	"github.com/thejerf/suture/v4"
 )
 
-// How much failing the supervision puts up with: the original's intensity.
+// The limit on failures and the pauses between restarts. The limit is the restart intensity
+// of the original.
 const (
 	failuresMax    = 10
 	failuresPeriod = time.Minute
@@ -21,9 +22,9 @@ const (
 	slowestRestart = 2 * time.Second
 )
 
-// supervisor runs the services around the core and restarts the ones that
-// fail. More than failuresMax failures within failuresPeriod end it with
-// errGaveUp, so that the machine's own supervisor takes over.
+// supervisor runs the services around the core and restarts those that fail. It ends with
+// errGaveUp after more than failuresMax failures within failuresPeriod, so that the
+// machine's own supervisor takes over.
 type supervisor struct {
 	tree   *suture.Supervisor
 	logger *slog.Logger
@@ -35,7 +36,8 @@ type supervisor struct {
 func newSupervisor(logger *slog.Logger) *supervisor {
 	return &supervisor{
 		logger: logger,
-		// The limit of the library decays, and ours does not: it never counts.
+		// The library's limit decays and this one does not, so the threshold disables the
+		// library's.
 		tree: suture.New("messaging", suture.Spec{FailureThreshold: 1e9, Timeout: time.Hour, EventHook: func(suture.Event) {}}),
 	}
 }
@@ -51,8 +53,8 @@ func (s *supervisor) add(name string, run func(ctx context.Context) error) {
 	s.tree.Add(&service{name: name, run: run, supervisor: s})
 }
 
-// serve runs all services until the context ends or the supervision gives up.
-// When it returns, all of them have.
+// serve runs all services until the context ends or the supervision gives up. It returns
+// after all services have returned.
 func (s *supervisor) serve(ctx context.Context) error {
 	err := s.tree.Serve(ctx)
 	if errors.Is(err, suture.ErrTerminateSupervisorTree) {
@@ -64,7 +66,7 @@ func (s *supervisor) serve(ctx context.Context) error {
 // String names the service for the library.
 func (s *service) String() string { return s.name }
 
-// Serve implements suture's Service: it returns to be called again.
+// Serve implements suture's Service. It returns in order to be called again.
 func (s *service) Serve(ctx context.Context) error {
 	err := s.protected(ctx)
 	if ctx.Err() != nil {
@@ -88,7 +90,8 @@ func (s *service) Serve(ctx context.Context) error {
 	return err
 }
 
-// protected turns a panic into an error, so that it is counted like one.
+// protected runs the service and turns a panic into an error, so that it counts as a
+// failure.
 func (s *service) protected(ctx context.Context) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -98,7 +101,7 @@ func (s *service) protected(ctx context.Context) (err error) {
 	return s.run(ctx)
 }
 
-// failed notes a failure and gives how many there were within the period.
+// failed records a failure and returns the number of failures within the period.
 func (s *supervisor) failed(now time.Time) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

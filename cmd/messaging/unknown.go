@@ -6,19 +6,19 @@ import (
 	"strings"
 )
 
-// otherVariables are variables with the prefix that are no settings: that of the
-// configuration file, and those of special builds and of tests.
+// otherVariables are the known variables with the prefix that are not settings: that of the
+// configuration file, and those of special builds and tests.
 var otherVariables = []string{"MESSAGING_CONFIG", "MESSAGING_CPU_PROFILE", "MESSAGING_FAULT"}
 
-// testPrefix begins the variables that only tests read.
+// testPrefix is the prefix of variables that only tests read.
 const testPrefix = envPrefix + "TEST_"
 
-// ofKubernetes are the variables that a service named messaging, or with a name
-// that begins so, puts into every container beside it.
+// ofKubernetes matches the variables that Kubernetes sets in every container beside a
+// service whose name begins with messaging.
 var ofKubernetes = regexp.MustCompile(`_SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?$|_PORT_[0-9]+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?$`)
 
-// unknownVariables says in one line which variables of an environment look like
-// settings and are none; it is empty where all are known.
+// unknownVariables returns one line about the variables that look like settings but are
+// not. It returns "" if there are none.
 func unknownVariables(environ []string) string {
 	known := knownVariables()
 	var unknown []string
@@ -37,13 +37,13 @@ func unknownVariables(environ []string) string {
 	return strings.Join(unknown, ", ")
 }
 
-// isForeign knows variables with the prefix that are for somebody else.
+// isForeign reports whether a variable with the prefix belongs to a test or to Kubernetes.
 func isForeign(name, text string) bool {
 	return strings.HasPrefix(name, testPrefix) || ofKubernetes.MatchString(name) ||
 		(strings.HasSuffix(name, "_PORT") && strings.Contains(text, "://"))
 }
 
-// knownVariables are the names with the prefix that the program reads.
+// knownVariables returns the names with the prefix that the program reads.
 func knownVariables() []string {
 	known := slices.Clone(otherVariables)
 	for i := range settings {

@@ -27,7 +27,7 @@ func TestKnownVariablesAreNotWarnedAbout(t *testing.T) {
 		"MESSAGING_URL=http://127.0.0.1:1", "MESSAGING_TOKEN=x", "MESSAGING_TOKEN_FILE=/dev/null", "MESSAGING_CONFIG=", "MESSAGING_HTTP_PORT=1",
 		"MESSAGING_ERLANG_SHARED_SECRET=x", "MESSAGING_API_TOKENS_FILE=/dev/null", "MESSAGING_TEST_BINARY=x", "MESSAGING_TEST_PYTHON=x",
 		"MESSAGING_FAULT=x", "MESSAGING_CPU_PROFILE=x",
-		// What Kubernetes sets beside services named messaging and messaging-web.
+		// Kubernetes sets these beside services named messaging and messaging-web.
 		"MESSAGING_SERVICE_HOST=10.0.0.1", "MESSAGING_SERVICE_PORT=8765", "MESSAGING_SERVICE_PORT_HTTP=8765", "MESSAGING_PORT=tcp://10.0.0.1:8765",
 		"MESSAGING_PORT_8765_TCP=tcp://10.0.0.1:8765", "MESSAGING_PORT_8765_TCP_ADDR=10.0.0.1", "MESSAGING_WEB_SERVICE_HOST=10.0.0.1", "MESSAGING_WEB_PORT=tcp://10.0.0.1:80",
 	} {

@@ -10,8 +10,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// parseFailure says what is wrong with a command line: in this program's words,
-// with the nearest name where one is unknown.
+// parseFailure returns the text for an invalid command line. For an unknown name it
+// suggests the nearest known one.
 func parseFailure(err error) string {
 	parse, ok := errors.AsType[*kong.ParseError](err)
 	if !ok || parse.Context == nil {
@@ -24,8 +24,8 @@ func parseFailure(err error) string {
 	return fmt.Sprintf("%s (see %s --help)", describeParse(err, node), commandPath(node))
 }
 
-// describeParse tells the kinds of mistakes apart by the texts of the library,
-// which has no types for them. A table test keeps them.
+// describeParse distinguishes errors by the texts of the library, which has no types for
+// them. A table test covers the texts.
 func describeParse(err error, node *kong.Node) string {
 	if usage, ok := errors.AsType[*usageError](err); ok {
 		return usage.text
@@ -46,7 +46,7 @@ func describeParse(err error, node *kong.Node) string {
 	return text
 }
 
-// culprit is what a text of the library names after its first words.
+// culprit returns the name that follows words in a text of the library.
 func culprit(text, words string) string {
 	name, _, _ := strings.Cut(strings.TrimPrefix(text, words), ", did you mean ")
 	return name
@@ -74,12 +74,12 @@ func unexpectedArgument(node *kong.Node, name string) string {
 		return fmt.Sprintf("unknown command %q%s", name, didYouMean(name, commands))
 	}
 	if len(node.Positional) == 0 {
-		return fmt.Sprintf("%s takes no argument, and %q is one", commandName(node), name)
+		return fmt.Sprintf("%s takes no arguments: %q is not allowed", commandName(node), name)
 	}
-	return fmt.Sprintf("%s has no use for the argument %q: put quotes around a text with spaces", commandName(node), name)
+	return fmt.Sprintf("unexpected argument %q for %s: put quotes around a text with spaces", name, commandName(node))
 }
 
-// missing says which command or which argument is needed.
+// missing returns the text for a missing command or argument.
 func missing(node *kong.Node) string {
 	if commands := commandNames(node); len(commands) > 0 {
 		return fmt.Sprintf("%s needs a command: %s", commandName(node), strings.Join(commands, ", "))
@@ -93,7 +93,7 @@ func missing(node *kong.Node) string {
 	return fmt.Sprintf("%s needs %s", commandName(node), strings.Join(needs, "; and "))
 }
 
-// phrase makes a sentence of the help a part of another.
+// phrase returns a help text without its capital and full stop, for use in a sentence.
 func phrase(help string) string {
 	first, size := utf8.DecodeRuneInString(help)
 	return string(unicode.ToLower(first)) + strings.TrimSuffix(help[size:], ".")
@@ -109,7 +109,7 @@ func commandNames(node *kong.Node) []string {
 	return names
 }
 
-// commandPath is a command as the caller writes it: messaging dead-letters list.
+// commandPath returns a command as the caller writes it: messaging dead-letters list.
 func commandPath(node *kong.Node) string {
 	if node.Parent == nil || node.Type == kong.ApplicationNode {
 		return node.Name
@@ -117,7 +117,7 @@ func commandPath(node *kong.Node) string {
 	return commandPath(node.Parent) + " " + node.Name
 }
 
-// commandName is the path without the program.
+// commandName returns the path without the name of the program.
 func commandName(node *kong.Node) string {
 	path := commandPath(node)
 	if _, command, ok := strings.Cut(path, " "); ok {
@@ -126,7 +126,7 @@ func commandName(node *kong.Node) string {
 	return path
 }
 
-// didYouMean names what a mistyped name may have been meant for, or nothing.
+// didYouMean returns a suggestion for a mistyped name, or "".
 func didYouMean(name string, known []string) string {
 	if near := nearest(name, known); near != "" {
 		return ": did you mean " + near + "?"
@@ -134,8 +134,8 @@ func didYouMean(name string, known []string) string {
 	return ""
 }
 
-// nearest is the known name that takes the fewest changes to get to from another,
-// if those are few for its length, or one that begins with it.
+// nearest returns the known name with the smallest edit distance, if that is small for the
+// length of the name. Otherwise it returns a known name that begins with the name, or "".
 func nearest(name string, known []string) string {
 	best, least := "", max(2, len(name)/4)+1
 	for _, candidate := range known {
@@ -154,7 +154,7 @@ func nearest(name string, known []string) string {
 	return ""
 }
 
-// editDistance counts the insertions, deletions and replacements of bytes
+// editDistance returns the number of insertions, deletions and replacements of bytes
 // between two names.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Mistakes are answered in one line that names the flag or the argument, the value
-// and the remedy, and with status 2.
+// The error for a mistake is one line that names the flag or the argument, the value and
+// the remedy. The exit status is 2.
 func TestMistakesNameThePlaceTheValueAndTheRemedy(t *testing.T) {
 	dir := t.TempDir()
 	files := map[string]string{
@@ -34,10 +34,10 @@ func TestMistakesNameThePlaceTheValueAndTheRemedy(t *testing.T) {
 		{args: []string{"dead-letters"}, want: `dead-letters needs a command: list, show, redrive, drop (see messaging dead-letters --help)`},
 		{args: []string{"dead-letters", "lst"}, want: `unknown command "lst": did you mean list? (see messaging dead-letters --help)`},
 		// Arguments.
-		{args: []string{"take"}, want: `take needs <user>, whose queue (see messaging take --help)`},
-		{args: []string{"ack"}, want: `ack needs <user>, whose queue; and <receipts>, receipts, as take --lease gave them (see messaging ack --help)`},
-		{args: []string{"take", "7", "8"}, want: `take has no use for the argument "8": put quotes around a text with spaces (see messaging take --help)`},
-		{args: []string{"ping", "8"}, want: `ping takes no argument, and "8" is one (see messaging ping --help)`},
+		{args: []string{"take"}, want: `take needs <user>, id of the queue's user (see messaging take --help)`},
+		{args: []string{"ack"}, want: `ack needs <user>, id of the queue's user; and <receipts>, receipts that take --lease printed (see messaging ack --help)`},
+		{args: []string{"take", "7", "8"}, want: `unexpected argument "8" for take: put quotes around a text with spaces (see messaging take --help)`},
+		{args: []string{"ping", "8"}, want: `ping takes no arguments: "8" is not allowed (see messaging ping --help)`},
 		{args: []string{"send"}, want: `send needs a receiver and a text: messaging send 789 "Hello" (or the whole message with --stdin)`},
 		{args: []string{"send", "789"}, want: `send needs a text after the receiver "789": messaging send 789 "Hello" (or the whole message with --stdin)`},
 		{args: []string{"broadcast", "Hello"}, want: `broadcast needs receivers: messaging broadcast "Hello" 7 8 9, or a file of them with --users-file`},
@@ -77,7 +77,7 @@ func TestMistakesNameThePlaceTheValueAndTheRemedy(t *testing.T) {
 		{args: []string{"serve"}, env: []string{"MESSAGE_RETENTION_DAYS=0"}, want: `MESSAGE_RETENTION_DAYS "0" must be a number of days, with a fraction or without, or a duration such as 12h or 90d, above 0 and at most 36500 days`},
 		{args: []string{"serve"}, env: []string{"ALLOW_ANONYMOUS=maybe"}, want: `ALLOW_ANONYMOUS "maybe" must be true or false (or 1, 0, yes, no)`},
 		{args: []string{"serve"}, env: []string{"DJANGO_DUPLICATE_PATTERN=("}, want: `DJANGO_DUPLICATE_PATTERN "(" must be a regular expression: it has an error at "(" (missing closing ))`},
-		{args: []string{"serve"}, env: []string{"API_TOKENS_FILE=/nope"}, want: `API_TOKENS_FILE "/nope" cannot be read: it does not exist; name a file with the secret alone`},
+		{args: []string{"serve"}, env: []string{"API_TOKENS_FILE=/nope"}, want: `API_TOKENS_FILE "/nope" cannot be read: it does not exist; name a file that contains only the secret`},
 		{args: []string{"serve", "--config", "none.yaml"}, want: `the configuration file none.yaml cannot be read: it does not exist (see --config and MESSAGING_CONFIG)`},
 		{args: []string{"serve", "--config", "file"}, want: `the configuration file file must end in .yaml, .yml or .toml`},
 		{args: []string{"serve", "--config", "a.yaml"}, want: `the configuration file a.yaml is not YAML: line 1: did not find expected ',' or ']'`},
@@ -85,10 +85,10 @@ func TestMistakesNameThePlaceTheValueAndTheRemedy(t *testing.T) {
 		{args: []string{"serve", "--config", "key.yaml"}, want: `the configuration file key.yaml has the unknown key "htp_port": did you mean http_port?`},
 		{args: []string{"serve", "--config", "map.yaml"}, want: `http_port in the file map.yaml must be one value or a list of values`},
 		// Data directories and addresses.
-		{args: []string{"serve", "--data-dir", "/etc/passwd"}, want: `--data-dir "/etc/passwd" must be a directory, and it is a file: name a directory`},
+		{args: []string{"serve", "--data-dir", "/etc/passwd"}, want: `--data-dir "/etc/passwd" must be a directory, but it is a file: name a directory`},
 		{args: []string{"serve"}, env: []string{"DATA_DIR=/etc/passwd/x"}, want: `DATA_DIR "/etc/passwd/x" cannot be used: a part of its path is a file; name a directory`},
-		{args: []string{"serve", "--data-dir", "/proc/nope"}, want: `--data-dir "/proc/nope" cannot be made: its file system does not allow it; name another directory`},
-		{args: []string{"verify", "--data-dir", "file"}, want: `--data-dir "file" must be a directory, and it is a file: name a directory`},
+		{args: []string{"serve", "--data-dir", "/proc/nope"}, want: `--data-dir "/proc/nope" cannot be created: its file system does not allow it; name another directory`},
+		{args: []string{"verify", "--data-dir", "file"}, want: `--data-dir "file" must be a directory, but it is a file: name a directory`},
 		{args: []string{"serve"}, env: []string{"HTTP_ADDR=192.0.2.1", "ALLOW_ANONYMOUS=1", "DATA_DIR=" + dir}, want: `HTTP_ADDR "192.0.2.1" must be an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them`},
 	} {
 		status, out, errs := messaging(t, append([]string{"LOG_FORMAT=json"}, c.env...), c.args...)
@@ -98,7 +98,7 @@ func TestMistakesNameThePlaceTheValueAndTheRemedy(t *testing.T) {
 	}
 }
 
-// What no caller can correct in the command line itself ends with 1.
+// An error that a change of the command line cannot fix has exit status 1.
 func TestFailuresNameThePlaceAndTheRemedy(t *testing.T) {
 	port := freePort(t)
 	for _, c := range []struct {
@@ -147,7 +147,7 @@ func TestSwitchesAreSwitches(t *testing.T) {
 	}
 }
 
-// shownSetting is a value as messaging config --json shows it.
+// shownSetting returns a value from the output of messaging config --json.
 func shownSetting(t *testing.T, out, name string) string {
 	t.Helper()
 	var lines []struct{ Name, Value string }

@@ -28,7 +28,7 @@ func text(field func(c *Config) *string) func(*Config, string) error {
 	}
 }
 
-// headerText reads what is sent as the value of a header, or as a part of one.
+// headerText reads a text that is sent as the value of a header, or as a part of one.
 func headerText(field func(c *Config) *string) func(*Config, string) error {
 	return func(c *Config, s string) error {
 		if hasControl(s) {
@@ -39,12 +39,12 @@ func headerText(field func(c *Config) *string) func(*Config, string) error {
 	}
 }
 
-// hasControl looks for bytes that no header may have.
+// hasControl reports whether a text has bytes that a header must not have.
 func hasControl(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
-// secretText reads a token that callers send: it has no spaces either.
+// secretText reads a token that callers send. It must not have spaces either.
 func secretText(field func(c *Config) *string) func(*Config, string) error {
 	return func(c *Config, s string) error {
 		if hasControl(s) || strings.Contains(s, " ") {
@@ -129,7 +129,7 @@ func daysOrNever(field func(c *Config) *time.Duration) func(*Config, string) err
 	}
 }
 
-// weights reads a weight for each of the priorities.
+// weights reads one weight for each priority.
 func weights(c *Config, s string) error {
 	if c.Weights = nil; s == "" {
 		return nil
@@ -153,7 +153,7 @@ func weights(c *Config, s string) error {
 
 var errWeights = errors.New("must give high, normal and low a weight from 1 to 1000 each, such as high:8,normal:4,low:1")
 
-// units are binary, with and without the i: nobody means 1,000,000 bytes here.
+// units are the units of sizes. All are binary, with and without the i.
 var units = []struct {
 	suffix string
 	bytes  int64
@@ -188,7 +188,7 @@ func pattern(field func(c *Config) **regexp.Regexp) func(*Config, string) error 
 	}
 }
 
-// patternFault is what is wrong with a regular expression, where that is known.
+// patternFault returns a description of the error in a regular expression, or "".
 func patternFault(err error) string {
 	if fault, ok := errors.AsType[*syntax.Error](err); ok {
 		return fmt.Sprintf(": it has an error at %q (%s)", fault.Expr, fault.Code)
@@ -225,7 +225,7 @@ func serviceURL(c *Config, s string) error {
 	return nil
 }
 
-// isAddress says whether a text is an address that requests can be sent to.
+// isAddress reports whether a text is an address to which requests can be sent.
 func isAddress(s string) bool {
 	u, err := url.Parse(s)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
@@ -235,8 +235,8 @@ func isAddress(s string) bool {
 	return err == nil
 }
 
-// redacted returns an address without the password that may be in it. It shows
-// nothing of what may have one where addresses have none.
+// redacted returns an address with its password masked. It returns notAnAddress for a text
+// that may have a password elsewhere.
 func redacted(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -295,8 +295,7 @@ func tokens(c *Config, s string) error {
 	return nil
 }
 
-// leastKey is the shortest key that is taken: 128 bits, if each of its characters
-// were a random byte.
+// leastKey is the minimum length of a key: 128 bits, if each character is a random byte.
 const leastKey = 16
 
 func signingKeys(c *Config, s string) error {
@@ -334,8 +333,8 @@ func hosts(c *Config, s string) error {
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]*$`)
 
-// hostName gives the name or address in a host as a URL spells it. A port is
-// dropped: the service is called by whatever port leads to it.
+// hostName returns the name or address in a host as a URL spells it. It drops the port,
+// because any port may lead to the service.
 func hostName(host string) (name string, ok bool) {
 	if name, port, err := net.SplitHostPort(host); err == nil {
 		if _, err := strconv.ParseUint(port, 10, 16); err != nil {

@@ -38,12 +38,12 @@ func TestSigningKeysAreOneOrTwoAndLong(t *testing.T) {
 	} {
 		var c Config
 		if err := signingKeys(&c, text); err != nil || !slices.Equal(c.SigningKeys, want) {
-			t.Errorf("%q gives %q (%v), want %q", text, c.SigningKeys, err, want)
+			t.Errorf("%q is read as %q (%v), want %q", text, c.SigningKeys, err, want)
 		}
 	}
 	for _, text := range []string{",", first + ",", "short", first + "," + second + "," + first, "0123456789abcd\x00ef"} {
 		if err := signingKeys(new(Config), text); err == nil {
-			t.Errorf("%q is taken", text)
+			t.Errorf("%q is accepted", text)
 		}
 	}
 }

@@ -2,10 +2,10 @@
 
     python3 demo.py --program ../../bin/messaging
 
-It makes a directory for all data (or takes --dir, and keeps that), starts Django,
-the outbox's relay and the service, feeds them, and prints where to look. The service
-is started again when it ends by itself, as a machine's supervisor would: kill it
-and see that nothing is lost.
+It creates a temporary directory for all data, or uses --dir and keeps it. It starts
+Django, the outbox's relay and the service, creates example data, and prints the
+addresses. If the service ends, the demo restarts it, as a supervisor would. So it can
+be killed to see that nothing is lost.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-# What the last lines of a log are worth, when a process does not come up.
+# Maximum number of characters of a log in an error.
 LOG_TAIL = 2000
 
 
 class Failed(Exception):
-    """Something did not come up; the message says what, and what it said."""
+    """A process did not start. The message names it and has the end of its log."""
 
 
 class Process:
-    """A process of the demo with its log. It is not in our group, so that Ctrl-C
-    reaches only us and things end in their order."""
+    """A process of the demo with its log. It has its own process group, so Ctrl-C reaches
+    only the demo, which stops the processes in order.
+    """
 
     def __init__(self, name: str, command: list[str], env: dict[str, str], directory: Path) -> None:
         self.name, self.command, self.env = name, command, env
@@ -57,7 +58,7 @@ class Process:
         return self.log.read_text(errors="replace")[-LOG_TAIL:] if self.log.exists() else ""
 
     def stop(self, timeout: float = 30) -> int | None:
-        """Ends it as an operator does, and gives its status."""
+        """Stops the process with SIGTERM and returns its exit status."""
         if self.process is None:
             return None
         if self.process.poll() is None:
@@ -70,7 +71,7 @@ class Process:
 
 
 def free_port(wanted: int) -> int:
-    """Gives the port, or another one where it is taken."""
+    """Returns the wanted port, or another one if it is in use."""
     for port in (wanted, 0):
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -83,7 +84,7 @@ def free_port(wanted: int) -> int:
 
 
 def wait_for(process: Process, url: str, seconds: float = 60) -> None:
-    """Waits until a process answers."""
+    """Waits until a process responds."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if process.ended() is not None:
@@ -93,11 +94,11 @@ def wait_for(process: Process, url: str, seconds: float = 60) -> None:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
-    raise Failed(f"{process.name} does not answer at {url}:\n{process.said()}")
+    raise Failed(f"{process.name} does not respond at {url}:\n{process.said()}")
 
 
 class Demo:
-    """All that runs, and the order in which it comes and goes."""
+    """All processes, and the order in which they start and stop."""
 
     def __init__(self, program: Path, directory: Path, port: int, service_port: int) -> None:
         self.site = f"http://127.0.0.1:{free_port(port)}"
@@ -125,7 +126,7 @@ class Demo:
         self.over = threading.Event()
 
     def run_command(self, *args: str) -> None:
-        """Runs one of Django's commands to its end."""
+        """Runs a command of manage.py to its end."""
         done = subprocess.run([*self.manage, *args], env=self.env, cwd=HERE, capture_output=True, text=True, start_new_session=True)
         if done.returncode:
             raise Failed(f"manage.py {args[0]} ended with status {done.returncode}:\n{(done.stdout + done.stderr)[-LOG_TAIL:]}")
@@ -140,21 +141,22 @@ class Demo:
         self.run_command("feed")
 
     def watch(self) -> None:
-        """Waits for the end. It is no failure that the service ends: it comes back."""
+        """Waits for the end of the demo. Restarts the service when it ends."""
         while not self.over.wait(0.2):
             if self.service.ended() is not None:
                 print(f"the service ended with status {self.service.ended()}: starting it again", flush=True)
                 self.service.start()
-                self.over.wait(0.5)  # one that cannot start does not spin
+                self.over.wait(0.5)  # a service that cannot start does not restart in a tight loop
             for process in (self.django, self.relay):
                 if process.ended() is not None:
                     raise Failed(f"{process.name} ended with status {process.ended()}:\n{process.said()}")
 
     def stop(self) -> list[str]:
-        """Ends all, the service first: its last messages still go to Django. It
-        gives what did not end well."""
+        """Stops all processes, the service first, so its last messages still reach Django.
+        Returns the processes that failed.
+        """
         statuses = [(p.name, p.stop()) for p in (self.service, self.relay, self.django)]
-        # Django's server for development has no end of its own but the signal.
+        # Django's development server ends only by the signal.
         good = {"django": (None, 0, -signal.SIGTERM)}
         return [f"{name} ended with status {status}" for name, status in statuses if status not in good.get(name, (None, 0))]
 
@@ -178,9 +180,9 @@ Ctrl-C ends everything.
 def main() -> int:
     parser = argparse.ArgumentParser(description="The example project with the messaging service, until Ctrl-C.")
     parser.add_argument("--program", type=Path, required=True, help="the built service")
-    parser.add_argument("--dir", type=Path, help="where all data is kept; without it a temporary one, removed at the end")
-    parser.add_argument("--port", type=int, default=8000, help="of Django; another one if it is taken")
-    parser.add_argument("--service-port", type=int, default=8765, help="of the service; another one if it is taken")
+    parser.add_argument("--dir", type=Path, help="directory for all data; by default a temporary one, removed at the end")
+    parser.add_argument("--port", type=int, default=8000, help="port of Django; another one if it is in use")
+    parser.add_argument("--service-port", type=int, default=8765, help="port of the service; another one if it is in use")
     options = parser.parse_args()
     directory = options.dir or Path(tempfile.mkdtemp(prefix="messaging-demo."))
     directory.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-# The package beside this project, where it is not installed.
+# Finds the package beside this project if it is not installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class CappedPaginator(Paginator):
 
     @property
     def capped(self) -> bool:
-        """Whether there are more rows than the count says."""
+        """Whether there are more rows than `count`."""
         return self._seen > self.cap
 
 

@@ -138,7 +138,7 @@ class AsyncMessagingClient:
             after = page.next
 
     async def perform(self, call: Call[T], retries: Optional[int] = None) -> T:
-        """Make a call from :mod:`~stayafrica_messaging.calls`. Retry it where that is safe."""
+        """Make a call from :mod:`~stayafrica_messaging.calls`. Retry it if that is safe."""
         retry = self._retry if retries is None else replace(self._retry, times=retries)
         began = time.monotonic()
         failures = 0
@@ -153,7 +153,7 @@ class AsyncMessagingClient:
             await self._sleep(pause)
 
     async def _exchange(self, call: Call[Any]) -> Response:
-        """Send a request once and receive its answer."""
+        """Send a request once and return its response."""
         options = self._options
         headers = {**self._headers, **call.headers}
         if call.body is not None:
@@ -198,7 +198,7 @@ class AsyncMessagingClient:
 
 
 def _unreachable(error: Exception, url: str) -> ServiceUnreachable:
-    """Converts a transport error. ``sent`` says whether the service may have received the request."""
+    """Converts a transport error. ``sent`` is True if the service may have received the request."""
     sent = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout))
     # The text of any other error may contain a header or a part of the response.
     told = isinstance(error, httpx.NetworkError) and str(error)

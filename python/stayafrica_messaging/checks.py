@@ -219,7 +219,7 @@ def check_redirects(**options: Any) -> Iterator[CheckMessage]:
 def redirected_to_https(endpoint: Endpoint) -> bool:
     """Whether Django redirects the service's requests for this path to https.
 
-    DJANGO_URL says how the service calls Django. Without it, the check assumes that the service uses TLS if Django
+    DJANGO_URL is the address at which the service calls Django. Without it, the check assumes that the service uses TLS if Django
     uses TLS to call the service.
     """
     if not settings.SECURE_SSL_REDIRECT or "django.middleware.security.SecurityMiddleware" not in settings.MIDDLEWARE:

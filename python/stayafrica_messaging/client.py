@@ -143,7 +143,7 @@ class MessagingClient:
             after = page.next
 
     def perform(self, call: Call[T], retries: Optional[int] = None) -> T:
-        """Make a call from :mod:`~stayafrica_messaging.calls`. Retry it where that is safe."""
+        """Make a call from :mod:`~stayafrica_messaging.calls`. Retry it if that is safe."""
         retry = self._retry if retries is None else replace(self._retry, times=retries)
         began = time.monotonic()
         failures = 0
@@ -158,7 +158,7 @@ class MessagingClient:
             self._sleep(pause)
 
     def _exchange(self, call: Call[Any]) -> Response:
-        """Send a request once and receive its answer."""
+        """Send a request once and return its response."""
         options = self._options
         before = sys.exc_info()[1]
         try:
@@ -219,7 +219,7 @@ class _Bearer(requests.auth.AuthBase):
 
 
 def _unreachable(error: Exception, url: str, before: Optional[BaseException]) -> ServiceUnreachable:
-    """Converts a transport error. ``sent`` says whether the service may have received the request."""
+    """Converts a transport error. ``sent`` is True if the service may have received the request."""
     reason = _reason(error)
     refused = isinstance(reason, urllib3.exceptions.NewConnectionError)
     slow = isinstance(reason, urllib3.exceptions.ConnectTimeoutError) or isinstance(error, requests.ConnectTimeout)
@@ -230,7 +230,7 @@ def _unreachable(error: Exception, url: str, before: Optional[BaseException]) ->
 
 
 def _reason(error: BaseException) -> Optional[BaseException]:
-    """The error of urllib3 inside an error of requests."""
+    """Returns the error of urllib3 inside an error of requests, or None."""
     inner: object = error.args[0] if error.args else None
     if isinstance(inner, urllib3.exceptions.MaxRetryError):
         inner = inner.reason
@@ -238,7 +238,7 @@ def _reason(error: BaseException) -> Optional[BaseException]:
 
 
 def _why(error: BaseException, before: Optional[BaseException]) -> str:
-    """The original error, in the operating system's words.
+    """Returns the text of the original error, as the operating system reports it.
 
     For an error of any other kind it returns only the class name, because the text may
     contain a header or a part of the response. ``before`` is the exception that the

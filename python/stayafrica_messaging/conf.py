@@ -87,8 +87,8 @@ def _checked(name: str, value: Any) -> Any:
 def _keys(value: Any) -> list[Union[str, bytes]]:
     """Returns the keys as a list. A single key is a list of one.
 
-    An empty key, as an unset variable leaves it, is an error: anybody could sign with
-    it, and without any key no signature would be required.
+    An empty key, such as from an unset variable, is an error: every caller could sign
+    with it. Dropping it could leave no key, and then no signature would be required.
     """
     if value is None:
         return []

@@ -9,7 +9,7 @@ success                               sent
 anything else                         held: an outage or a configuration error
 ====================================  =============================================
 
-A 400 from a proxy says nothing about the message. A refusal counts only if it has one
+A 400 from a proxy is not a verdict on the message. A refusal counts only if it has one
 of the service's error codes.
 """
 

@@ -137,7 +137,7 @@ def _options(
     ttl_seconds: Optional[float],
     expires_at: Optional[Moment],
 ) -> JSONObject:
-    """The fields that a send and a broadcast have in common."""
+    """Validates the fields that a send and a broadcast have in common."""
     if not isinstance(persist, bool):
         _refuse("persist", "persist must be true or false")
     options: JSONObject = {
@@ -226,7 +226,7 @@ def _metadata(value: Optional[Mapping[str, Any]], depth: int) -> JSONObject:
 
 
 def _extra(value: Optional[Mapping[str, Any]], depth: int) -> JSONObject:
-    """Fields unknown to the service, as an argument of the client's method."""
+    """Validates fields unknown to the service. Returns them as an argument of the client's method."""
     if not value:
         return {}
     for name in value:
@@ -234,7 +234,7 @@ def _extra(value: Optional[Mapping[str, Any]], depth: int) -> JSONObject:
             _refuse(name, f"{name} is set by the service and cannot be sent", "reserved_field")
         if name in KNOWN:
             raise ValueError(f"{name} has its own argument and must not be in extra")
-    return {"extra": _plain("extra", value, depth - 1)}  # its members are at the level of the message's fields
+    return {"extra": _plain("extra", value, depth - 1)}  # its members are on the level of the message's fields
 
 
 def _plain(field: str, value: Any, depth: int) -> JSONObject:
@@ -283,7 +283,7 @@ def _moment(field: str, at: Optional[Moment], relative: str, seconds: Optional[f
     if seconds is None:
         return None if at is None else _absolute(field, at)
     if at is not None:
-        _refuse(relative, f"{relative} says again what another field has said: give a time or a number of seconds, not both")
+        _refuse(relative, f"{relative} sets a time that another field has set: give a time or a number of seconds, not both")
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= MAX_SECONDS:
         _refuse(relative, f"{relative} must be a number of seconds from 0 to a hundred years")
     return datetime.now(timezone.utc) + timedelta(seconds=seconds)

@@ -17,7 +17,7 @@ try:
 except ImportError:  # the clients work without Django
 
     class Promise:  # type: ignore[no-redef]
-        """Stands for the type of gettext_lazy."""
+        """Placeholder for the type of gettext_lazy."""
 
 
 def encode(value: Any) -> bytes:

@@ -81,7 +81,7 @@ class ServiceError(MessagingError):
         The service's error code, such as ``"missing_field"``. It is empty if a proxy
         sent the response.
     ``message``
-        What is wrong and where, for a person. It never quotes the request.
+        A description of the error and its place. It never quotes the request.
     ``field``
         The field, parameter or header with the error, or None.
     ``index``

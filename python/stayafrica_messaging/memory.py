@@ -338,7 +338,7 @@ def _draft(body: Any, user_ids: Optional[List[Any]] = None) -> drafts.Draft:
         if name not in body:
             raise InvalidMessage(400, "missing_field", f"{name} is missing", name)
     if broadcast and "receiver_id" in body:
-        raise InvalidMessage(400, "invalid_field", "receiver_id does not belong in a broadcast", "receiver_id")
+        raise InvalidMessage(400, "invalid_field", "a broadcast has no receiver_id: its receivers are user_ids", "receiver_id")
     known = {name: value for name, value in body.items() if name in drafts.KNOWN and name != "idempotency_key"}
     extra = {name: value for name, value in body.items() if name not in drafts.KNOWN}
     arguments: Dict[str, Any] = {**_DEFAULTS, **known, "extra": extra}

@@ -26,7 +26,7 @@ __all__ = [
 
 
 class Malformed(Exception):
-    """A request or an entry does not have the service's format. The text says what is wrong."""
+    """A request or an entry does not have the service's format. The text is the reason."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def as_method(method: F, function: Callable[..., Any]) -> F:
-    """Gives a method the signature of a function, after ``self``, for help() and editors."""
+    """Sets the signature of a method to ``self`` and that of a function, for help() and editors."""
     signature = inspect.signature(function)
     this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     result = str(signature.return_annotation)

@@ -1,18 +1,17 @@
-"""How fast batches of 500 are received into PostgreSQL, beside the original's way.
+"""Measures how fast batches of 500 are received into PostgreSQL, compared with the original.
 
     python3 -m tests.bench_receive [--rounds 7]
 
-It starts a PostgreSQL of its own, as it is configured by default (each commit
-reaches the disk), and calls Django's WSGI application as one worker of a server
-would: one request after another, its middleware included, the connection to the
-database kept. Three ways alternate in each round, with 50 conversations and 100
-users:
+It starts a private PostgreSQL with the default configuration (each commit reaches the
+disk). It calls Django's WSGI application like one worker of a server: sequential
+requests, with the middleware and a persistent database connection. Each round measures
+three variants, with 50 conversations and 100 users:
 
 - `bundled`: the receiving view with the bundled models;
-- `own models`: the receiving view with a project's models by an adapter, whose
-  foreign keys are looked up;
-- `one by one`: a view that looks each row up and calls get_or_create for each
-  message, as the original's did, into that same table.
+- `own models`: the receiving view with a project's models and an adapter, which looks
+  up foreign keys;
+- `one by one`: a view that looks up the rows and calls get_or_create for each message,
+  as the original does, with the same table.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ from typing import Callable
 from . import postgres
 
 BATCH = 500
-#: How many batches a round has; the slow way has fewer, so that a run takes seconds.
+#: Batches in a round. The slow variant has fewer, so that a run takes seconds.
 BATCHES, BATCHES_ONE_BY_ONE = 20, 2
 PERSIST = "/api/messaging/erlang/persist/"
 OWN = {"ADAPTER": "tests.chat.messaging.ChatAdapter"}
 
-GOAL = 3_000  # messages a second
-GOAL_RATIO = 10  # times the slow way
+GOAL = 3_000  # messages per second
+GOAL_RATIO = 10  # times the slow variant
 
 
 def main() -> int:
@@ -52,7 +51,7 @@ def main() -> int:
 
 
 def prepare(dsn: str) -> None:
-    """Sets Django up, makes the tables, the users and the conversations."""
+    """Sets Django up, and creates the tables, users and conversations."""
     os.environ.update(DJANGO_SETTINGS_MODULE="tests.settings", TEST_DATABASE="postgresql", TEST_POSTGRES_DSN=dsn)
     import django
     from django.conf import settings
@@ -72,7 +71,7 @@ def prepare(dsn: str) -> None:
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
-    """Messages a second of each way in each round."""
+    """Returns the messages per second of each variant in each round."""
     from django.core.wsgi import get_wsgi_application
     from django.test import override_settings
 
@@ -96,7 +95,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
         "one by one": lambda: run("/one-by-one/", BATCHES_ONE_BY_ONE),
     }
     for way in ways.values():
-        way()  # connections, caches and plans
+        way()  # fills connections, caches and plans
     results: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
@@ -108,7 +107,7 @@ _sequence = iter(range(1, 2**62))
 
 
 def body() -> bytes:
-    """A batch that is new, as the service writes it."""
+    """Returns a new batch in the service's format."""
     batch = []
     for _ in range(BATCH):
         number = next(_sequence)
@@ -130,7 +129,7 @@ def body() -> bytes:
 
 
 def call(application: Callable, path: str, content: bytes) -> dict:
-    """A request, as a WSGI server hands it over."""
+    """Makes a request as a WSGI server does."""
     statuses = []
     environ = {
         "REQUEST_METHOD": "POST",

@@ -1,4 +1,4 @@
-"""What all tests share. Fixtures of one part are in that part's own file."""
+"""Fixtures of all tests. Fixtures of one part are in its own file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ON_POSTGRES = os.environ.get("TEST_DATABASE") == "postgresql"
 
 
 def pytest_collection_modifyitems(items: list) -> None:
-    """Without PostgreSQL a run that is meant for it skips all, and says why."""
+    """Skips all tests, with the reason, if a run for PostgreSQL does not have it."""
     missing = postgres.missing() if ON_POSTGRES else None
     if missing:
         for item in items:
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list) -> None:
 
 @pytest.fixture(autouse=True)
 def no_data_left(request: Any) -> Iterator[None]:
-    """Removes what a test kept on disk: the service sets 200 MiB aside in each data directory."""
+    """Removes a test's files: the service reserves 200 MiB in each data directory."""
     yield
     directory = getattr(request.node, "funcargs", {}).get("tmp_path")
     if directory is not None:
@@ -32,7 +32,7 @@ def no_data_left(request: Any) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Optional[postgres.Server]]:
-    """The private server of this run; None where the tests use SQLite or one that was named."""
+    """The private server of this run. None if the tests use SQLite or the server of TEST_POSTGRES_DSN."""
     if not ON_POSTGRES or os.environ.get("TEST_POSTGRES_DSN"):
         yield None
         return
@@ -42,7 +42,7 @@ def postgres_server() -> Iterator[Optional[postgres.Server]]:
 
 @pytest.fixture(scope="session")
 def sqlite_directory() -> Iterator[None]:
-    """The directory of the SQLite database, for this run and the processes that it starts."""
+    """The directory of the SQLite database, for this run and its child processes."""
     directory = os.environ.get("MESSAGING_TESTS_DIRECTORY")
     if directory is None or os.path.exists(directory):
         yield
@@ -54,7 +54,7 @@ def sqlite_directory() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(postgres_server: Optional[postgres.Server], sqlite_directory: None) -> None:
-    """Points Django at the private server before the test database is made."""
+    """Points Django at the private server before the test database is created."""
     if postgres_server is not None:
         from django.db import connections
 

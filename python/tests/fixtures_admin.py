@@ -1,4 +1,4 @@
-"""The real service for the tests of admin, checks and commands, before a Django that they script."""
+"""The real service for the tests of admin, checks and commands, with a scripted Django."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ TOKEN = "token-of-the-tests"
 
 
 def until(happens: Callable[[], Any], seconds: float = 15.0) -> Any:
-    """What a condition gives as soon as it is true."""
+    """Returns the first true result of a condition. Raises AssertionError if there is none in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = happens()
         if found:
             return found
         time.sleep(0.05)
-    raise AssertionError("it did not happen in time")
+    raise AssertionError("the condition did not become true in time")
 
 
 class ScriptedDjango:
-    """An endpoint that stores what it gets, but refuses for good messages whose text begins with "refuse "."""
+    """An endpoint that stores messages. It permanently refuses those whose text begins with "refuse "."""
 
     def __init__(self) -> None:
         self.stored: Dict[str, Any] = {}
@@ -73,7 +73,7 @@ class ScriptedDjango:
 
 
 class ServiceProcess(Service):
-    """The service, with a token, before a Django that is given by its address."""
+    """The service with a token. It drains to the Django at the given address."""
 
     def __init__(self, binary: str, directory: Path, django: str, **environment: str) -> None:
         quick = {"PERSIST_LINGER": "10ms", "PERSIST_MAX_BACKOFF": "300ms"}
@@ -95,7 +95,7 @@ def scripted_django() -> Iterator[ScriptedDjango]:
 def service(
     service_binary: str, tmp_path: Path, scripted_django: ScriptedDjango, settings: Any  # noqa: F811
 ) -> Iterator[ServiceProcess]:
-    """A running service that this project's settings lead to."""
+    """A running service. The settings name its address."""
     process = ServiceProcess(service_binary, tmp_path, scripted_django.url)
     process.start()
     settings.STAYAFRICA_MESSAGING = {"URL": process.url, "TOKEN": TOKEN}
@@ -105,7 +105,7 @@ def service(
 
 @pytest.fixture
 def service_off(service_binary: str, tmp_path: Path, settings: Any) -> Iterator[ServiceProcess]:  # noqa: F811
-    """A running service whose drain is off, that this project's settings lead to."""
+    """A running service whose drain is off. The settings name its address."""
     process = ServiceProcess(service_binary, tmp_path, "off")
     process.start()
     settings.STAYAFRICA_MESSAGING = {"URL": process.url, "TOKEN": TOKEN}
@@ -115,14 +115,14 @@ def service_off(service_binary: str, tmp_path: Path, settings: Any) -> Iterator[
 
 @pytest.fixture
 def no_service(settings: Any) -> str:
-    """Settings that lead to a port where nothing listens."""
+    """Settings with an address where nothing listens. Returns the address."""
     url = f"http://127.0.0.1:{free_port()}"
     settings.STAYAFRICA_MESSAGING = {"URL": url, "CONNECT_TIMEOUT": 0.5, "RETRIES": 0}
     return url
 
 
 def make_dead_letters(service: ServiceProcess, *reasons: str) -> List[str]:
-    """Makes a dead letter for each reason, and gives their ids."""
+    """Creates a dead letter for each reason. Returns their ids."""
     client = service.client()
     ids = [client.send(5, 1, 2, f"refuse {reason}").id for reason in reasons]
     until(lambda: {f"refused-{i}" for i in ids} <= {letter.id for letter in client.iter_dead_letters()})

@@ -1,7 +1,7 @@
-"""What the tests of the clients talk to: the real service, and a server that does what a test tells it.
+"""Servers for the tests of the clients: the real service, and a scripted server.
 
-Test modules load this as a plugin after they have imported from it, which is fine
-as there are no assertions here: PYTEST_DONT_REWRITE.
+Test modules load this as a plugin after they have imported from it. There are no
+assertions here, so PYTEST_DONT_REWRITE is correct.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def free_port() -> int:
 
 
 def eventually(holds: Callable[[], object], seconds: float = 20) -> None:
-    """Waits until something holds; AssertionError when it does not."""
+    """Waits until a condition holds. Raises AssertionError if it does not in time."""
     until = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > until:
-            raise AssertionError("it did not come true")
+            raise AssertionError("the condition did not become true in time")
         time.sleep(0.02)
 
 
@@ -48,7 +48,7 @@ def eventually(holds: Callable[[], object], seconds: float = 20) -> None:
 
 
 class Service:
-    """The service as a process of its own, on a free port of the loopback."""
+    """The service as a process, on a free loopback port."""
 
     def __init__(self, binary: str, directory: Path, **environment: str) -> None:
         self.binary = binary
@@ -118,7 +118,7 @@ StartService = Callable[..., Service]
 
 @pytest.fixture
 def start_service(service_binary: str, tmp_path: Path) -> Iterator[StartService]:
-    """Starts services of a test's own; the arguments are their environment."""
+    """Starts services for one test. The arguments are their environment."""
     started: List[Service] = []
 
     def start(**environment: str) -> Service:
@@ -134,7 +134,7 @@ def start_service(service_binary: str, tmp_path: Path) -> Iterator[StartService]
 
 @pytest.fixture(scope="session")
 def service(service_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One service for all tests that leave it as it is."""
+    """One service for all tests that do not stop or reconfigure it."""
     directory = tmp_path_factory.mktemp("service")
     shared = Service(service_binary, directory, QUEUE_MAX_DELIVERIES="2").start()
     yield shared
@@ -144,7 +144,7 @@ def service(service_binary: str, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def user() -> str:
-    """A user that no other test has."""
+    """A user that no other test uses."""
     return f"user-{uuid.uuid4()}"
 
 
@@ -158,7 +158,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Request:
-    """What a client sent, and over which of its connections."""
+    """A request of a client, with its connection."""
 
     method: str
     path: str
@@ -171,13 +171,13 @@ class Request:
         return json.loads(self.body)
 
 
-#: Answers a request over its connection, and says whether that stays open.
+#: Responds to a request over its connection. Returns whether the connection stays open.
 Step = Callable[[Request, socket.socket], bool]
 
 
 @dataclass
 class Script:
-    """A server that takes one step a request, and the last one again and again."""
+    """A server that takes one step per request. It repeats the last step."""
 
     steps: Deque[Step]
     url: str = ""
@@ -249,7 +249,7 @@ def script() -> Iterator[StartScript]:
 
 
 def answer(status: int, body: Any = None, headers: Optional[Dict[str, str]] = None) -> Step:
-    """A whole answer: of JSON, or of the bytes or the text given."""
+    """A complete response: JSON, or the given bytes or text."""
 
     def step(request: Request, connection: socket.socket) -> bool:
         text = body if isinstance(body, (bytes, str)) else json.dumps(body)
@@ -263,13 +263,13 @@ def answer(status: int, body: Any = None, headers: Optional[Dict[str, str]] = No
 
 
 def refusal(status: int, code: str, headers: Optional[Dict[str, str]] = None, **more: Any) -> Step:
-    """A refusal as the service writes it."""
+    """A refusal in the service's format."""
     body = {"status": "error", "message": f"it is {code}", "code": code, "field": None, **more}
     return answer(status, body, headers)
 
 
 def raw(content: bytes) -> Step:
-    """Some bytes, and the end of the connection."""
+    """Sends some bytes and closes the connection."""
 
     def step(request: Request, connection: socket.socket) -> bool:
         connection.sendall(content)
@@ -279,19 +279,19 @@ def raw(content: bytes) -> Step:
 
 
 def hang_up(request: Request, connection: socket.socket) -> bool:
-    """No answer: the connection ends."""
+    """No response: the connection ends."""
     return False
 
 
 def reset(request: Request, connection: socket.socket) -> bool:
-    """No answer: the connection is reset."""
+    """No response: the connection is reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
     return False
 
 
 def silence(seconds: float) -> Step:
-    """No answer for so long, then none."""
+    """No response: the connection ends after a time."""
 
     def step(request: Request, connection: socket.socket) -> bool:
         time.sleep(seconds)
@@ -301,7 +301,7 @@ def silence(seconds: float) -> Step:
 
 
 def forward(url: str, answered: bool) -> Step:
-    """Has the service do it; the answer comes back, or gets lost on the way."""
+    """Forwards the request to the service. The response is returned, or lost."""
 
     def step(request: Request, connection: socket.socket) -> bool:
         names = {"content-type", "idempotency-key"} & request.headers.keys()
@@ -324,7 +324,7 @@ NO_MESSAGES: Dict[str, Any] = {"status": "success", "user_id": "789", "messages"
 
 
 class Pauses(List[float]):
-    """What a client slept; nobody waits for it."""
+    """Records the pauses of a client without sleeping."""
 
     def __call__(self, seconds: float) -> None:
         self.append(seconds)

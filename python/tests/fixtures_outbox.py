@@ -1,4 +1,4 @@
-"""What the tests of the outbox and of the relay share."""
+"""Fixtures of the tests of the outbox and the relay."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .fixtures_client import Service
 
 PYTHON = Path(__file__).resolve().parents[1]
 
-#: The beginning of a program that works on the database of the test.
+#: The beginning of a program that uses the test database.
 PRELUDE = """
 import json, os, sys
 from tests import settings
@@ -40,7 +40,7 @@ from stayafrica_messaging import claims, outbox
 
 @pytest.fixture(autouse=True)
 def fresh_breaker() -> None:
-    """No test pays for the outage of another."""
+    """A new breaker for each test, so that no outage of another test affects it."""
     outbox._breaker = Breaker(outbox.BREAKER_SECONDS)
 
 
@@ -56,14 +56,14 @@ def use(settings: Any) -> Callable[..., None]:
 
 @pytest.fixture
 def live(service: Service, use: Callable[..., None]) -> MessagingClient:
-    """The outbox talks to the shared service; gives a client of it."""
+    """Points the outbox at the shared service. Returns a client of it."""
     use(service.url)
     return MessagingClient(service.url)
 
 
 @pytest.fixture
 def left(use: Callable[..., None]) -> Callable[..., None]:
-    """Points the outbox at a URL; messages are left to the relay."""
+    """Points the outbox at a URL, and leaves the messages to the relay."""
 
     def point(url: str, **others: Any) -> None:
         use(url, OUTBOX_PUSH=False, **others)
@@ -77,7 +77,7 @@ def send(text: str, conversation: object = 1, user: str = "3", **options: Any) -
 
 
 def fill(users: List[str], count: int) -> None:
-    """Messages 0, 1, … for each of the users, in turn; each user has a conversation."""
+    """Sends messages 0, 1, … to each of the users in turn. Each user has a conversation."""
     for number in range(count):
         for user in users:
             send(f"{number}", conversation=user, user=user)
@@ -88,12 +88,12 @@ def some_users(count: int) -> List[str]:
 
 
 def received(client: MessagingClient, user: object) -> List[str]:
-    """The texts of all messages of a user, in order."""
+    """Returns the texts of all messages of a user, in order."""
     return [message.text for message in client.peek(user, 1000)]  # type: ignore[arg-type]
 
 
 def states() -> List[str]:
-    """The states of all rows, in order."""
+    """Returns the states of all rows, in order."""
     return list(OutboxMessage.objects.values_list("state", flat=True))
 
 
@@ -103,7 +103,7 @@ def due_now() -> None:
 
 
 class Child:
-    """A program of its own, on the database of the test."""
+    """A child process that uses the test database."""
 
     def __init__(self, program: str, url: str, **messaging: Any) -> None:
         connection = connections["default"]
@@ -129,7 +129,7 @@ class Child:
         self.output = ""
 
     def wait(self, seconds: float = 60) -> int:
-        """The status that it ends with."""
+        """Waits for the end of the process. Returns its exit status."""
         try:
             self.output, _ = self.process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -139,7 +139,7 @@ class Child:
         return self.process.returncode
 
     def end(self) -> None:
-        """Ends it, if it has not ended, the hard way."""
+        """Kills the process if it has not ended."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.communicate()
@@ -150,7 +150,7 @@ StartChild = Callable[..., Child]
 
 @pytest.fixture
 def child() -> Iterator[StartChild]:
-    """Starts programs, with the URL of the service and further settings."""
+    """Starts child processes, with the URL of the service and further settings."""
     children: List[Child] = []
 
     def start(program: str, url: str, **messaging: Any) -> Child:
@@ -168,7 +168,7 @@ def relay_program(*arguments: str) -> str:
 
 
 def in_threads(*works: Callable[[], object]) -> None:
-    """Does things at once, each with a connection of its own; raises what one raised."""
+    """Runs functions concurrently, each with its own connection. Raises the first error."""
     errors: List[BaseException] = []
 
     def run(work: Callable[[], object]) -> None:

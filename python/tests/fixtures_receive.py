@@ -1,4 +1,4 @@
-"""Messages as the service writes them, and requests as it makes them."""
+"""Messages and requests in the service's format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ADAPTERS = "tests.chat.messaging."
 
 
 def message(number: int = 1, **changes: Any) -> dict[str, Any]:
-    """A message of the service; a change to ... leaves the field out."""
+    """Returns a message of the service. A change to ... omits the field."""
     fields = {
         "id": str(uuid.UUID(int=0x0198_0000_0000_7000_8000_0000_0000_0000 + number)),
         "sequence": number,
@@ -44,14 +44,14 @@ def received(*raw: dict[str, Any]) -> list[ReceivedMessage]:
 
 
 def post(batch: Any, client: Client | None = None, **headers: str):
-    """Posts a batch, or a body as it is, as the service does."""
+    """Posts a batch, or an unchanged body, as the service does."""
     body = batch if isinstance(batch, bytes) else json.dumps({"messages": batch}).encode()
     headers = {"HTTP_X_ERLANG_SERVICE": "messaging", **headers}
     return (client or Client()).post(PATH, body, content_type="application/json", **headers)
 
 
 def accounted(batch: Sequence[Any], **headers: str) -> tuple[int, int, list[dict[str, Any]]]:
-    """Posts a batch that is answered with 200: what was persisted, the duplicates, the errors."""
+    """Posts a batch and expects 200. Returns the counts of persisted and duplicate messages, and the errors."""
     response = post(batch, **headers)
     assert response.status_code == 200, response.content
     answer = response.json()
@@ -67,7 +67,7 @@ def is_bracket(sql: str) -> bool:
 
 @contextlib.contextmanager
 def queries() -> Iterator[list[str]]:
-    """The statements that ask or write, without those that only open or close a transaction."""
+    """Collects the statements, without those that only open or close a transaction."""
     seen: list[str] = []
     with CaptureQueriesContext(connection) as captured:
         yield seen

@@ -1,5 +1,6 @@
-"""A private PostgreSQL for a run of the tests: in a temporary directory, on a free
-port of the loopback, gone afterwards."""
+"""A private PostgreSQL for a test run, in a temporary directory and on a free loopback
+port. It is removed afterwards.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ ROLE = "tests"
 
 
 def missing() -> Optional[str]:
-    """What keeps the tests from PostgreSQL, in a sentence; None when nothing does."""
+    """Returns why the tests cannot use PostgreSQL, as a sentence, or None."""
     try:
         import psycopg2  # noqa: F401
     except ImportError:
@@ -32,7 +33,7 @@ def missing() -> Optional[str]:
 
 
 def directory() -> Optional[str]:
-    """Where the server's commands are; Debian does not put them into PATH."""
+    """Returns the directory of the server's commands. Debian does not add it to PATH."""
     found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"), key=_version)
     initdb = found[-1] if found else shutil.which("initdb")
     return os.path.dirname(initdb) if initdb else None
@@ -43,7 +44,7 @@ def _version(path: str) -> int:
 
 
 def settings_of(dsn: str) -> dict:
-    """Django's settings for ``postgresql://user:password@host:port/name``."""
+    """Returns Django's settings for ``postgresql://user:password@host:port/name``."""
     url = urlsplit(dsn)
     return {
         "HOST": url.hostname or "",
@@ -56,7 +57,7 @@ def settings_of(dsn: str) -> dict:
 
 @contextlib.contextmanager
 def server(**parameters: str) -> Iterator["Server"]:
-    """Starts a server and stops it at the end; parameters are those of its configuration."""
+    """Starts a server and stops it at the end. The parameters are its configuration."""
     started = Server(parameters)
     try:
         started.start()
@@ -66,7 +67,7 @@ def server(**parameters: str) -> Iterator["Server"]:
 
 
 class Server:
-    """A cluster of its own, run as the user postgres where this process is root."""
+    """A private cluster. If this process is root, it runs as the user postgres."""
 
     def __init__(self, parameters: dict) -> None:
         self.parameters = parameters
@@ -83,7 +84,7 @@ class Server:
         return f"postgresql://{ROLE}:{self.password}@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
-        """Starts the server, for the first time or again, and waits until it answers."""
+        """Starts or restarts the server, and waits until it accepts connections."""
         if not self._initialised:
             self._initialise()
         parameters = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", **self.parameters}
@@ -96,7 +97,7 @@ class Server:
         self._wait()
 
     def stop(self) -> None:
-        """Stops the server at once; its clients are cut off."""
+        """Stops the server at once. Its clients are disconnected."""
         if self.process is not None:
             self.process.send_signal(2)  # SIGINT: the fast mode
             self.process.wait(30)

@@ -1,8 +1,8 @@
 """Settings of the tests.
 
 ``TEST_DATABASE`` chooses the database, ``sqlite`` (the default) or
-``postgresql``. The latter is a private server that conftest.py starts, or the one
-that ``TEST_POSTGRES_DSN`` names: ``postgresql://user:password@host:port/name``.
+``postgresql``. The latter is a private server that conftest.py starts, or the server
+of ``TEST_POSTGRES_DSN``: ``postgresql://user:password@host:port/name``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TEST_DATABASE == "postgresql" and not postgres.missing():
         }
     }
 else:
-    # A file: threads and processes see one database, with the locks of a real one.
-    # conftest.py makes the directory, and removes it after the last test.
+    # A file, so that threads and processes share one database with real locks. conftest.py
+    # creates the directory, and removes it after the last test.
     _file = os.path.join(
         os.environ.setdefault(
             "MESSAGING_TESTS_DIRECTORY", os.path.join(tempfile.gettempdir(), f"messaging-tests-{os.getpid()}")

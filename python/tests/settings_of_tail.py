@@ -1,4 +1,4 @@
-"""Settings of a process that a test starts: the service is what the environment says."""
+"""Settings of a child process: the environment names the service."""
 
 from __future__ import annotations
 

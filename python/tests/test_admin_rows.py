@@ -1,4 +1,4 @@
-"""The lists of what was received and of the outbox."""
+"""The admin lists of received messages and of the outbox."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_rows_are_sent_again(service: ServiceProcess) -> None:
     failed.state = "failed"
     failed.save()
     assert "1 were sent" in send_again(failed)
-    assert len(service.client().peek(2)) == 2, "under its key the service takes it once"
+    assert len(service.client().peek(2)) == 2, "the service stores it once, because of its key"
 
 
 def test_rows_stay_where_the_service_is_down(no_service: str) -> None:

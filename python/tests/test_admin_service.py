@@ -1,4 +1,4 @@
-"""The pages of the service in the admin, before a running one."""
+"""The admin pages of the service, with a running service."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def shown(client: Client, path: str = "", **query: Any) -> str:
 
 
 def act(client: Client, path: str, **fields: Any) -> str:
-    """Posts, and gives the page that it leads to."""
+    """Posts, and returns the page after the redirects."""
     answer = client.post(BASE + path, fields, follow=True)
     assert answer.status_code == 200
     return answer.content.decode()
@@ -185,7 +185,7 @@ def test_a_dead_letter_that_is_gone(service: ServiceProcess) -> None:
 
 def test_chosen_ones_are_redriven(service: ServiceProcess, scripted_django: ScriptedDjango) -> None:
     one, two = make_dead_letters(service, "one", "two")
-    scripted_django.well = False  # takes all now
+    scripted_django.well = False  # now it stores all messages
     page = act(operator(), "dead-letters/act/", action="redrive", ids=[one])
     assert "Redriving 1 dead letters by job" in page
     until(lambda: one[len("refused-"):] in scripted_django.stored)
@@ -353,7 +353,7 @@ def test_a_service_that_does_not_answer(settings: Any, monkeypatch: Any) -> None
 
 
 class Site(admin.AdminSite):
-    """An admin of the project's own, beside Django's."""
+    """The project's own admin site, beside Django's."""
 
 
 def test_another_admin_site(service: ServiceProcess, settings: Any) -> None:

@@ -1,4 +1,4 @@
-"""The system checks: each finds what it is for, and a project that is well hears nothing."""
+"""The system checks: each finds its problem, and a correct project gets no findings."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_an_adapter_whose_module_fails(settings: Any, monkeypatch: Any) -> None:
 
 
 class OwnAdapter(BaseAdapter):
-    """A project's own."""
+    """A project's own adapter."""
 
 
 def test_an_adapter_of_the_project(settings: Any) -> None:
@@ -211,7 +211,7 @@ def test_a_service_on_this_machine(settings: Any) -> None:
 
 
 class Urls(types.ModuleType):
-    """A URLconf made in a test."""
+    """A URLconf of a test."""
 
     def __init__(self, *patterns: Any) -> None:
         super().__init__("urls_of_a_test")

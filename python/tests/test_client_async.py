@@ -1,4 +1,4 @@
-"""The asynchronous client: the same calls, errors and retries as the other."""
+"""The asynchronous client has the same calls, errors and retries as the other."""
 
 from __future__ import annotations
 

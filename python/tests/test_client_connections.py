@@ -1,4 +1,4 @@
-"""How the client holds its connections: pooled, by process, without foreign state."""
+"""The connections of the client: pooled, per process, without foreign state."""
 
 from __future__ import annotations
 

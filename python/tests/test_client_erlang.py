@@ -1,4 +1,4 @@
-"""The original's module over this service: it does what it did, and never raises."""
+"""The original's module with this service: the same results, and it never raises."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ TROUBLE: Dict[str, Step] = {
 }
 
 
-# Any object that says success is the statistics.
+# Any object with success is accepted as statistics.
 GOOD = [("no messages", "get_stats")]
 
 

@@ -1,4 +1,4 @@
-"""What the client makes of refusals, outages and answers that are none, against a server with a script."""
+"""The client's errors for refusals, outages and invalid responses of a scripted server."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def test_no_connection_in_time(pauses: Pauses) -> None:
         for connection in waiting:
             connection.close()
     assert caught.value.sent is False
-    assert len(pauses) == 1  # it was never sent, so even a take is tried again
+    assert len(pauses) == 1  # it was never sent, so even a take is retried
 
 
 @pytest.mark.parametrize(

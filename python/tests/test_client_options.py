@@ -1,4 +1,4 @@
-"""Where the clients find what nobody told them, and how they write what they are given."""
+"""The defaults of the clients' options, and how clients encode their arguments."""
 
 from __future__ import annotations
 

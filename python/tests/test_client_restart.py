@@ -1,4 +1,4 @@
-"""The clients while the service stops, is killed and comes back."""
+"""The clients while the service is stopped, killed and restarted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytest_plugins = ["tests.fixtures_client"]
 
 
 def back_after(service: Service, seconds: float) -> threading.Thread:
-    """Has the service come back while the test goes on."""
+    """Starts the service after a time, concurrently with the test."""
 
     def start() -> None:
         time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""What the client tries again, and when, against a server with a script."""
+"""What the client retries, and when, with a scripted server."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_two_sends_have_two_keys(script: StartScript) -> None:
     assert len({request.headers["idempotency-key"] for request in server.requests}) == 2
 
 
-# When it is tried again
+# The time of retries
 
 
 def test_pauses_are_drawn_from_zero_to_a_bound_that_doubles(script: StartScript) -> None:

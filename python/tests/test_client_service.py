@@ -1,4 +1,4 @@
-"""Each call of the client, against the real service."""
+"""Each call of the client, with the real service."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def finished(client: MessagingClient, id: str) -> Any:
 
 
 class Backend:
-    """A Django that refuses what reads "poison" for good, and stores the rest."""
+    """A Django that permanently refuses messages with the text "poison", and stores the rest."""
 
     def __init__(self, script: StartScript) -> None:
         self.stored: List[str] = []

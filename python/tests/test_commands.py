@@ -1,4 +1,4 @@
-"""The commands, against the real service and without it."""
+"""The commands, with the real service and without it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(*arguments: str, **options: Any) -> str:
 
 
 def fails(*arguments: str) -> str:
-    """What a command prints that ends with an error, that error at the end."""
+    """Runs a command that must fail. Returns its output, followed by the error."""
     out = io.StringIO()
     with pytest.raises(CommandError) as caught:
         call_command(*arguments, stdout=out, stderr=out)
@@ -53,7 +53,7 @@ def fails(*arguments: str) -> str:
 
 
 def rows(text: str) -> List[List[str]]:
-    """Name and level of the table's rows."""
+    """Returns the name and level of each row of the table."""
     return [[row[:14].strip(), row[14:23].strip()] for row in text.splitlines() if row[:14].strip()]
 
 
@@ -183,7 +183,7 @@ urlpatterns: List[Any] = []  # this module is the URLconf of a test
 
 
 def sent(service: ServiceProcess, django: ScriptedDjango, *conversations: int) -> List[str]:
-    """Messages that Django has stored and lost."""
+    """Sends messages that Django stores and then loses. Returns their ids."""
     ids = [service.client().send(conversation, 1, 2, "hello").id for conversation in conversations]
     until(lambda: set(ids) <= set(django.stored))
     django.stored.clear()
@@ -340,7 +340,7 @@ class TestTail:
         started = subprocess.Popen(
             [sys.executable, "-m", "django", "messaging_tail", "2", "--take"],
             cwd=PYTHON, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            # What a shell starts in the background ignores interrupts, and hands that on.
+            # A background process of a shell ignores interrupts, and its children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         yield started

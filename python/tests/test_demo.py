@@ -1,5 +1,6 @@
-"""`make demo` as somebody uses it: two pages in a real browser, the service killed in
-between, Ctrl-C at the end."""
+"""`make demo` as a user runs it: two pages in a real browser, a kill of the service, and
+Ctrl-C at the end.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +21,16 @@ import pytest
 from .fixtures_client import service_binary  # noqa: F401
 
 PYTHON_DIR = Path(__file__).resolve().parent.parent
-PATIENCE = 60  # seconds, for what takes one or two on a machine that does nothing else
+PATIENCE = 60  # seconds, for steps that take one or two on an idle machine
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: the demo is not tried in a browser")
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: the demo is not tested in a browser")
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="chromium and its driver are not installed: the demo is not tried in a browser")
+pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="chromium and its driver are not installed: the demo is not tested in a browser")
 
 
 class Demo:
-    """The demo in a process of its own."""
+    """The demo as a child process."""
 
     def __init__(self, program: str, directory: Path) -> None:
         self.directory = directory
@@ -60,7 +61,7 @@ class Demo:
         return int((self.directory / f"{name}.pid").read_text())
 
     def kill_service(self) -> None:
-        """Ends the service as the power does, and waits until there is another."""
+        """Kills the service, and waits until the demo has restarted it."""
         before = self.pid("service")
         os.kill(before, signal.SIGKILL)
         until(lambda: self.pid("service") != before, "the service is started again")
@@ -104,7 +105,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 class Person:
-    """One of the two, at a window of the browser."""
+    """A user of the chat with a browser window."""
 
     def __init__(self, browser: Any, demo: Demo, name: str) -> None:
         browser.switch_to.new_window("window")
@@ -144,21 +145,21 @@ def test_two_people_talk_through_crashes_of_the_service(demo: Demo, browser: Any
     bob.write("Hello, Alice!")
     alice.sees("Hello, Alice!")
 
-    # What was sent while Bob was away is there after the service was killed.
+    # A message sent while Bob is away survives a kill of the service.
     bob.leave()
     alice.write("Are you there?")
     demo.kill_service()
     bob.open()
     bob.sees("Are you there?")
 
-    # What was written while the service was away comes when it is back.
+    # A message written during an outage of the service arrives after it.
     os.kill(demo.pid("service"), signal.SIGKILL)
     alice.write("Into the gap")
     bob.sees("Into the gap")
     for text in ("Hello, Bob!", "Hello, Alice!", "Are you there?", "Into the gap"):
         assert (alice.count(text), bob.count(text)) == (1, 1), text
 
-    # Django has the whole of it too: a page that is opened again shows it.
+    # Django has all messages, too: a reloaded page shows them.
     until(lambda: alice.open() or alice.count("Into the gap") == 1, "Django has the last message")  # type: ignore[func-returns-value]
 
 

@@ -18,7 +18,7 @@ Graph = Dict[str, Set[str]]
 
 
 def modules(root: Path) -> Dict[str, Path]:
-    """The modules below a package directory, by their dotted names."""
+    """Returns the modules below a package directory, by their dotted names."""
     found = {}
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root.parent).with_suffix("").parts
@@ -27,13 +27,13 @@ def modules(root: Path) -> Dict[str, Path]:
 
 
 def imports(root: Path) -> Graph:
-    """The import graph of a package: each module with the modules that it imports."""
+    """Returns the import graph of a package: each module with the modules that it imports."""
     known = modules(root)
     return {name: set(_imported(name, path, known)) - {name} for name, path in known.items()}
 
 
 def _imported(name: str, path: Path, known: Dict[str, Path]) -> Iterator[str]:
-    """The modules of `known` that a module imports: at its top, in functions and under TYPE_CHECKING."""
+    """Returns the modules of `known` that a module imports: at its top, in functions and under TYPE_CHECKING."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in known)
@@ -47,7 +47,7 @@ def _imported(name: str, path: Path, known: Dict[str, Path]) -> Iterator[str]:
 
 
 def _source(name: str, path: Path, node: ast.ImportFrom) -> str:
-    """The absolute name of the module that `from ... import` names."""
+    """Returns the absolute name of the module that `from ... import` names."""
     if not node.level:
         return node.module or ""
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
@@ -56,7 +56,7 @@ def _source(name: str, path: Path, node: ast.ImportFrom) -> str:
 
 
 def cycles(graph: Graph) -> List[List[str]]:
-    """The strongly connected components with more than one module (Tarjan's algorithm)."""
+    """Returns the strongly connected components with more than one module (Tarjan's algorithm)."""
     index: Dict[str, int] = {}
     low: Dict[str, int] = {}
     stack: List[str] = []

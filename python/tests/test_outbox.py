@@ -1,4 +1,4 @@
-"""What a transaction sends, against the real service."""
+"""The messages that a transaction sends, with the real service."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_without_push_only_the_relay_sends(service: Service, use: Callable[..., 
     assert received(client, user) == ["one", "two"]
 
 
-# What is sent
+# The sent messages
 
 
 def test_everything_that_a_message_may_have_arrives(live: MessagingClient, user: str) -> None:
@@ -191,7 +191,7 @@ def test_a_delay_counts_from_the_call_and_not_from_the_push(use: Callable[..., N
 def test_a_message_that_expired_while_it_waited_is_sent_all_the_same(
     use: Callable[..., None], service: Service, user: str
 ) -> None:
-    """Django stores it; nobody is handed it."""
+    """Django stores it. The receiver does not get it."""
     use(service.url, OUTBOX_PUSH=False)
     send(user, "stale", ttl_seconds=0.01)
     time.sleep(0.05)
@@ -244,11 +244,11 @@ def test_persist_false_does_not_come_back_to_django(
     assert received(MessagingClient(service.url), user) == ["Django has this", "and this", "bring this"]
 
 
-# Where it is imported
+# Imports
 
 
 def test_it_can_be_imported_before_the_apps_are_ready() -> None:
-    """By a project's models.py, that is."""
+    """A project's models.py may import it."""
     program = "from django.conf import settings; settings.configure(); from stayafrica_messaging import broadcast, send"
     subprocess.run([sys.executable, "-c", program], cwd=PYTHON, check=True)
 
@@ -300,7 +300,7 @@ def test_a_key_that_somebody_used_at_the_service_for_another_message_fails_the_r
 
 
 def test_a_row_that_an_earlier_version_had_stored_otherwise_is_sent(live: MessagingClient, user: str) -> None:
-    """The service compares bodies; a key of the outbox's own stands for one message only."""
+    """The service compares bodies. A key that the outbox made belongs to one message only."""
     row = send(user, "stored")
     OutboxMessage.objects.update(state="pending", payload={**row.payload, "metadata": {"written": "otherwise"}})
     assert outbox.relay_once().sent == 1
@@ -313,7 +313,7 @@ def test_a_row_that_an_earlier_version_had_stored_otherwise_is_sent(live: Messag
 def test_a_row_is_pushed_with_the_same_bytes_each_time(
     script: StartScript, service: Service, use: Callable[..., None], user: str
 ) -> None:
-    """However the database orders the members of objects."""
+    """The order of members that the database returns does not matter."""
     lost = script(forward(service.url, answered=False), forward(service.url, answered=True))
     use(lost.url)
     row = send(user, "once", metadata={"zz": 1, "a": {"yyy": 1, "b": 2}}, extra={"q": 1, "bb": 2})

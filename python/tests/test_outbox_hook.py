@@ -1,4 +1,4 @@
-"""The push on commit: what it costs, and that it never fails its caller."""
+"""The push on commit: its cost, and that it never raises in its caller."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_a_transaction_with_many_messages_asks_the_database_seldom(live: Messagi
         return len([query for query in context.captured_queries if not query["sql"].startswith(("BEGIN", "COMMIT"))])
 
     one, thirty = queries(1), queries(30)
-    assert one <= 6  # candidates, lock, (SQLite: read,) claim; settle; nothing more
-    assert thirty - one == 29  # each row is settled for itself
+    assert one <= 6  # candidates, lock, (SQLite: read,) claim, record
+    assert thirty - one == 29  # each outcome is recorded separately
     assert states() == ["sent"] * 31
 
 
@@ -69,7 +69,7 @@ def test_threads_that_commit_in_one_lane_at_once_leave_nothing_behind(live: Mess
         return sends
 
     in_threads(*(work(name) for name in "abcd"))
-    outbox.relay_once()  # what a breaker, or a writer of SQLite that waited too long, may have left
+    outbox.relay_once()  # rows that an open breaker, or a time-out of SQLite's lock, may have left
     texts = received(live, user)
     assert sorted(texts) == sorted(f"{name}{number}" for name in "abcd" for number in range(10))
     for name in "abcd":
@@ -80,7 +80,7 @@ def test_threads_that_commit_in_one_lane_at_once_leave_nothing_behind(live: Mess
 def test_who_pushes_a_lane_pushes_what_is_committed_there_meanwhile(
     script: StartScript, use: Callable[..., None], user: str
 ) -> None:
-    """Whoever commits behind a push that goes on leaves its rows to it; without a relay they are sent too."""
+    """Rows that are committed during a push of their lane are sent by that push, also without a relay."""
 
     def late(request: Request, connection: socket.socket) -> bool:
         time.sleep(0.4)
@@ -107,7 +107,7 @@ def test_the_hook_never_raises_when_the_service_is_down(
         send(user, "waits too")
     assert row.state == "pending" and row.attempts == 1
     assert "no response" in row.last_error
-    assert len(caplog.records) == 1  # said once
+    assert len(caplog.records) == 1  # logged once
     assert "waits" not in caplog.text
 
 
@@ -117,7 +117,7 @@ def test_the_hook_never_raises_when_the_settings_are_wrong(
     use("not a URL")
     assert send(user, "waits").state == "pending"
     assert "relay" in caplog.text
-    assert OutboxMessage.objects.get().next_attempt_at is None  # nobody has a claim on it
+    assert OutboxMessage.objects.get().next_attempt_at is None  # it is not claimed
 
 
 def test_the_hook_never_raises_when_the_database_is_gone(

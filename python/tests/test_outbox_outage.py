@@ -1,4 +1,4 @@
-"""The outbox while the service, or the process that sends, is away."""
+"""The outbox during outages of the service or crashes of the sending process."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_crash_behind_the_push_sends_nothing_twice(live: MessagingClient, user
     assert dying.wait() == 9, dying.output
     assert states() == ["pending", "pending"]
     assert received(live, user) == ["survives", "survives too"]
-    assert outbox.relay_once().sent == 0  # it is the dead one's for a while
+    assert outbox.relay_once().sent == 0  # the claim of the dead process has not expired
     time.sleep(1.1)
     assert outbox.relay_once().sent == 2
     assert received(live, user) == ["survives", "survives too"]
@@ -88,12 +88,12 @@ def test_a_crash_before_the_commit_sends_nothing(live: MessagingClient, user: st
     assert not OutboxMessage.objects.exists()
 
 
-# A service that is away or slow
+# An unreachable or slow service
 
 
 @pytest.fixture
 def black_hole() -> Iterator[str]:
-    """A URL whose connections are never made: the kernel's queue of them is full."""
+    """A URL that accepts no connections, because its backlog is full."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(0)
@@ -130,7 +130,7 @@ def test_a_service_that_cannot_be_connected_to_stops_a_commit_once_and_shortly(
 def test_a_transaction_with_many_messages_stops_its_caller_for_a_bounded_time(
     script: StartScript, use: Callable[..., None]
 ) -> None:
-    """What is not pushed by then is free for the relay at once."""
+    """The remaining rows are not claimed, so the relay can push them at once."""
     server = script(after(0.1, answer(200, SENT)))
     use(server.url)
 
@@ -188,7 +188,7 @@ def test_a_service_that_asks_for_more_time_gets_it(script: StartScript, use: Cal
 def test_one_process_tries_again_with_one_thread(
     script: StartScript, use: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others do not queue up behind a service that may be away still."""
+    """Other threads do not wait for a service that may still be unreachable."""
     monkeypatch.setattr(outbox, "_breaker", Breaker(0.2))
     server = script(silence(5))
     use(server.url)
@@ -205,7 +205,7 @@ def test_one_process_tries_again_with_one_thread(
 
         return sends
 
-    # More than one may get through where the first has given up before the last begins.
+    # More than one may try if the first has failed before the last begins.
     in_threads(*(work(number) for number in range(5)))
     assert len(server.requests) <= 3
     assert sorted(took)[2] < 0.9
@@ -214,7 +214,7 @@ def test_one_process_tries_again_with_one_thread(
 def test_rows_behind_one_that_waits_are_not_pushed(
     script: StartScript, use: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first of a lane goes first, whoever comes meanwhile."""
+    """The first row of a lane is pushed first, even after later sends."""
     monkeypatch.setattr(outbox, "_breaker", Breaker(0))
     server = script(refusal(500, "internal"), answer(200, SENT))
     use(server.url)
@@ -232,7 +232,7 @@ def test_a_breaker() -> None:
     assert breaker.failed() and not breaker.failed()
     assert not breaker.allows()
     time.sleep(0.11)
-    assert breaker.allows()  # one tries for all
+    assert breaker.allows()  # only one caller may try
     assert not breaker.allows()
     assert breaker.succeeded()
     assert breaker.allows()

@@ -1,4 +1,4 @@
-"""What is refused where it is sent: the same as the service refuses, by the same error."""
+"""The outbox refuses the same messages as the service, with the same error."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ IDS: List[Any] = [
     -1, 2**63, True, None, 1.0, "", "x" * 65, "a b", "ä", "a\n", "a/b", "a\0", "é" * 3, [1], {}, "\ud800",
 ]  # fmt: skip
 
-#: Messages, as the fields of a body. Some are fine.
+#: Messages, as the fields of a body. Some are valid.
 MESSAGES: List[Tuple[str, Dict[str, Any]]] = [
     *(
         (f"{name}={value!r}"[:60], fields(**{name: value}))
@@ -104,7 +104,7 @@ MESSAGES: List[Tuple[str, Dict[str, Any]]] = [
 
 
 def drafted(body: Dict[str, Any], user_ids: Any = None) -> Callable[[], drafts.Draft]:
-    """The same message, as an argument of the outbox's call each."""
+    """Returns a call of the outbox with the fields of a body as arguments."""
     defaults = {"message_type": "text", "priority": "normal", "metadata": None, "persist": True}
     defaults.update(dict.fromkeys(["delay_seconds", "deliver_at", "ttl_seconds", "expires_at"]))
     known = {name: value for name, value in body.items() if name in drafts.KNOWN}
@@ -115,9 +115,9 @@ def drafted(body: Dict[str, Any], user_ids: Any = None) -> Callable[[], drafts.D
 
 
 def post(service: Service, path: str, body: Any) -> Tuple[int, str, Any]:
-    """The status, the code and the field that the service answers with."""
+    """Returns the status, code and field of the service's response."""
     content = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
-    # Python's halves of pairs are no UTF-8; a client of another kind would send escapes.
+    # Python's lone surrogates are not UTF-8. Another client would send escapes.
     if b"\xed\xa0" in content:
         content = json.dumps(body).encode()
     response = requests.post(service.url + path, content, headers={"Content-Type": "application/json"})
@@ -131,7 +131,7 @@ def verdict(draft: Callable[[], drafts.Draft]) -> Tuple[int, str, Any]:
     except InvalidMessage as error:
         return error.status, error.code, error.field
     except (TypeError, ValueError):
-        return 400, "", None  # no client writes that
+        return 400, "", None  # a client cannot write it
     return 200, "", None
 
 
@@ -139,8 +139,8 @@ def agree(mine: Tuple[int, str, Any], services: Tuple[int, str, Any]) -> bool:
     if mine == services:
         return True
     if mine[0] == services[0] == 400 and not mine[1]:
-        return True  # by another error
-    # These the service finds in the whole document, and so names no field.
+        return True  # with another error
+    # The service finds these in the whole document, so it names no field.
     return mine[0] == services[0] and services[1] in ("too_deep", "invalid_text", "too_large") and services[2] is None
 
 
@@ -247,7 +247,7 @@ def test_one_number_and_its_digits_are_one_lane() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_bad_message_fails_in_the_callers_code(live: MessagingClient, user: str) -> None:
-    """And the transaction that it is sent in goes on, if the caller lets it."""
+    """The transaction can continue if the caller handles the error."""
     with transaction.atomic():
         messaging.send(1, 2, user, "good")
         with pytest.raises(InvalidMessage) as caught:

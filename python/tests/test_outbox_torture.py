@@ -1,4 +1,4 @@
-"""Everything at once: writers, relays and a service that are killed again and again."""
+"""Writers, relays and a service run concurrently. Relays and the service are killed repeatedly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .fixtures_outbox import StartChild, received, relay_program
 pytest_plugins = ["tests.fixtures_client", "tests.fixtures_outbox"]
 
 SECONDS = 6
-PATIENT = "outbox.CLAIM_SECONDS = 2.0\n"  # for so long rows wait whose relay was killed
+PATIENT = "outbox.CLAIM_SECONDS = 2.0\n"  # the wait for rows of a killed relay
 TIMEOUTS: Any = {"TIMEOUT": 0.4, "CONNECT_TIMEOUT": 0.1}
 
 WRITER = """

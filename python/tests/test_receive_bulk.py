@@ -1,4 +1,4 @@
-"""Rows in few queries, also those that one statement does not fit."""
+"""Rows are written in few queries, also if one statement does not fit all of them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_conflicts_may_be_ignored():
     assert bodies() == ["first", "new"]
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="its way of inserting is our own")
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="only SQLite has its own insert")
 def test_it_inserts_what_django_would():
     users = get_user_model()
     bulk.insert([users(username="ours", email="a@b")], "default")

@@ -1,4 +1,4 @@
-"""Requests that bring the same messages at the same moment."""
+"""Concurrent requests with the same messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def at_once(batches):
-    """Posts batches from threads of their own; the answers in the order of the batches."""
+    """Posts batches concurrently. Returns the results in the order of the batches."""
 
     def run(batch):
         try:
@@ -32,7 +32,7 @@ def at_once(batches):
 
 @pytest.fixture
 def together(monkeypatch):
-    """Lets requests go on only when each has looked and found nothing stored."""
+    """Makes requests wait until all have looked for stored messages and found none."""
 
     def wait_for(count: int) -> None:
         barrier = threading.Barrier(count)
@@ -87,7 +87,7 @@ def test_conversations_that_several_begin(together):
 
 
 def test_a_twin_that_came_first_after_all_is_a_duplicate(monkeypatch):
-    """A look-up may come too early twice; what is stored is never refused."""
+    """Even if two look-ups miss it, a stored message is not refused."""
     accounted(messages(3))
     known, early = ModelAdapter._known, iter([True, True])
     monkeypatch.setattr(ModelAdapter, "_known", lambda *of: set() if next(early, False) else known(*of))

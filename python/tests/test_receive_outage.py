@@ -1,4 +1,4 @@
-"""The database is not in order: 503, nothing stored, and all well when it is back."""
+"""Outages of the database: 503 and nothing stored, and normal operation afterwards."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def nothing_is_stored() -> bool:
 
 @contextlib.contextmanager
 def without_table(model):
-    """As after a migration that was forgotten."""
+    """Removes a table, as if a migration were missing."""
     table, aside = model._meta.db_table, "put_aside"
     with connection.cursor() as cursor:
         cursor.execute(f'ALTER TABLE "{table}" RENAME TO {aside}')
@@ -66,7 +66,7 @@ def test_an_outage_at_any_moment_leaves_nothing_behind(monkeypatch, hook):
 
 
 def test_an_outage_while_a_bad_row_is_looked_for(monkeypatch):
-    """Halves that were stored by then are rolled back, too."""
+    """Halves that were stored before are rolled back, too."""
     seen = []
 
     def count(self, pairs):
@@ -96,7 +96,7 @@ def test_what_is_malformed_waits_with_the_rest():
         refused_for_now([*messages(2), message(3, text=None)])
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="one writer at a time is SQLite's way")
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="only SQLite has one writer at a time")
 def test_another_writes_for_too_long():
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA busy_timeout = 50")
@@ -108,22 +108,22 @@ def test_another_writes_for_too_long():
     finally:
         other.close()
     assert accounted(messages(3)) == (3, 0, [])
-    connection.close()  # with its short timeout
+    connection.close()  # it has a short time-out
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no server")
 class TestServer:
-    """PostgreSQL goes away and comes back."""
+    """Outages of PostgreSQL."""
 
     def test_it_is_stopped_and_started(self, postgres_server):
         if postgres_server is None:
-            pytest.skip("a server that is not ours is not stopped")
+            pytest.skip("only the private server can be stopped")
         accounted(messages(2))
         postgres_server.stop()
         try:
             refused_for_now(messages(3))  # its connection is broken
             connection.close()  # as Django does at the end of a request
-            refused_for_now(messages(3))  # there is none to be had
+            refused_for_now(messages(3))  # a new one cannot be opened
             assert Client().get(HEALTH).status_code == 503
         finally:
             postgres_server.start()

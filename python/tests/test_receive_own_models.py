@@ -1,4 +1,4 @@
-"""A project's own models, and what their database refuses."""
+"""A project's own models, and rows that the database refuses."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_messages_become_rows_of_the_project(chat):
     assert accounted([chat(1, stars=5), chat(2, conversation_id=None)]) == (2, 0, [])
     assert accounted([chat(1), chat(3)]) == (1, 1, [])
     first, second, _ = ChatMessage.objects.all()
-    assert type(ChatAdapter().store(received(chat(9)))[0].instance.receiver_id) is int, "as the key that it is"
+    assert type(ChatAdapter().store(received(chat(9)))[0].instance.receiver_id) is int, "with the type of the key"
     assert (first.sender.username, first.receiver.username, first.stars) == ("ann", "ben", 5)
     assert first.room_id is not None and second.room_id is None
 
@@ -73,7 +73,7 @@ def test_missing_rows_are_found_together_and_refused_for_good(chat):
     ]
     with queries() as seen:
         persisted, _, errors = accounted(batch)
-    assert len(seen) == 4, "as many as for a batch without them"
+    assert len(seen) == 4, "as for a batch without them"
     assert persisted == 2 and bodies() == ["message 1", "message 83"]
     assert all(e["permanent"] for e in errors)
     assert errors[0]["error"] == "Room 10002 does not exist (room)"
@@ -93,7 +93,7 @@ def test_one_bad_row_among_500_costs_only_itself(chat, stars, place):
     assert [e["message"]["id"] for e in errors] == [batch[place - 1]["id"]]
     assert errors[0]["permanent"] is True and errors[0]["error"]
     assert bodies() == [f"message {n}" for n in range(1, 501) if n != place]
-    assert len(seen) < 40, f"{len(seen)}: it is halved, not tried one by one"
+    assert len(seen) < 40, f"{len(seen)}: the batch is halved, not stored one by one"
     assert accounted([chat(n) for n in range(1, 501)])[:2] == (1, 499)
 
 
@@ -113,7 +113,7 @@ def test_a_refusal_quotes_no_row(chat):
 
 
 def test_where_the_database_takes_nothing_nothing_is_given_up(chat):
-    """It may be a column that a migration forgot."""
+    """The cause may be a missing migration."""
     _, _, errors = accounted([chat(n, stars=BELOW_ZERO) for n in range(1, 8)])
     assert len(errors) == 7 and not any(e["permanent"] for e in errors)
     _, _, errors = accounted([chat(8, stars=BELOW_ZERO)])
@@ -121,7 +121,7 @@ def test_where_the_database_takes_nothing_nothing_is_given_up(chat):
 
 
 def test_a_user_who_goes_while_the_batch_is_stored(chat, monkeypatch):
-    """The database finds that at the commit, when nobody can tell which row it was."""
+    """The database detects it at the commit, without naming the row."""
     late = get_user_model().objects.create(username="late")
     insert = ChatAdapter._insert
 
@@ -149,7 +149,7 @@ def test_references_that_nobody_looked_up(chat, monkeypatch, stars):
 
 
 def elsewhere(work) -> None:
-    """Runs work in a connection of its own."""
+    """Runs work with its own connection."""
 
     def run():
         try:
@@ -169,7 +169,7 @@ def test_what_an_adapter_refuses(own):
     persisted, duplicates, errors = accounted(batch)
     assert (persisted, duplicates) == (2, 1)
     assert errors == [{"message": {"id": message(2)["id"]}, "error": "only notes are kept here", "permanent": True}]
-    assert len(accounted([message(2), message(2)])[2]) == 2, "its twin is no duplicate of what is not there"
+    assert len(accounted([message(2), message(2)])[2]) == 2, "a repeated message is not a duplicate of a refused one"
     assert accounted([message(3, **note), message(4, **note)]) == (1, 1, [])
     assert list(Note.objects.order_by("pk").values_list("pk", flat=True)) == [message(n)["id"] for n in (1, 3, 4)]
 
@@ -183,7 +183,7 @@ def test_text_that_is_too_long_for_its_column(own):
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite indexes rows of any size")
 def test_a_row_that_no_index_can_hold(chat):
-    """PostgreSQL calls that operational, and an outage is no answer to it."""
+    """PostgreSQL reports an operational error, but it is not an outage."""
     with connection.cursor() as cursor:
         cursor.execute("CREATE INDEX by_body ON chat_chatmessage (body)")
     try:
@@ -196,7 +196,7 @@ def test_a_row_that_no_index_can_hold(chat):
 
 
 def test_an_adapter_that_asks_row_by_row(chat, monkeypatch):
-    """Allowed, though slow; what does not exist is then tried again, as the service sees fit."""
+    """It is allowed, but slow. A missing object is a temporary refusal, so the service retries."""
 
     def build(self, message):
         return ChatMessage(
@@ -239,7 +239,7 @@ def test_what_was_written_for_rows_that_were_rolled_back_is_written_again(chat, 
     persisted, _, errors = accounted(batch)
     assert persisted == 7 and errors[0]["permanent"]
     assert ChatMessage.objects.values("room").distinct().count() == 7
-    assert Room.objects.count() == 8, "one was there"
+    assert Room.objects.count() == 8, "one of them existed before"
 
 
 def test_a_mistake_in_an_adapter_is_loud(chat, monkeypatch, caplog):

@@ -1,4 +1,4 @@
-"""How many statements a batch of 500 costs: as many on every database."""
+"""The number of statements for a batch of 500. It is the same on every database."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def test_the_models_of_a_project(settings):
     assert len(seen) == 4 and ChatMessage.objects.count() == 500
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL writes down what it was asked")
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL logs its statements")
 def test_what_the_server_was_asked(postgres_server):
-    """With all that opens and closes a transaction: BEGIN and COMMIT, no savepoint."""
+    """The transaction has BEGIN and COMMIT, and no savepoint."""
     if postgres_server is None:
-        pytest.skip("the log of a server that is not ours cannot be read")
+        pytest.skip("only the private server has a readable log")
     with connection.cursor() as cursor:
         cursor.execute("SET log_statement = 'all'")
     before = len(postgres_server.log())

@@ -1,4 +1,4 @@
-"""The real service drains into the app behind a real WSGI server."""
+"""The real service drains into the app on a real WSGI server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MESSAGES, BATCH = 10_000, 250
 
 @pytest.fixture
 def messaging(start_service, live_server, settings) -> Service:
-    """The service, in front of this app."""
+    """A service that drains into this app."""
     settings.STAYAFRICA_MESSAGING = {"SECRET": SECRET}
     return start_service(DJANGO_API_URL=live_server.url, DJANGO_SHARED_SECRET=SECRET, PERSIST_MAX_BACKOFF="1s")
 
@@ -60,7 +60,7 @@ class Sender(threading.Thread):
             self.accepted += BATCH
 
     def send(self, batch: list, key: str) -> None:
-        """The key makes sure that it is accepted once, however often it is sent."""
+        """Retries until the batch is accepted. The key makes sure that it is accepted once."""
         until = time.monotonic() + 60
         while True:
             try:
@@ -107,7 +107,7 @@ def test_ten_thousand_messages_through_a_restart_and_a_crash(messaging, client):
 
 
 def assert_in_order(rows: list) -> None:
-    """Within a conversation rows were stored in the order in which they were sent."""
+    """Checks that the rows of each conversation were stored in the order of their sends."""
     by_conversation = defaultdict(list)
     for _, sequence, conversation, text, _ in rows:
         by_conversation[conversation].append((sequence, int(text)))

@@ -1,4 +1,4 @@
-"""Who is told, of what, and when."""
+"""The signals: their arguments and their time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_new_messages_are_announced_after_the_commit_in_their_order():
     assert heard == [(ModelAdapter, f"message {n}") for n in (1, 2, 3, 5)]
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite with this Django gives no keys back")
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite with this Django returns no keys")
 def test_a_row_has_its_primary_key():
     keys = []
     with connected(message_persisted, lambda instance, **_: keys.append(instance.pk)):

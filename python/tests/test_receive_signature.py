@@ -1,4 +1,4 @@
-"""Signatures, as bytes and over HTTP."""
+"""Signatures of bytes, and over HTTP."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check(value: str, keys=("new",), path: str = PATH, body: bytes = BODY) -> No
 def test_it_is_what_the_format_says():
     assert signature.sign("k", NOW, PATH, BODY) == by_hand("k")
     assert signature.header(["a", "b"], PATH, BODY, NOW) == f"t={NOW},v1={by_hand('a')},v1={by_hand('b')}"
-    # A vector to compare other implementations with.
+    # A test vector for other implementations.
     assert signature.sign("key", 1, "/p/", b"{}") == hmac.new(b"key", b"1./p/.{}", hashlib.sha256).hexdigest()
 
 
@@ -130,7 +130,7 @@ def test_a_proxy_may_change_the_path(settings):
     assert signed([message()], ["one key"], path="/backend" + PATH) == 200
 
 
-#: What a request line has, and what is signed. persist/signature_internal_test.go has the same table.
+#: Paths in a request line, and the signed form. persist/signature_internal_test.go has the same table.
 PATHS = {
     "/api/messaging/erlang/persist/": "/api/messaging/erlang/persist/",
     "/api/v=1/": "/api/v%3D1/",

@@ -1,4 +1,4 @@
-"""The endpoint: who may call it, what it reads, what it answers and stores."""
+"""The endpoint: authentication, request bodies, responses and stored rows."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_no_session_no_cookie_no_csrf():
 
 @pytest.mark.django_db(transaction=True)
 def test_a_project_may_wrap_requests_into_transactions(monkeypatch):
-    """This one has its own, whose commit comes before the answer."""
+    """The view has its own transaction, which commits before the response."""
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
     inside = []
     monkeypatch.setattr(ModelAdapter, "look_up", lambda *_: inside.append(connection.in_atomic_block))
@@ -156,7 +156,7 @@ def test_a_project_may_wrap_requests_into_transactions(monkeypatch):
 
 
 class TestBody:
-    """What is read of it, and no more."""
+    """Reading of the body, and its limits."""
 
     def test_it_may_be_larger_than_a_form(self, settings):
         settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
@@ -230,7 +230,7 @@ class TestBody:
 
 
 class Dribble(io.BytesIO):
-    """A body that comes in small pieces."""
+    """A body that arrives in small pieces."""
 
     def read(self, size=-1):
         return super().read(min(size, 7) if size >= 0 else 7)

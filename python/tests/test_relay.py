@@ -1,4 +1,4 @@
-"""The relay: what waits in the outbox is sent once, in order, whatever happens meanwhile."""
+"""The relay sends the rows of the outbox once and in order, through all failures."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_one_message_that_the_service_chokes_on_holds_up_its_lane_alone(
         assert received(client, user) == ["0", "1", "2", "3", "4"]
     waiting = OutboxMessage.objects.filter(state="pending")
     assert [row.payload["text"] for row in waiting] == ["1", "2", "3", "4"]
-    # Nobody has a claim on what was not tried.
+    # Untried rows are not claimed.
     assert [row.next_attempt_at is None for row in waiting] == [False, True, True, True]
     assert outbox.relay_once() == outbox.PushResult()
 
@@ -141,7 +141,7 @@ def test_what_says_nothing_about_the_message_is_tried_again(
 
 
 def test_an_answer_that_got_lost(script: StartScript, service: Service, left: Callable[..., None], user: str) -> None:
-    """The service has the message; the next try finds that out."""
+    """The service has stored the message. The next try detects that."""
     server = script(forward(service.url, answered=False), forward(service.url, answered=True))
     left(server.url)
     send("once", user, user)
@@ -181,7 +181,7 @@ def test_a_message_that_the_service_refuses_fails_and_holds_up_nobody(
 ) -> None:
     left(service.url)
     send("before", user, user)
-    # How far ahead it may be due only the service knows.
+    # Only the service knows how far in the future a message may be due.
     refused = send("too far ahead", user, user, delay_seconds=400 * 86400)
     send("behind", user, user)
     result = outbox.relay_once()
@@ -226,13 +226,13 @@ def test_tries_are_counted_where_a_project_wants_an_end(script: StartScript, lef
     assert (row.state, row.attempts) == ("failed", 3)
 
 
-# Several at once
+# Several relays
 
 
 def test_two_relays_send_each_row_once_and_in_order(
     script: StartScript, service: Service, left: Callable[..., None], child: StartChild
 ) -> None:
-    """As processes, with small batches, so that they get into each other's way."""
+    """The relays are processes with small batches, so that they compete."""
     users = some_users(8)
     server = script(forward(service.url, answered=True))
     left(server.url)
@@ -245,7 +245,7 @@ def test_two_relays_send_each_row_once_and_in_order(
     assert [relay.wait() for relay in relays] == [0, 0]
     counts = [int(relay.output.rsplit("stopped; ", 1)[1].split()[0]) for relay in relays]
     assert sum(counts) == 200 and min(counts) > 0, counts
-    # Not only were they stored once: they were sent once.
+    # Each was sent only once, not merely stored once.
     assert len(server.requests) == 200
     assert len({request.headers["idempotency-key"] for request in server.requests}) == 200
     client = MessagingClient(service.url)
@@ -257,7 +257,7 @@ def test_two_relays_send_each_row_once_and_in_order(
 def test_relays_beside_commits_keep_the_order_of_lanes(
     script: StartScript, service: Service, use: Callable[..., None]
 ) -> None:
-    """Threads that commit and threads that relay, all in a few lanes."""
+    """Threads commit and relay concurrently, in a few lanes."""
     users = some_users(3)
     server = script(forward(service.url, answered=True))
     use(server.url)
@@ -274,7 +274,7 @@ def test_relays_beside_commits_keep_the_order_of_lanes(
     def relayer() -> None:
         while len(done) < len(users):
             outbox.relay_once(5)
-            time.sleep(0.01)  # a writer of SQLite has no turn in a queue
+            time.sleep(0.01)  # SQLite does not queue writers
 
     in_threads(*(writer(user) for user in users), relayer, relayer)
     while outbox.relay_once().sent:
@@ -301,7 +301,7 @@ def test_a_claim_keeps_others_out_of_the_lane_until_it_is_over(left: Callable[..
     assert [row.payload["text"] for row in claims.claim(100, 0.05)] == ["0", "1", "2", "3"]
     time.sleep(0.1)
     assert len(claims.claim(100, 60)) == 4
-    # A claim that is over gives nothing back that is another's by now.
+    # An expired claim does not release the rows of a newer claim.
     claims.release(claimed)
     assert claims.claim(100, 60) == []
 
@@ -309,7 +309,7 @@ def test_a_claim_keeps_others_out_of_the_lane_until_it_is_over(left: Callable[..
 def test_what_another_claims_in_between_is_not_taken_with_a_gap(
     left: Callable[..., None], nobody: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows that were seen and are gone when they are locked end what is taken of their lane."""
+    """A row that another claim takes before the lock ends the claimed rows of its lane."""
     left(nobody)
     rows = [send(f"{number}", conversation=lane) for lane in "ab" for number in range(3)]
     locked = claims._locked
@@ -323,7 +323,7 @@ def test_what_another_claims_in_between_is_not_taken_with_a_gap(
 
 
 def test_a_push_takes_few_broadcasts_at_a_time(left: Callable[..., None], nobody: str) -> None:
-    """Each may have a million receivers."""
+    """A broadcast may have a million receivers."""
     left(nobody)
     for number in range(claims.MAX_BROADCASTS + 2):
         send("x", conversation=number)

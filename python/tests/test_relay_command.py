@@ -1,4 +1,4 @@
-"""The relay as a process: its pauses, its signals, the rows that it deletes."""
+"""The relay as a process: pauses, signals, and deletion of old rows."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_relay_comes_seldom_while_nobody_is_there(left: Callable[..., None],
     OutboxMessage.objects.update(state="sent")
     for _ in range(5):
         pause = relay._pause(relay.step())
-    assert pause <= 1.2  # nothing waits any more
+    assert pause <= 1.2  # no rows are due
 
 
 def test_the_relay_goes_on_at_once_where_there_is_more(service: Service, left: Callable[..., None]) -> None:
@@ -211,7 +211,7 @@ def test_a_signal_ends_it_behind_the_message_in_hand(
     relay.process.terminate()
     assert relay.wait(10) == 0, relay.output
     assert "stopped; 1 sent, 0 refused, 4 pending" in relay.output
-    # It has given back what it did not try.
+    # It has released the rows that it did not try.
     assert outbox.relay_once().sent == 4
     assert received(MessagingClient(service.url), users[0]) == ["0", "1", "2", "3", "4"]
 

@@ -1,4 +1,4 @@
-"""FakeMessaging: as a project's tests use it, and beside the real service."""
+"""FakeMessaging in the tests of a project."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def no_network() -> Iterator[None]:
 
 
 class InTestCase(TestCase):
-    """Where nothing is ever committed."""
+    """A TestCase, which never commits."""
 
     def setUp(self) -> None:
         self.fake = FakeMessaging().start()
@@ -117,7 +117,7 @@ class InTestCase(TestCase):
         self.fake.fail(errors.TimedOut("too late"), stored=True)
         messaging.send(1, 2, 3, "once")
         self.assertEqual(texts(self.fake), ["once"])
-        self.assertEqual(texts(self.fake), ["once"])  # and the second try is no second message
+        self.assertEqual(texts(self.fake), ["once"])  # the second try does not add a message
         self.assertEqual(OutboxMessage.objects.get().state, "sent")
 
     def test_the_command(self) -> None:
@@ -147,7 +147,7 @@ class InTestCase(TestCase):
 
 
 class InTestCaseAroundTheClass(TestCase):
-    """A fake that was there before the transactions of the test."""
+    """A fake that starts before the transactions of the test."""
 
     @classmethod
     def setUpTestData(cls) -> None:
@@ -170,7 +170,7 @@ class InTestCaseAroundTheClass(TestCase):
 
 
 class InTransactionTestCase(TransactionTestCase):
-    """Where everything is committed."""
+    """A TransactionTestCase, which commits."""
 
     def test_the_hooks_do_it(self) -> None:
         with FakeMessaging() as fake:
@@ -188,7 +188,7 @@ class InTransactionTestCase(TransactionTestCase):
 
 
 class WithoutDatabase(SimpleTestCase):
-    """Clients alone need none."""
+    """Clients do not need a database."""
 
     def test_clients(self) -> None:
         with FakeMessaging() as fake, no_network():
@@ -236,7 +236,7 @@ def test_everything_is_as_it_was_afterwards(nobody: str, settings: Any) -> None:
     assert outbox._breaker is breaker
     with pytest.raises(errors.ConnectionFailed):
         MessagingClient(retries=0).ready()
-    with fake:  # again
+    with fake:  # it can be used again
         assert MessagingClient().ready()["ready"]
 
 

@@ -1,4 +1,4 @@
-"""FakeMessaging beside the real service."""
+"""FakeMessaging compared with the real service."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytest_plugins = ["tests.fixtures_client", "tests.fixtures_outbox"]
 
 
 class Recorded:
-    """What calls gave or raised, less what differs from service to service."""
+    """The results and errors of calls, without the values that differ between services."""
 
     def __init__(self, perform: Callable[[str], Any]) -> None:
         self.perform = perform
@@ -51,7 +51,7 @@ class Recorded:
 
 
 def conversation(do: Recorded, u: str, pause: Callable[[float], None]) -> None:
-    """A bit of everything, for users whose names begin so."""
+    """Makes some of each call, for users whose names begin with ``u``."""
     a, b = u + "a", u + "b"
     do("send", 1, 2, a, "1", metadata={"z": 1, "a": [1.5, None]}, extra={"reply_to": 9}, idempotency_key=u)
     do("send", 1, 2, a, "1", metadata={"z": 1, "a": [1.5, None]}, extra={"reply_to": 9}, idempotency_key=u)

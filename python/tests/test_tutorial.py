@@ -1,9 +1,8 @@
-"""docs/tutorial/django.md, run block by block as a reader would: a real service, a real
-Django, an empty directory.
+"""Runs docs/tutorial/django.md block by block, like a reader: with a real service, a real
+Django and an empty directory.
 
-Two things are changed on the way, and no others: the block that installs (marked in the
-page) is replaced by INSTALLED, because there may be no package index; and the two ports
-are free ones.
+It changes only two things. The block that installs, which the page marks, is replaced by
+INSTALLED, because there may be no package index. The two ports are replaced by free ones.
 """
 
 from __future__ import annotations
@@ -21,22 +20,22 @@ import pytest
 from .conftest import ON_POSTGRES
 from .fixtures_client import ROOT, free_port, service_binary  # noqa: F401
 
-pytestmark = pytest.mark.skipif(ON_POSTGRES, reason="the tutorial has a database of its own")
+pytestmark = pytest.mark.skipif(ON_POSTGRES, reason="the tutorial has its own database")
 
 PAGE = ROOT / "docs" / "tutorial" / "django.md"
 MARK = "<!-- The test replaces this block: it has a built program and Python's packages already. -->"
-# In place of the marked block: what that would have brought is on the path.
+# Replaces the marked block: the packages are on the path already.
 INSTALLED = 'export CHECKOUT="$TUTORIAL_CHECKOUT"\n'
 PATIENCE = 180  # seconds for all blocks, which take about ten
 
 
 def fenced(text: str) -> "List[tuple[str, str, str]]":
-    """The blocks of the page: the line before each, its language, its lines."""
+    """Returns the blocks of the page: the line before, the language and the lines of each."""
     return re.findall(r"^([^\n]*)\n```(\w*)\n(.*?)^```$", text, re.M | re.S)
 
 
 def commands(text: str) -> List[str]:
-    """The blocks of commands, the marked one replaced."""
+    """Returns the blocks of commands, with the marked one replaced."""
     found = [(before, block) for before, language, block in fenced(text) if language == "sh"]
     assert len(found) == text.count("```sh\n"), "each block has a line before it"
     assert sum(before == MARK for before, _ in found) == 1, "one block of the tutorial is replaced"
@@ -44,7 +43,7 @@ def commands(text: str) -> List[str]:
 
 
 def shown(text: str) -> List[str]:
-    """The blocks of output."""
+    """Returns the blocks of output."""
     return [block for _, language, block in fenced(text) if not language]
 
 
@@ -53,7 +52,7 @@ def without_ids(text: str) -> str:
 
 
 def run(script: str, directory: Path, env: "dict[str, str]") -> "tuple[int, str]":
-    """Runs a script in a session of its own, which ends with it, also when it takes too long."""
+    """Runs a script in its own session, and kills the session at the end or after a time-out."""
     process = subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", script], cwd=directory, env=env, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
@@ -66,7 +65,7 @@ def run(script: str, directory: Path, env: "dict[str, str]") -> "tuple[int, str]
         return -1, process.communicate()[0] + f"\nnot within {PATIENCE} seconds"
     finally:
         try:
-            os.killpg(process.pid, signal.SIGKILL)  # what a failed script has left
+            os.killpg(process.pid, signal.SIGKILL)  # processes that a failed script left
         except ProcessLookupError:
             pass
 
@@ -76,7 +75,7 @@ def test_the_tutorial_runs_by_copy_and_paste(service_binary: str, tmp_path: Path
     (checkout / "bin").mkdir(parents=True)
     here.mkdir()
     (checkout / "bin" / "messaging").symlink_to(Path(service_binary).resolve())
-    python = checkout / "bin" / "python"  # what the virtual environment has under this name
+    python = checkout / "bin" / "python"  # the virtual environment has a program of this name
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
 
@@ -96,7 +95,7 @@ def test_the_tutorial_runs_by_copy_and_paste(service_binary: str, tmp_path: Path
     logs = "".join(f"\n== {log.name}\n{log.read_text(errors='replace')}" for log in here.glob("*.log"))
     assert status == 0, output + logs
     assert len(re.findall(r"^\S+ 456 to 789 You are welcome!$", output, re.M)) == 1, output
-    # What the page shows is what came, but for the message's id.
+    # The output matches the page, except for the message's id.
     came = without_ids(output).splitlines()
     for line in without_ids(on_free_ports("".join(shown(text)))).splitlines():
-        assert line in came, f"the page shows {line!r}, which did not come:\n{output}"
+        assert line in came, f"the page shows {line!r}, which is not in the output:\n{output}"

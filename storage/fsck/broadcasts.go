@@ -9,8 +9,9 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// broadcast wants all chunks of a broadcast's receivers, each whole. They are read
-// when the record is, so that nothing has to be remembered of a whole broadcast.
+// broadcast checks that all chunks of a broadcast's receivers exist and are complete. It
+// reads them together with the record, so it needs to remember nothing of a complete
+// broadcast.
 func (c *checker) broadcast(seq uint64, info schema.RecordInfo) {
 	where := fmt.Sprintf("record %d", seq)
 	chunks, whole := uint32(0), true
@@ -22,9 +23,9 @@ func (c *checker) broadcast(seq uint64, info schema.RecordInfo) {
 	err := tables.Scan(c.reader, prefix, schema.PrefixEnd(prefix), func(key, value []byte) (bool, error) {
 		_, chunk, ok := schema.ParseReceiversKey(key)
 		switch {
-		case !ok: // told by receivers
+		case !ok: // reported by receivers
 		case chunk != chunks || chunk >= chunksOf(info.Recipients):
-			wrong("has chunk %d of its receivers in the place of %d", chunk, chunks)
+			wrong("has chunk %d of its receivers in the place of chunk %d", chunk, chunks)
 		case !wholeChunk(value, chunk, info.Recipients):
 			wrong("has receivers that cannot be read (chunk %d)", chunk)
 		}
@@ -42,7 +43,7 @@ func (c *checker) broadcast(seq uint64, info schema.RecordInfo) {
 	}
 }
 
-// receivers wants none of what is no broadcast and not on its way to become one.
+// receivers checks that all receivers belong to a broadcast or are staged for one.
 func (c *checker) receivers() error {
 	staged, err := c.reader.Stages()
 	if err != nil {
@@ -53,10 +54,10 @@ func (c *checker) receivers() error {
 		id, _, ok := schema.ParseReceiversKey(key)
 		switch {
 		case !ok:
-			c.report.Add("table b (receivers)", "has a key that nothing has written")
+			c.report.Add("table b (receivers)", "has a malformed key")
 		case id == last:
 		case !c.broadcasts.has(id) && !slices.Contains(staged, id):
-			c.report.Add("receivers of broadcast "+id.String(), "are there, and the broadcast is not")
+			c.report.Add("receivers of broadcast "+id.String(), "exist, but the broadcast does not")
 		}
 		last = id
 		return true, nil

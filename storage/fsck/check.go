@@ -18,17 +18,17 @@ type checker struct {
 	codec    schema.Codec
 	report   *Report
 	progress func(done, total uint64) // may be nil
-	// old says that the control file has dead letters, jobs and the drain's position.
+	// old is true if dead letters, jobs and the drain's position are in the control file.
 	old bool
-	// readPosition reads the drain's position, in either format.
+	// readPosition reads the drain's position of either format.
 	readPosition func() (messaging.Position, error)
-	// drained is the sequence of the drain's position, trimmed how many of those
-	// from there on are in lost.
+	// drained is the sequence of the drain's position. trimmed is how many sequences from
+	// there on are in lost.
 	drained, trimmed uint64
-	// cleared are the entries that a clear has marked and not removed yet: they and
-	// their times count as gone.
+	// cleared is the entries that a clear has marked but not removed yet. They and their
+	// timers count as removed.
 	cleared schema.Cleared
-	// letterCount counts the dead letters of each kind.
+	// letterCount counts dead letters by kind.
 	letterCount map[messaging.DeadLetterKind]uint64
 }
 
@@ -36,16 +36,16 @@ func newChecker(reader tables.Reader, codec schema.Codec, r *Report) *checker {
 	return &checker{reader: reader, codec: codec, report: r, readPosition: reader.Position}
 }
 
-// Check compares the tables of an open store with each other. Nothing may be
-// written meanwhile.
+// Check compares the tables of an open store with each other. There must be no concurrent
+// writes.
 func Check(reader tables.Reader, codec schema.Codec) Report {
 	report := Report{Problems: []Problem{}}
 	newChecker(reader, codec, &report).all()
 	return report
 }
 
-// all runs every check. What cannot be read is a problem, and the next check
-// goes on.
+// all runs every check. A table that cannot be read is a problem and does not stop the
+// other checks.
 func (c *checker) all() {
 	c.run([]tableCheck{
 		{"m (meta)", c.readMeta},
@@ -53,16 +53,16 @@ func (c *checker) all() {
 		{"b (receivers)", c.receivers},
 		{"c (clears)", c.clears},
 		{"q (queues)", func() error { return c.entries(schema.Queued) }},
-		{"w (due later)", func() error { return c.entries(schema.Delayed) }},
+		{"w (delayed)", func() error { return c.entries(schema.Delayed) }},
 		{"u (counts)", c.counts},
-		{"d (times due)", func() error { return c.timers(schema.Due) }},
-		{"e (times of expiry)", func() error { return c.timers(schema.Expiry) }},
+		{"d (due times)", func() error { return c.timers(schema.Due) }},
+		{"e (expiry times)", func() error { return c.timers(schema.Expiry) }},
 		{"k (idempotency keys)", c.idempotency},
-		{"x (ends of idempotency keys)", c.idempotencyExpiries},
+		{"x (expiry of idempotency keys)", c.idempotencyExpiries},
 		{"f (fan-outs)", c.fanouts},
 		{"t (times)", c.times},
 	})
-	if !c.old { // else the control file has what is in them
+	if !c.old { // format 1 has these in the control file
 		c.allLetters()
 	}
 }
@@ -80,7 +80,7 @@ func (c *checker) allLetters() {
 	})
 }
 
-// tableCheck is the check of one table.
+// tableCheck checks one table.
 type tableCheck struct {
 	table string
 	run   func() error
@@ -97,28 +97,28 @@ func (c *checker) run(checks []tableCheck) {
 func (c *checker) readMeta() (err error) {
 	c.meta, err = tables.ReadMeta(c.reader)
 	c.report.First, c.report.Last = c.meta.FirstSequence, c.meta.Last
-	if p, err := c.readPosition(); err == nil { // else position says so
+	if p, err := c.readPosition(); err == nil { // position reports the error
 		c.drained = p.Sequence
 	}
 	return err
 }
 
-// idempotencyExpiries wants the key of each note of when one may go.
+// idempotencyExpiries checks that the key of every expiry exists.
 func (c *checker) idempotencyExpiries() error {
 	return tables.ScanTable(c.reader, schema.TableIdempotencyExpiry, func(key, _ []byte) (bool, error) {
 		end, err := schema.ParseIdempotencyExpiryKey(key)
 		if err != nil {
-			c.report.Add("table x (ends of idempotency keys)", "has a key that nothing has written")
+			c.report.Add("table x (expiry of idempotency keys)", "has a malformed key")
 			return true, nil //nolint:nilerr // it is in the report
 		}
 		if _, ok, err := c.reader.IdempotencyRecord(end.Scope, end.Key); err == nil && !ok {
-			c.report.Add("an idempotency key", "is missing, and when it may go is noted")
+			c.report.Add("an idempotency key", "is missing, but its expiry exists")
 		}
 		return true, nil
 	})
 }
 
-// once wants a note of when it may go for each idempotency key.
+// idempotency checks that every idempotency key has an expiry.
 func (c *checker) idempotency() error {
 	return tables.ScanTable(c.reader, schema.TableIdempotency, func(key, value []byte) (bool, error) {
 		o, err := schema.DecodeIdempotencyRecord(value)
@@ -128,25 +128,24 @@ func (c *checker) idempotency() error {
 		}
 		end := schema.IdempotencyExpiryKey(o.Expires, [16]byte(key[1:17]), string(key[17:]))
 		if err := tables.Get(c.reader, end, func([]byte) error { return nil }); errors.Is(err, layout.ErrNotFound) {
-			c.report.Add("an idempotency key", "would never be forgotten")
+			c.report.Add("an idempotency key", "has no expiry")
 		}
 		return true, nil
 	})
 }
 
-// clears reads what is marked as cleared. A mark is at a sequence that was given
-// out.
+// clears reads the marks of clears. The sequence of a mark must have been assigned.
 func (c *checker) clears() (err error) {
 	c.cleared, err = tables.Cleared(c.reader)
 	for user, upTo := range c.cleared {
 		if upTo > c.meta.Last {
-			c.report.Add("clear of user "+string(user), "goes up to %d, and %d is the last message", upTo, c.meta.Last)
+			c.report.Add("clear of user "+string(user), "goes up to %d, but the last message is %d", upTo, c.meta.Last)
 		}
 	}
 	return err
 }
 
-// fanouts wants the broadcast of each fan-out that is not finished.
+// fanouts checks that the broadcast of every unfinished fan-out exists.
 func (c *checker) fanouts() error {
 	jobs, err := c.reader.Fanouts()
 	for _, job := range jobs {
@@ -157,7 +156,7 @@ func (c *checker) fanouts() error {
 	return err
 }
 
-// times wants times and sequences to ascend together, within the log.
+// times checks that times and sequences ascend together, within the log.
 func (c *checker) times() error {
 	last := uint64(0)
 	return tables.ScanTable(c.reader, schema.TableTime, func(key, value []byte) (bool, error) {
@@ -170,7 +169,7 @@ func (c *checker) times() error {
 			seq = seq<<8 | uint64(b)
 		}
 		if seq < last || seq > c.meta.Last {
-			c.report.Add("table t (times)", "points at %d behind %d", seq, last)
+			c.report.Add("table t (times)", "points at %d after %d", seq, last)
 		}
 		last = seq
 		return true, nil

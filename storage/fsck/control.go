@@ -9,8 +9,7 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/layout"
 )
 
-// checkControl reads all that is in the control file, and compares it with the
-// messages.
+// checkControl checks the control file and compares it with the messages.
 func (v *verifier) checkControl() {
 	file := v.control
 	mark, err := controlfile.ReadWatermark(file)
@@ -41,8 +40,7 @@ func (v *verifier) checkControl() {
 	}
 }
 
-// checkFormat1 reads what an upgrade is to copy. A checksum that is wrong was told
-// before.
+// checkFormat1 reads what an upgrade would copy. Checksum errors are reported elsewhere.
 func (v *verifier) checkFormat1() {
 	letters, err := format1.NewReader(v.control).Check()
 	v.report.DeadLetters = letters
@@ -51,8 +49,8 @@ func (v *verifier) checkFormat1() {
 	}
 }
 
-// checkCopies wants both copies of the state to say the same; one that cannot be
-// read is told with the other sealed values.
+// checkCopies checks that both copies of the state are equal. An unreadable copy is
+// reported by checkValues.
 func (v *verifier) checkCopies(tx controlfile.Tx) {
 	for _, key := range []string{controlfile.KeyIdentity, controlfile.KeyWatermark} {
 		var values [2][]byte
@@ -70,8 +68,8 @@ func (v *verifier) checkCopies(tx controlfile.Tx) {
 	}
 }
 
-// checkValues wants every value to be whole: those of format 1 too, in which dead
-// letters, jobs and the drain's position are here.
+// checkValues checks the checksum of every value, including those of format 1, which has
+// dead letters, jobs and the drain's position in this file.
 func (v *verifier) checkValues(tx controlfile.Tx) {
 	for _, bucket := range controlfile.Buckets() {
 		if bucket == controlfile.Format1LetterGroups {

@@ -1,7 +1,7 @@
-// Package fsck checks a store: every file's checksums, every record, and whether the
-// tables agree with each other. It knows nothing of how the tables came about, and
-// changes nothing. No service runs it.
+// Package fsck checks a store: the checksums of every file, every record, and whether the
+// tables agree with each other. It does not depend on how the tables were written, and it
+// changes nothing. It does not run in a service.
 //
-// [Verify] checks a store that no process has open, [VerifyTables] the files of one
-// that is served, [Check] the tables of one that the caller has open.
+// [Verify] checks a store that no process has open, [VerifyTables] the files of a store
+// in use, and [Check] the tables of a store that the caller has open.
 package fsck

@@ -9,13 +9,13 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// letters wants the message, the recipients and the id of each dead letter.
+// letters checks the message, the recipients and the id of every dead letter.
 func (c *checker) letters() error {
 	c.letterCount = make(map[messaging.DeadLetterKind]uint64)
 	return tables.ScanTable(c.reader, schema.TableLetter, func(key, value []byte) (bool, error) {
 		k, err := schema.ParseLetterKey(key)
 		if err != nil {
-			c.report.Add("table g (dead letters)", "has a key that nothing has written")
+			c.report.Add("table g (dead letters)", "has a malformed key")
 			return true, nil //nolint:nilerr // it is in the report
 		}
 		c.report.DeadLetters++
@@ -36,14 +36,14 @@ func letterName(k schema.LetterKey) string {
 
 func (c *checker) letter(k schema.LetterKey, l *schema.Letter) {
 	if schema.ReasonHash(l.Reason) != k.Reason {
-		c.report.Add(letterName(k), "is not where its reason belongs")
+		c.report.Add(letterName(k), "has a key that does not match its reason")
 	}
 	n := uint32(0)
 	err := c.reader.LetterRecipients(k, "", func(messaging.UserID, schema.LetterRecipient) bool { n++; return true })
 	if err != nil {
 		c.report.Add(letterName(k), "has recipients that cannot be read: %v", err)
 	} else if n != l.Recipients || n == 0 {
-		c.report.Add(letterName(k), "has %d recipients, and %d are counted", n, l.Recipients)
+		c.report.Add(letterName(k), "has a wrong number of recipients: %d found, %d counted", n, l.Recipients)
 	}
 	if _, ok, err := c.reader.LetterMessage(k.Message()); err != nil {
 		c.report.Add(letterName(k), "has a message that cannot be read: %v", err)
@@ -55,22 +55,22 @@ func (c *checker) letter(k schema.LetterKey, l *schema.Letter) {
 	}
 }
 
-// letterRecipients wants the dead letter of each recipient, and that no
-// undeliverable message is in its queue too.
+// letterRecipients checks that every recipient has a dead letter, and that no
+// undeliverable message is also in its queue.
 func (c *checker) letterRecipients() error {
 	var last, lastFound schema.LetterKey
 	priority, known := messaging.Priority(0), false
 	return tables.ScanTable(c.reader, schema.TableLetterRecipient, func(key, _ []byte) (bool, error) {
 		k, user, err := schema.ParseRecipientKey(key)
 		if err != nil {
-			c.report.Add("table r (recipients of dead letters)", "has a key that nothing has written")
+			c.report.Add("table r (recipients of dead letters)", "has a malformed key")
 			return true, nil //nolint:nilerr // it is in the report
 		}
 		if k != last {
 			last, known = k, false
 			_, ok, err := c.reader.Letter(k)
 			if err == nil && !ok {
-				c.report.Add(letterName(k), "is missing, and its recipients are there")
+				c.report.Add(letterName(k), "is missing, but its recipients exist")
 			}
 			if m, ok, err := c.reader.LetterMessage(k.Message()); err == nil && ok {
 				priority, known, lastFound = m.Priority, true, k
@@ -87,12 +87,12 @@ func (c *checker) letterRecipients() error {
 	})
 }
 
-// letterMessages wants a dead letter of each message.
+// letterMessages checks that every message has a dead letter.
 func (c *checker) letterMessages() error {
 	return tables.ScanTable(c.reader, schema.TableLetterMessage, func(key, value []byte) (bool, error) {
 		k, err := schema.ParseLetterMessageKey(key)
 		if err != nil {
-			c.report.Add("table o (messages of dead letters)", "has a key that nothing has written")
+			c.report.Add("table o (messages of dead letters)", "has a malformed key")
 			return true, nil //nolint:nilerr // it is in the report
 		}
 		if _, err := schema.DecodeLetterMessage(k.Sequence, value); err != nil {
@@ -106,12 +106,12 @@ func (c *checker) letterMessages() error {
 	})
 }
 
-// letterIDs wants the dead letter of each id to have that id.
+// letterIDs checks that every id belongs to a dead letter with that id.
 func (c *checker) letterIDs() error {
 	return tables.ScanTable(c.reader, schema.TableLetterID, func(key, value []byte) (bool, error) {
 		id, err := schema.ParseLetterIDKey(key)
 		if err != nil {
-			c.report.Add("table i (ids of dead letters)", "has a key that nothing has written")
+			c.report.Add("table i (ids of dead letters)", "has a malformed key")
 			return true, nil //nolint:nilerr // it is in the report
 		}
 		k, err := schema.DecodeLetterID(id, value)
@@ -120,20 +120,20 @@ func (c *checker) letterIDs() error {
 			return true, nil //nolint:nilerr // it is in the report
 		}
 		if l, ok, err := c.reader.Letter(k); err == nil && (!ok || l.ID != id.Message) {
-			c.report.Add("dead letter "+id.String(), "is missing, and its id is there")
+			c.report.Add("dead letter "+id.String(), "is missing, but its id exists")
 		}
 		return true, nil
 	})
 }
 
-// letterCounts wants as many dead letters as are counted.
+// letterCounts checks the counts of dead letters.
 func (c *checker) letterCounts() error {
 	for _, kind := range schema.LetterKinds() {
 		n, err := c.reader.LetterCount(kind)
 		if err != nil {
 			c.report.Add("table n (counts of dead letters)", "cannot be read: %v", err)
 		} else if n != c.letterCount[kind] {
-			c.report.Add("table n (counts of dead letters)", "counts %d dead letters of the kind %s, and %d are there", n, kind, c.letterCount[kind])
+			c.report.Add("table n (counts of dead letters)", "has a count of %d for %s dead letters; found: %d", n, kind, c.letterCount[kind])
 		}
 	}
 	return c.keys(schema.TableLetterCount, "n (counts of dead letters)", func(key []byte) bool {
@@ -142,18 +142,18 @@ func (c *checker) letterCounts() error {
 	})
 }
 
-// keys wants every key of a table to be one that is written.
+// keys checks that a table has only known keys.
 func (c *checker) keys(table byte, name string, known func(key []byte) bool) error {
 	return tables.ScanTable(c.reader, table, func(key, _ []byte) (bool, error) {
 		if !known(key) {
-			c.report.Add("table "+name, "has a key that nothing has written")
+			c.report.Add("table "+name, "has a malformed key")
 		}
 		return true, nil
 	})
 }
 
-// position wants the drain to be in the log, and what was trimmed from there on to
-// be counted.
+// position checks that the drain's position is in the log, and the count of trimmed
+// sequences from there on.
 func (c *checker) position() error {
 	p, err := c.readPosition()
 	if err == nil && p.Sequence > c.meta.Last+1 {
@@ -163,23 +163,23 @@ func (c *checker) position() error {
 	return errors.Join(err, c.keys(schema.TablePosition, "p (drain position)", func(key []byte) bool { return len(key) == 1 }))
 }
 
-// trimmedCount compares the count of what was trimmed from the drain's position on
-// with the log, where both can be read.
+// trimmedCount compares the count of trimmed sequences from the drain's position on with
+// the log, if both can be read.
 func (c *checker) trimmedCount(p messaging.Position, err error) {
 	if err != nil || c.meta.Trimmed == schema.TrimmedUnknown || len(c.Damaged) > 0 {
 		return
 	}
 	from := max(1, p.Sequence) // 0 is no position: the log begins at 1
 	if n := c.trimmed + max(from, c.meta.FirstSequence) - from; n != c.meta.Trimmed {
-		c.report.Add("table m (meta)", "counts %d messages that were trimmed after the drain's position, and %d were", c.meta.Trimmed, n)
+		c.report.Add("table m (meta)", "has a count of %d for messages trimmed after the drain's position; found: %d", c.meta.Trimmed, n)
 	}
 }
 
-// jobs wants every job to be readable.
+// jobs checks that every job can be decoded.
 func (c *checker) jobs() error {
 	return tables.ScanTable(c.reader, schema.TableJob, func(key, value []byte) (bool, error) {
 		if id, err := schema.ParseJobKey(key); err != nil {
-			c.report.Add("table j (jobs)", "has a key that nothing has written")
+			c.report.Add("table j (jobs)", "has a malformed key")
 		} else if _, err := schema.DecodeJob(value); err != nil {
 			c.report.Add("job "+id, "cannot be read")
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// entries counts one index, user by user, and compares each with what is counted.
+// entries counts the entries of one index by user, and compares them with the counts.
 func (c *checker) entries(index schema.Index) error {
 	var user messaging.UserID
 	var depth schema.Depth
@@ -27,7 +27,7 @@ func (c *checker) entries(index schema.Index) error {
 	err := tables.ScanTable(c.reader, byte(index), func(key, value []byte) (bool, error) {
 		of, p, seq, err := schema.ParseEntryKey(key)
 		if err != nil {
-			c.report.Add("table "+string(index), "has a key that nothing has written")
+			c.report.Add("table "+string(index), "has a malformed key")
 			return true, nil //nolint:nilerr // it is in the report
 		}
 		if c.cleared.Has(of, seq) {
@@ -49,14 +49,14 @@ func (c *checker) entries(index schema.Index) error {
 	return errors.Join(err, flush())
 }
 
-// newUser says whether a user with entries that are due later has no others.
+// newUser reports whether a user with delayed entries has no other entries.
 func (c *checker) newUser(user messaging.UserID) bool {
 	u, err := c.reader.QueueState(user)
 	return err == nil && u.Depth.Total() == 0
 }
 
-// compare wants the counts of a index to be those of its entries, and no entry
-// before its head.
+// compare checks that the counts of an index match its entries, and that no entry is
+// before the head.
 func (c *checker) compare(index schema.Index, user messaging.UserID, there schema.Depth) error {
 	kept, err := c.reader.QueueState(user)
 	if err != nil {
@@ -65,17 +65,17 @@ func (c *checker) compare(index schema.Index, user messaging.UserID, there schem
 	}
 	counted := kept.On(index)
 	if counted.Counts != there.Counts {
-		c.report.Add("queue of user "+string(user), "has %v messages (high, normal, low; table %c), and %v are counted", there.Counts, index, counted.Counts)
+		c.report.Add("queue of user "+string(user), "has %v messages (high, normal, low; table %c), but %v are counted", there.Counts, index, counted.Counts)
 	}
 	for p := range there.Heads {
 		if there.Counts[p] > 0 && counted.Heads[p] > there.Heads[p] {
-			c.report.Add("queue of user "+string(user), "begins at %d and is read from %d on (table %c)", there.Heads[p], counted.Heads[p], index)
+			c.report.Add("queue of user "+string(user), "begins at %d, but is read from %d on (table %c)", there.Heads[p], counted.Heads[p], index)
 		}
 	}
 	return nil
 }
 
-// entry wants the record of an entry, and a note of each of its times.
+// entry checks that an entry has a record, and a timer for each of its times.
 func (c *checker) entry(index schema.Index, user messaging.UserID, p messaging.Priority, seq uint64, value []byte) error {
 	where := func() string { return fmt.Sprintf("entry of user %s for message %d", user, seq) }
 	e, err := schema.DecodeEntry(value)
@@ -88,7 +88,7 @@ func (c *checker) entry(index schema.Index, user messaging.UserID, p messaging.P
 	}
 	if index == schema.Delayed {
 		if e.Due == 0 {
-			c.report.Add(where(), "is due later and does not say when")
+			c.report.Add(where(), "is delayed but has no due time")
 		}
 		if err := c.wantTimer(where, schema.Due, schema.Timer{At: e.Due, Sequence: seq, User: user}); err != nil {
 			return err
@@ -96,7 +96,7 @@ func (c *checker) entry(index schema.Index, user messaging.UserID, p messaging.P
 		if _, twice, err := c.reader.Entry(schema.Queued, user, p, seq); err != nil {
 			return err
 		} else if twice {
-			c.report.Add(where(), "is both in the queue and due later")
+			c.report.Add(where(), "is both queued and delayed")
 		}
 	}
 	if e.Expires != 0 {
@@ -108,13 +108,13 @@ func (c *checker) entry(index schema.Index, user messaging.UserID, p messaging.P
 func (c *checker) wantTimer(where func() string, what schema.Event, t schema.Timer) error {
 	err := tables.Get(c.reader, schema.AppendTimerKey(nil, what, t), func([]byte) error { return nil })
 	if errors.Is(err, layout.ErrNotFound) {
-		c.report.Add(where(), "has no note of its time (table %c)", what)
+		c.report.Add(where(), "has no timer (table %c)", what)
 		return nil
 	}
 	return err
 }
 
-// counts wants entries wherever some are counted, and the sum of all.
+// counts checks that every counted queue has entries, and checks the sum of all counts.
 func (c *checker) counts() error {
 	var sum uint64
 	err := tables.ScanTable(c.reader, schema.TableUser, func(key, value []byte) (bool, error) {
@@ -139,18 +139,18 @@ func (c *checker) counts() error {
 				return false, err
 			}
 			if !there {
-				c.report.Add("queue of user "+string(user), "is empty (table %c), and %d are counted", index, u.On(index).Total())
+				c.report.Add("queue of user "+string(user), "is empty (table %c), but has a count of %d", index, u.On(index).Total())
 			}
 		}
 		return true, nil
 	})
 	if err == nil && int64(sum) != c.meta.Queued {
-		c.report.Add("table m (meta)", "says that %d messages are queued, and %d are counted", c.meta.Queued, sum)
+		c.report.Add("table m (meta)", "has a count of %d for queued messages, but the queues' counts add up to %d", c.meta.Queued, sum)
 	}
 	return err
 }
 
-// timers wants the entry of each note of a time.
+// timers checks that every timer has an entry.
 func (c *checker) timers(what schema.Event) error {
 	return tables.ScanTable(c.reader, byte(what), func(key, value []byte) (bool, error) {
 		t, err := schema.ParseTimerKey(key)
@@ -163,7 +163,7 @@ func (c *checker) timers(what schema.Event) error {
 		}
 		ok, err := c.hasEvent(what, t, messaging.Priority(value[0]))
 		if err == nil && !ok {
-			c.report.Add(fmt.Sprintf("note of a time of user %s for message %d", t.User, t.Sequence), "has no entry (table %c)", what)
+			c.report.Add(fmt.Sprintf("timer of user %s for message %d", t.User, t.Sequence), "has no entry (table %c)", what)
 		}
 		return true, err
 	})

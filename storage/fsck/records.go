@@ -10,36 +10,36 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// Records is what a check found of the records of the log.
+// Records is what a check found in the records of the log.
 type Records struct {
-	// Damaged are the sequences whose record is missing or cannot be read.
+	// Damaged is the sequences whose record is missing or unreadable.
 	Damaged Spans
-	// Broken are the broadcasts whose receivers are not all there.
+	// Broken is the broadcasts with missing receivers.
 	Broken []Broadcast
 
 	meta schema.Meta
-	// lost are the sequences in whose place an earlier repair put a record.
+	// lost is the sequences without a message: lost or trimmed records.
 	lost       Spans
 	broadcasts idSet
 }
 
-// Broadcast is a broadcast whose receivers are not all there.
+// Broadcast is a broadcast with missing receivers.
 type Broadcast struct {
 	ID         messaging.MessageID
 	Sequence   uint64
 	Recipients uint32
 }
 
-// HasMessage says whether there is a message of a sequence.
+// HasMessage reports whether a sequence has a message.
 func (r *Records) HasMessage(seq uint64) bool {
 	return seq >= r.meta.FirstSequence && seq <= r.meta.Last && !r.Damaged.Has(seq) && !r.lost.Has(seq)
 }
 
-// HasBroadcast says whether the log has a broadcast of an id.
+// HasBroadcast reports whether the log has a broadcast with an id.
 func (r *Records) HasBroadcast(id messaging.MessageID) bool { return r.broadcasts.has(id) }
 
-// CheckRecords checks the records alone, and the receivers of broadcasts with
-// them. A repair begins with it.
+// CheckRecords checks only the records, and the receivers of broadcasts with them. A
+// repair begins with it.
 func CheckRecords(reader tables.Reader, codec schema.Codec, meta schema.Meta, progress func(done, total uint64)) (*Records, error) {
 	c := newChecker(reader, codec, &Report{})
 	c.meta, c.progress = meta, progress
@@ -47,9 +47,9 @@ func CheckRecords(reader tables.Reader, codec schema.Codec, meta schema.Meta, pr
 	return &c.Records, err
 }
 
-// records wants every sequence from the first sequence to the last one, each with a record
-// that can be read. What is before the first sequence is not read: retention moves
-// the first sequence first, and a crash leaves the records to its next run.
+// records checks that every sequence from the first to the last has a readable record. It
+// does not read records before the first sequence. Retention moves the first sequence
+// before it removes records, and after a crash the next run of retention removes them.
 func (c *checker) records() error {
 	next := c.meta.FirstSequence
 	err := c.reader.Records(next, ^uint64(0), func(seq uint64, raw []byte) (bool, error) {
@@ -67,7 +67,7 @@ func (c *checker) records() error {
 	}
 	c.missing(next, c.meta.Last+1)
 	if next > c.meta.Last+1 {
-		c.report.Add("table m (meta)", "says that %d is the last record, and %d is there", c.meta.Last, next-1)
+		c.report.Add("table m (meta)", "has %d as the last record, but record %d exists", c.meta.Last, next-1)
 	}
 	return nil
 }
@@ -106,7 +106,7 @@ func (c *checker) record(seq uint64, raw []byte) {
 	}
 }
 
-// noMessage notes a sequence whose record has no message any more.
+// noMessage records a sequence whose record no longer has a message.
 func (c *checker) noMessage(seq uint64) {
 	c.lost.Add(seq, seq+1)
 	if seq >= c.drained {
@@ -114,9 +114,8 @@ func (c *checker) noMessage(seq uint64) {
 	}
 }
 
-// idSet is a set of ids that takes 8 bytes for each: a store of ten million
-// broadcasts must fit in memory. It keeps hashes; that two of ten million ids have
-// the same is not to be expected.
+// idSet is a set of ids in 8 bytes each, so that the ids of ten million broadcasts fit in
+// memory. It stores hashes. A collision among ten million ids is not expected.
 type idSet struct {
 	sums   []uint64
 	sorted bool

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestIDSet: it has what was added, and nothing else.
+// TestIDSet shows that a set has the added ids and no others.
 func TestIDSet(t *testing.T) {
 	var s idSet
 	for n := range uint64(1000) {

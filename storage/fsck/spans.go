@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// Spans is a set of sequences that were added in ascending order, as ranges.
+// Spans is a set of sequences as ranges. They are added in ascending order.
 type Spans []Span
 
-// Span is the sequences from From up to, not including, To.
+// Span is the sequences in [From, To).
 type Span struct{ From, To uint64 }
 
 // Add adds the sequences in [from, to).
@@ -20,7 +20,7 @@ func (s *Spans) Add(from, to uint64) {
 	*s = append(*s, Span{from, to})
 }
 
-// Has says whether a sequence was added.
+// Has reports whether a sequence was added.
 func (s *Spans) Has(seq uint64) bool {
 	_, found := slices.BinarySearchFunc(*s, seq, func(e Span, seq uint64) int {
 		switch {
@@ -34,7 +34,7 @@ func (s *Spans) Has(seq uint64) bool {
 	return found
 }
 
-// Sort puts ranges in order that do not overlap.
+// Sort sorts ranges, which must not overlap.
 func (s *Spans) Sort() {
 	slices.SortFunc(*s, func(a, b Span) int { return cmp.Compare(a.From, b.From) })
 }

@@ -14,18 +14,17 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/schema"
 )
 
-// tableQuietTime is how long a table must not have grown before it counts as one
-// that was written to its end, and tableAgain how often it is looked at meanwhile.
+// tableQuietTime is how long a table must not have been modified to count as completely
+// written. tableAgain is the pause before it is read again.
 const (
 	tableQuietTime = 5 * time.Second
 	tableAgain     = 100 * time.Millisecond
 )
 
-// VerifyTables checks the blocks of all tables of a store that may be in use.
-// That is as much as can be checked beside a running service: tables are never
-// changed once they are written. One that the service removes meanwhile is
-// passed over, and one that it is still writing is waited for. It tells how many
-// it has checked.
+// VerifyTables checks the blocks of all tables of a store that may be in use. Next to a
+// running service only tables can be checked, because they never change once written. A
+// table that the service removes meanwhile is skipped. A table that it is still writing
+// is waited for. It returns the number of checked tables.
 func VerifyTables(dir string, progress func(done, total uint64)) (tables int, report Report, err error) {
 	report.Problems = []Problem{}
 	names, err := filepath.Glob(filepath.Join(dir, layout.MessagesDir, "*.sst"))
@@ -50,8 +49,8 @@ func VerifyTables(dir string, progress func(done, total uint64)) (tables int, re
 	return tables, report, nil
 }
 
-// checkLiveTable checks a table that a service may be writing or removing; there
-// is false where it has gone.
+// checkLiveTable checks a table that a service may be writing or removing. there is false
+// if it was removed.
 func checkLiveTable(path string) (there bool, err error) {
 	for {
 		before, err := os.Stat(path)
@@ -85,8 +84,8 @@ func checkTable(path string) error {
 	return errors.Join(r.ValidateBlockChecksums(), r.Close())
 }
 
-// lastRecordIn is the highest sequence of a record in a table; 0 where there is none
-// or it cannot be read.
+// lastRecordIn returns the highest sequence of a record in a table, or 0 if there is none
+// or the table cannot be read.
 func lastRecordIn(path string) (seq uint64) {
 	r, _, err := pebbledb.OpenTable(path)
 	if err != nil {
@@ -99,7 +98,7 @@ func lastRecordIn(path string) (seq uint64) {
 	}
 	defer func() { _ = it.Close() }() // it was only read
 	if kv := it.SeekLT([]byte{schema.TableLog + 1}, 0); kv != nil && kv.K.UserKey[0] == schema.TableLog {
-		seq, _ = schema.ParseNumberKey(kv.K.UserKey) // 0 where it is damaged
+		seq, _ = schema.ParseNumberKey(kv.K.UserKey) // 0 if it is damaged
 	}
 	return seq
 }

@@ -19,20 +19,20 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// Config says what to check or to repair.
+// Config configures a check or a repair.
 type Config struct {
 	// Dir is the data directory.
 	Dir string
-	// Codec reads the records of the log.
+	// Codec decodes the records of the log.
 	Codec schema.Codec
-	// Progress is told now and then how many records were looked at; nil is fine.
+	// Progress is called now and then with the number of records read. It may be nil.
 	Progress func(done, total uint64)
 }
 
-// Verify checks a store that no process has open: every file's checksums, every
-// record, and whether all tables agree with each other. It changes nothing. What
-// is wrong is in the report; an error says that it could not be looked at, such
-// as [layout.ErrLocked].
+// Verify checks a store that no process has open: the checksums of every file, every
+// record, and whether all tables agree with each other. It changes nothing. The report
+// has the problems found. An error means that the check could not run, for example
+// [layout.ErrLocked].
 func Verify(config Config) (Report, error) {
 	lock, err := layout.LockToRead(config.Dir)
 	if err != nil {
@@ -42,7 +42,7 @@ func Verify(config Config) (Report, error) {
 	return VerifyLocked(config)
 }
 
-// VerifyLocked is Verify for a caller that has the lock of the store.
+// VerifyLocked is like Verify, for a caller that holds the store's lock.
 func VerifyLocked(config Config) (Report, error) {
 	report := Report{Problems: []Problem{}}
 	v := newVerifier(config, &report)
@@ -50,13 +50,13 @@ func VerifyLocked(config Config) (Report, error) {
 	return report, v.close()
 }
 
-// verifier opens what can be opened of a store, to be read.
+// verifier opens the readable parts of a store read-only.
 type verifier struct {
 	*checker
 
 	dir     string
-	db      *pebble.DB       // nil where it cannot be opened
-	control controlfile.File // nil where it cannot be opened
+	db      *pebble.DB       // nil if it cannot be opened
+	control controlfile.File // nil if it cannot be opened
 }
 
 func newVerifier(config Config, report *Report) *verifier {
@@ -66,7 +66,7 @@ func newVerifier(config Config, report *Report) *verifier {
 
 func (v *verifier) all() {
 	if _, err := os.Stat(filepath.Join(v.dir, layout.RepairName)); !errors.Is(err, fs.ErrNotExist) {
-		v.report.Add(layout.RepairName, "a repair was cut off: run `messaging repair` again")
+		v.report.Add(layout.RepairName, "a repair was interrupted: run `messaging repair` again")
 	}
 	v.openControl()
 	v.readFormat()
@@ -100,8 +100,8 @@ func (v *verifier) openControl() {
 	v.control = file
 }
 
-// readFormat notes which format the store has: one that is being upgraded has the
-// old one until that is done.
+// readFormat sets the store's format. A store has the old format until its upgrade is
+// complete.
 func (v *verifier) readFormat() {
 	v.report.Format = layout.Format
 	if v.control == nil {
@@ -120,17 +120,17 @@ func missing(err error) error {
 	return err
 }
 
-var errMissing = errors.New("it is missing")
+var errMissing = errors.New("is missing")
 
 func (v *verifier) openMessages() {
 	dir := layout.Messages(v.dir)
 	db, err := pebbledb.OpenReadOnly(dir, pebbledb.Config{
 		FS: vfs.Default, CacheBytes: 64 << 20, Logger: slog.New(slog.DiscardHandler),
-		Fatal: func(doing string, err error) { panic(fmt.Errorf("%s: %w", doing, err)) }, //nolint:forbidigo // on a goroutine of the library's
+		Fatal: func(doing string, err error) { panic(fmt.Errorf("%s: %w", doing, err)) }, //nolint:forbidigo // on a goroutine of Pebble
 	})
 	if err != nil {
 		if unopened, ok := errors.AsType[*pebbledb.CorruptError](err); ok {
-			err = unopened.Cause() // the report is about damage, and comes with what to do
+			err = unopened.Cause() // the report is about damage already, and the caller says what to do
 		}
 		v.report.Add(layout.MessagesDir, "cannot be opened: %v", err)
 		v.tables(dir, nil)
@@ -142,12 +142,12 @@ func (v *verifier) openMessages() {
 	}
 	live, err := pebbledb.LiveTables(db)
 	if err != nil {
-		v.report.Add(layout.MessagesDir, "does not say which tables it has: %v", err)
+		v.report.Add(layout.MessagesDir, "has tables that cannot be listed: %v", err)
 	}
 	v.tables(dir, live)
 }
 
-// tables checks every block of the tables that are in use; nil is all of them.
+// tables checks every block of the live tables. A nil live means all tables.
 func (v *verifier) tables(dir string, live map[string]bool) {
 	names, err := filepath.Glob(filepath.Join(dir, "*.sst"))
 	if err != nil {
@@ -165,9 +165,9 @@ func (v *verifier) tables(dir string, live map[string]bool) {
 	}
 }
 
-// unnamed looks at a table that the manifest does not name. A crash leaves some, of
-// which all is elsewhere too; one with newer records was forgotten with the end of
-// the manifest.
+// unnamed checks a table that the manifest does not name. A crash leaves such tables, and
+// their contents are elsewhere too. If one has newer records than the store, the manifest
+// has lost its end.
 func (v *verifier) unnamed(path string) {
 	meta, err := tables.ReadMeta(v.reader)
 	last := lastRecordIn(path)

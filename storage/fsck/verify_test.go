@@ -24,7 +24,7 @@ func openDisk(t *testing.T, dir string) *storage.Store {
 
 func checkConfig(dir string) Config { return Config{Dir: dir, Codec: storagetest.Codec()} }
 
-// filled is a store of some records that nobody has open.
+// filled returns a closed store with some records.
 func filled(t *testing.T, change func(s *storage.Store)) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
@@ -37,8 +37,8 @@ func filled(t *testing.T, change func(s *storage.Store)) string {
 	return dir
 }
 
-// TestVerifyMakesNoLock: where the library's lock file is gone with others, a check
-// does not bring it back.
+// TestVerifyMakesNoLock shows that a check does not create Pebble's lock file if it is
+// missing.
 func TestVerifyMakesNoLock(t *testing.T) {
 	dir := filled(t, nil)
 	lock := filepath.Join(dir, layout.MessagesDir, "LOCK")
@@ -53,8 +53,8 @@ func TestVerifyMakesNoLock(t *testing.T) {
 	}
 }
 
-// TestVerifyTablesWaitsForOneThatIsBeingWritten: half a table is no damage while
-// it grows.
+// TestVerifyTablesWaitsForOneThatIsBeingWritten shows that half a table is not damage
+// while it grows.
 func TestVerifyTablesWaitsForOneThatIsBeingWritten(t *testing.T) {
 	dir := filled(t, nil)
 	storagetest.Flush(t, dir)
@@ -90,7 +90,8 @@ func TestVerifyTablesWaitsForOneThatIsBeingWritten(t *testing.T) {
 	}
 }
 
-// TestVerifyLeavesWhatRetentionHasNotRemovedYet: the first sequence is moved first.
+// TestVerifyLeavesWhatRetentionHasNotRemovedYet shows that records before the first
+// sequence are not problems. Retention moves the first sequence before it removes them.
 func TestVerifyLeavesWhatRetentionHasNotRemovedYet(t *testing.T) {
 	dir := filled(t, func(s *storage.Store) {
 		b := s.NewBatch()

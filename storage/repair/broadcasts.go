@@ -10,12 +10,12 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// rebuildTogether is how many receivers are gathered at a time at most, unless a
-// single broadcast has more.
+// rebuildTogether is how many receivers are collected at a time, unless a single
+// broadcast has more.
 const rebuildTogether = 2_000_000
 
-// rebuildBroadcasts puts broadcasts right whose receivers are not all there. Those in
-// whose queues it is are known; with none it is lost.
+// rebuildBroadcasts repairs broadcasts with missing receivers. Their receivers are found
+// by their queue entries. A broadcast without any is lost.
 func (r *repairer) rebuildBroadcasts(c *fsck.Records) error {
 	for broken := c.Broken; len(broken) > 0; {
 		n, receivers := 1, uint64(broken[0].Recipients)
@@ -44,7 +44,7 @@ func (r *repairer) rebuildSome(c *fsck.Records, broken []fsck.Broadcast) error {
 		batch.DeleteReceivers(b.ID)
 		if receivers := found[b.Sequence]; receivers.Len() == 0 {
 			c.Damaged.Add(b.Sequence, b.Sequence+1)
-		} else if err := r.withReceivers(batch, b, receivers); err != nil {
+		} else if err := r.withoutLostReceivers(batch, b, receivers); err != nil {
 			return err
 		}
 		r.writeLarge(batch)
@@ -53,8 +53,8 @@ func (r *repairer) rebuildSome(c *fsck.Records, broken []fsck.Broadcast) error {
 	return nil
 }
 
-// withReceivers makes a broadcast one to fewer receivers.
-func (r *repairer) withReceivers(batch *tables.Batch, b fsck.Broadcast, receivers *messaging.Receivers) error {
+// withoutLostReceivers sets the receivers of a broadcast to fewer ones.
+func (r *repairer) withoutLostReceivers(batch *tables.Batch, b fsck.Broadcast, receivers *messaging.Receivers) error {
 	raw, err := r.into.Record(b.Sequence)
 	if err != nil {
 		return err
@@ -69,11 +69,11 @@ func (r *repairer) withReceivers(batch *tables.Batch, b fsck.Broadcast, receiver
 	}
 	batch.DeleteFanout(b.Sequence)
 	r.drained = min(cmp.Or(r.drained, b.Sequence), b.Sequence)
-	r.change("broadcast %d goes to the %d receivers of %d in whose queues it stands: the others could not be read", b.Sequence, receivers.Len(), b.Recipients)
+	r.change("broadcast %d goes only to the receivers with it in their queues (%d of %d): the others could not be read", b.Sequence, receivers.Len(), b.Recipients)
 	return nil
 }
 
-// findReceivers returns those in whose queues broadcasts stand, by sequence.
+// findReceivers returns the users that have a queue entry of broadcasts, by sequence.
 func (r *repairer) findReceivers(broken []fsck.Broadcast) (map[uint64]*messaging.Receivers, error) {
 	found := make(map[uint64]*messaging.Receivers, len(broken))
 	for _, b := range broken {
@@ -100,7 +100,7 @@ func (r *repairer) findReceivers(broken []fsck.Broadcast) (map[uint64]*messaging
 	return found, errors.Join(errs...)
 }
 
-// dropOrphans removes receivers of what is no broadcast in the log.
+// dropOrphans removes the receivers of broadcasts that are not in the log.
 func (r *repairer) dropOrphans(c *fsck.Records) error {
 	batch := r.newBatch()
 	defer batch.Close()

@@ -13,17 +13,17 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// oldState is what can be read of a control file: the state, and all sealed
-// entries of other buckets whose checksum is right.
+// oldState is the readable part of a control file: the state, and all entries of other
+// buckets whose checksum is correct.
 type oldState struct {
-	id      controlfile.Identity // zero where it cannot be read
+	id      controlfile.Identity // zero if it cannot be read
 	mark    controlfile.Watermark
 	entries map[string]map[string][]byte // by bucket, with their checksums
-	newer   error                        // says that a newer program has written it
+	newer   error                        // set if a newer program wrote the file
 }
 
-// readControl reads the old control file page by page: bbolt would not open it.
-// A page that is damaged is passed over, with what is below it.
+// readControl reads the old control file page by page, because bbolt would not open it.
+// It skips a damaged page and the pages below it.
 func (r *repairer) readControl() oldState {
 	state := oldState{entries: make(map[string]map[string][]byte)}
 	f, err := os.Open(r.path(layout.ControlName))
@@ -44,7 +44,7 @@ func (r *repairer) readControl() oldState {
 	return state
 }
 
-// keep keeps an entry whose checksum is right.
+// keep keeps an entry whose checksum is correct.
 func (s *oldState) keep(bucket string, key, value []byte) {
 	if _, err := controlfile.VerifyChecksum(bucket, string(key), value); err != nil && bucket != controlfile.Format1LetterGroups {
 		return
@@ -55,7 +55,7 @@ func (s *oldState) keep(bucket string, key, value []byte) {
 	s.entries[bucket][string(key)] = bytes.Clone(value)
 }
 
-// read takes the state out of either of its copies.
+// read reads the state from either of its copies.
 func (s *oldState) read() {
 	id, err := controlfile.ReadIdentity(s.file())
 	switch {
@@ -64,20 +64,20 @@ func (s *oldState) read() {
 	case errors.Is(err, layout.ErrFormat):
 		s.newer = err
 	}
-	s.mark, _ = controlfile.ReadWatermark(s.file()) // zero where it cannot be read
+	s.mark, _ = controlfile.ReadWatermark(s.file()) // zero if it cannot be read
 }
 
-// file returns what could be read as a control file.
+// file returns the readable entries as a control file.
 func (s *oldState) file() *controlfile.Memory { return controlfile.MemoryOf(s.entries) }
 
-// buildControl makes the new control file.
+// buildControl creates the new control file.
 func (r *repairer) buildControl() error {
 	return controlfile.Create(r.path(repairedControl), r.meta.StoreID, controlfile.Watermark{Sequence: r.meta.Last, Generation: r.meta.Generation})
 }
 
-// rebuildFormat1 copies what a control file of format 1 has of messages, as far as
-// it can be read. Nothing is removed before: what an upgrade that was cut off has
-// copied is the same, and may be all that is left of it.
+// rebuildFormat1 copies the readable dead letters, jobs and drain position of a control
+// file of format 1. It removes nothing first: the copies of an interrupted upgrade are
+// the same, and may be the only ones left.
 func (r *repairer) rebuildFormat1() error {
 	if !r.isFormat1() {
 		return nil
@@ -85,7 +85,7 @@ func (r *repairer) rebuildFormat1() error {
 	batch := r.newBatch()
 	defer batch.Close()
 	if lost := r.dropUnreadable(); lost > 0 {
-		r.change("%d dead letters could not be read", lost)
+		r.change("unreadable dead letters: %d", lost)
 	}
 	c := &format1.Copier{From: format1.NewReader(r.state.file()), Into: r.into, Batch: batch, Write: func(batch *tables.Batch, last bool) {
 		if last {
@@ -97,8 +97,8 @@ func (r *repairer) rebuildFormat1() error {
 	return c.Copy()
 }
 
-// isFormat1 says whether the store was of format 1: by its control file, or where
-// that cannot be read by its meta record.
+// isFormat1 reports whether the store was of format 1. The control file decides, or, if
+// it cannot be read, the meta record.
 func (r *repairer) isFormat1() bool {
 	if r.state.id.Format != 0 {
 		return r.state.id.IsOld()
@@ -106,8 +106,8 @@ func (r *repairer) isFormat1() bool {
 	return r.metaVersion == layout.Format1
 }
 
-// dropUnreadable leaves only what an upgrade can copy, and says how many dead
-// letters are lost.
+// dropUnreadable drops what an upgrade could not copy, and returns the number of lost
+// dead letters.
 func (r *repairer) dropUnreadable() (lost int) {
 	drop := func(bucket string, whole func(key string, value []byte) bool) (n int) {
 		entries := r.state.entries[bucket]

@@ -15,7 +15,7 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// copyKeys copies the tables that cannot be made from others.
+// copyKeys copies the tables that cannot be rebuilt from others.
 func (r *repairer) copyKeys() error {
 	batch := r.newBatch()
 	defer batch.Close()
@@ -23,7 +23,7 @@ func (r *repairer) copyKeys() error {
 		switch key[0] {
 		case schema.TableMeta:
 			var err error
-			if r.meta, err = schema.DecodeMeta(value); err == nil { // one that cannot be read is rebuilt
+			if r.meta, err = schema.DecodeMeta(value); err == nil { // an unreadable one is rebuilt
 				r.metaVersion = value[0]
 			}
 			return true
@@ -41,12 +41,12 @@ func (r *repairer) copyKeys() error {
 	return err
 }
 
-// eachKey returns every key of the old database: through the library where that
-// works to the end, uses all tables that there are, and no log has more than the
-// library found; else file by file. A manifest that was cut opens well, as an older
-// one, and does not name the tables that were written since.
+// eachKey calls each for every key of the old database. It uses Pebble if Pebble can read
+// the database to its end, uses all existing tables, and finds as many records as the
+// logs have. Otherwise it reads file by file. A truncated manifest opens without an
+// error, as an older manifest, and does not name the tables written since.
 func (r *repairer) eachKey(each func(key, value []byte) bool) error {
-	db, last, ok := r.openWhole()
+	db, last, ok := r.openIntact()
 	salvage := &salvager{dir: r.path(layout.MessagesDir), report: new(fsck.Report)}
 	if !ok || salvage.lastRecord() > last {
 		if ok {
@@ -58,7 +58,7 @@ func (r *repairer) eachKey(each func(key, value []byte) bool) error {
 		for _, p := range salvage.report.Problems {
 			r.change("%s %s", p.Where, p.What)
 		}
-		r.change("the files of %s were read one by one: messages that were taken may be handed out again", layout.MessagesDir)
+		r.change("the files of %s were read one by one: messages that were taken may be delivered again", layout.MessagesDir)
 		return nil
 	}
 	it, err := db.NewIter(nil)
@@ -71,9 +71,9 @@ func (r *repairer) eachKey(each func(key, value []byte) bool) error {
 	return errors.Join(it.Error(), it.Close(), db.Close())
 }
 
-// openWhole opens the old database if it can be read to its end, and says which
-// record is its last.
-func (r *repairer) openWhole() (db *pebble.DB, last uint64, ok bool) {
+// openIntact opens the old database if Pebble can read it to its end. It returns the
+// sequence of its last record.
+func (r *repairer) openIntact() (db *pebble.DB, last uint64, ok bool) {
 	db, err := pebbledb.OpenReadOnly(r.path(layout.MessagesDir), pebbleConfig(vfs.Default))
 	if err != nil {
 		return nil, 0, false
@@ -94,7 +94,7 @@ func (r *repairer) openWhole() (db *pebble.DB, last uint64, ok bool) {
 	return db, last, true
 }
 
-// usesAllTables says whether there is no table that a database does not name.
+// usesAllTables reports whether a database names every existing table.
 func (r *repairer) usesAllTables(db *pebble.DB) bool {
 	live, err := pebbledb.LiveTables(db)
 	names, globErr := filepath.Glob(filepath.Join(r.path(layout.MessagesDir), "*.sst"))

@@ -1,4 +1,4 @@
-// Package repair makes a damaged store whole again. It builds a new store beside the
-// old one, of all that can be read, and then puts it in its place; nothing is
-// deleted. No service runs it, and none may run beside it.
+// Package repair repairs a damaged store. It builds a new store next to the old one from
+// everything that can be read, and then replaces the old one. It deletes nothing. It does
+// not run in a service, and no service may run meanwhile.
 package repair

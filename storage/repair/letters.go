@@ -10,8 +10,8 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// rebuildLetters drops what does not belong together of dead letters, makes their
-// ids and counts again, and puts the drain's position into the log.
+// rebuildLetters drops the inconsistent parts of dead letters, rebuilds their ids and
+// counts, and writes the drain's position.
 func (r *repairer) rebuildLetters(*fsck.Records) error {
 	if err := r.rebuildFormat1(); err != nil {
 		return err
@@ -25,13 +25,13 @@ func (r *repairer) rebuildLetters(*fsck.Records) error {
 		r.write(m.batch)
 	}
 	if m.lost > 0 {
-		r.change("%d parts of dead letters could not be read, or did not belong together", m.lost)
+		r.change("parts of dead letters that could not be read or were inconsistent: %d", m.lost)
 	}
 	return nil
 }
 
-// letterRebuilder goes through the tables of dead letters. What a step drops is gone
-// when the next one reads.
+// letterRebuilder visits the tables of dead letters. Each step reads them without the
+// entries that the steps before dropped.
 type letterRebuilder struct {
 	repairer *repairer
 	batch    *tables.Batch
@@ -46,8 +46,8 @@ func (m *letterRebuilder) drop(key []byte) {
 	m.repairer.writeLarge(m.batch)
 }
 
-// recipients drops those that have no letter or no message, and those whose
-// message is in their queue: it is handed out from there.
+// recipients drops recipients without a letter or a message, and recipients whose message
+// is in their queue, from where it is delivered.
 func (m *letterRebuilder) recipients() error {
 	into := m.repairer.into
 	return tables.ScanTable(into, schema.TableLetterRecipient, func(key, value []byte) (bool, error) {
@@ -76,7 +76,7 @@ func (m *letterRebuilder) recipients() error {
 	})
 }
 
-// letters drops those without recipients, and counts the others.
+// letters drops letters without recipients, and counts the others.
 func (m *letterRebuilder) letters() error {
 	into := m.repairer.into
 	err := tables.ScanTable(into, schema.TableLetter, func(key, value []byte) (bool, error) {
@@ -139,8 +139,8 @@ func (m *letterRebuilder) jobs() error {
 	})
 }
 
-// position lets the drain go on where it was: no later than the end of the log,
-// and before all of which the receivers were put together again.
+// position writes the drain's position. It is the old one, limited to the end of the log
+// and to the first broadcast whose receivers were rebuilt.
 func (m *letterRebuilder) position() error {
 	r := m.repairer
 	if err := tables.ScanTable(r.into, schema.TablePosition, func(key, _ []byte) (bool, error) {

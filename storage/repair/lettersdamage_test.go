@@ -16,8 +16,8 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// lettersStore is a store with dead letters of both kinds, the drain's position
-// and jobs.
+// lettersStore returns a store with dead letters of both kinds, the drain's position and
+// jobs.
 func lettersStore(t *testing.T, spoil func(b *tables.Batch)) string {
 	t.Helper()
 	return filled(t, func(s *storage.Store) {
@@ -67,7 +67,7 @@ func putLetters(b *tables.Batch) {
 	b.PutJob("two", schema.JobRecord{Ended: true, Record: []byte(`{"ID":"two"}`)})
 }
 
-// rest tells what a store has of dead letters, jobs and the position.
+// rest describes a store's dead letters, jobs and position.
 func rest(t *testing.T, dir string) string {
 	t.Helper()
 	s := openDisk(t, dir)
@@ -100,58 +100,58 @@ func rest(t *testing.T, dir string) string {
 
 const wholeRest = "3:a 5:abc 7:d at 9 [one two]"
 
-// set and remove change a key as nothing that writes a store does.
+// set and remove change raw keys, as no writer of a store does.
 func set(b *tables.Batch, key, value []byte) { tables.Set(b, key, value) }
 func remove(b *tables.Batch, key []byte)     { tables.Delete(b, key) }
 
-// letterDamages are changes of each table of dead letters: what a check says of
-// it, and what a repair keeps.
+// letterDamages returns changes of each table of dead letters, with what a check reports
+// and what a repair keeps.
 func letterDamages() []letterDamage {
 	l, m := letterOf(shared1, "a", "b", "c")
 	rubbish := []byte{255, 1}
 	named := schema.LetterID{Kind: messaging.Refused, Message: l.ID}
-	const lost = "3:a 7:d at 9 [one two]" // without the broadcast's
+	const lost = "3:a 7:d at 9 [one two]" // without those of the broadcast
 	return []letterDamage{
 		{"o, removed", func(b *tables.Batch) { b.DeleteLetterMessage(shared1.Message()) }, "refused dead letter of message 5: has no message", lost},
 		{"o, changed", func(b *tables.Batch) { set(b, schema.EncodeLetterMessageKey(shared1.Message()), rubbish) }, "message 5 of dead letters: cannot be read", lost},
 		{"o, added", func(b *tables.Batch) {
 			b.PutLetterMessage(schema.LetterMessageKey{Kind: messaging.Refused, Sequence: 8}, &m)
 		}, "message 8 of dead letters: has no dead letter", wholeRest},
-		{"o, no key", func(b *tables.Batch) { set(b, []byte{'o', 9, 9}, nil) }, "table o (messages of dead letters): has a key that nothing has written", wholeRest},
-		{"g, removed", func(b *tables.Batch) { b.DeleteLetter(shared1) }, "refused dead letter of message 5: is missing, and its recipients are there", lost},
+		{"o, no key", func(b *tables.Batch) { set(b, []byte{'o', 9, 9}, nil) }, "table o (messages of dead letters): has a malformed key", wholeRest},
+		{"g, removed", func(b *tables.Batch) { b.DeleteLetter(shared1) }, "refused dead letter of message 5: is missing, but its recipients exist", lost},
 		{"g, changed", func(b *tables.Batch) { set(b, schema.EncodeLetterKey(shared1), rubbish) }, "refused dead letter of message 5: cannot be read", lost},
 		{"g, added", func(b *tables.Batch) {
 			set(b, schema.EncodeLetterKey(schema.LetterKey{Kind: messaging.Refused, Sequence: 5, Reason: 1}), l.Encode())
-		}, "refused dead letter of message 5: has 0 recipients, and 3 are counted", wholeRest},
+		}, "refused dead letter of message 5: has a wrong number of recipients: 0 found, 3 counted", wholeRest},
 		{"g, of another reason", func(b *tables.Batch) {
 			other := l
 			other.Reason = "another"
 			b.PutLetter(shared1, &other)
-		}, "refused dead letter of message 5: is not where its reason belongs", lost},
-		{"g, no key", func(b *tables.Batch) { set(b, []byte{'g', 1}, nil) }, "table g (dead letters): has a key that nothing has written", wholeRest},
-		{"r, removed", func(b *tables.Batch) { b.DeleteLetterRecipient(shared1, "b") }, "refused dead letter of message 5: has 2 recipients, and 3 are counted", "3:a 5:ac 7:d at 9 [one two]"},
+		}, "refused dead letter of message 5: has a key that does not match its reason", lost},
+		{"g, no key", func(b *tables.Batch) { set(b, []byte{'g', 1}, nil) }, "table g (dead letters): has a malformed key", wholeRest},
+		{"r, removed", func(b *tables.Batch) { b.DeleteLetterRecipient(shared1, "b") }, "refused dead letter of message 5: has a wrong number of recipients: 2 found, 3 counted", "3:a 5:ac 7:d at 9 [one two]"},
 		{"r, changed", func(b *tables.Batch) { set(b, schema.RecipientKey(shared1, "b"), rubbish) }, "refused dead letter of message 5: has recipients that cannot be read", "3:a 5:ac 7:d at 9 [one two]"},
-		{"r, added", func(b *tables.Batch) { b.PutLetterRecipient(shared1, "dd", &schema.LetterRecipient{}) }, "refused dead letter of message 5: has 4 recipients, and 3 are counted", "3:a 5:abcdd 7:d at 9 [one two]"},
+		{"r, added", func(b *tables.Batch) { b.PutLetterRecipient(shared1, "dd", &schema.LetterRecipient{}) }, "refused dead letter of message 5: has a wrong number of recipients: 4 found, 3 counted", "3:a 5:abcdd 7:d at 9 [one two]"},
 		{"r, no letter", func(b *tables.Batch) {
 			b.PutLetterRecipient(schema.LetterKey{Kind: messaging.Refused, Sequence: 5, Reason: 1}, "dd", &schema.LetterRecipient{})
-		}, "refused dead letter of message 5: is missing, and its recipients are there", wholeRest},
-		{"r, no key", func(b *tables.Batch) { set(b, []byte{'r', 1, 2}, nil) }, "table r (recipients of dead letters): has a key that nothing has written", wholeRest},
+		}, "refused dead letter of message 5: is missing, but its recipients exist", wholeRest},
+		{"r, no key", func(b *tables.Batch) { set(b, []byte{'r', 1, 2}, nil) }, "table r (recipients of dead letters): has a malformed key", wholeRest},
 		{"i, removed", func(b *tables.Batch) { b.DeleteLetterID(named) }, "refused dead letter of message 5: is not found by its id", wholeRest},
 		{"i, changed", func(b *tables.Batch) { set(b, schema.LetterIDKey(named), rubbish) }, "dead letter " + named.String() + ": cannot be read", wholeRest},
-		{"i, elsewhere", func(b *tables.Batch) { set(b, schema.LetterIDKey(named), schema.EncodeLetterKey(alone1)[2:]) }, "dead letter " + named.String() + ": is missing, and its id is there", wholeRest},
+		{"i, elsewhere", func(b *tables.Batch) { set(b, schema.LetterIDKey(named), schema.EncodeLetterKey(alone1)[2:]) }, "dead letter " + named.String() + ": is missing, but its id exists", wholeRest},
 		{"i, added", func(b *tables.Batch) {
 			set(b, schema.LetterIDKey(schema.LetterID{Kind: messaging.Refused, Message: messaging.MessageID{9}}), schema.EncodeLetterKey(shared1)[2:])
-		}, "dead letter refused-09000000-0000-0000-0000-000000000000: is missing, and its id is there", wholeRest},
-		{"i, no key", func(b *tables.Batch) { set(b, []byte{'i', 1, 2}, nil) }, "table i (ids of dead letters): has a key that nothing has written", wholeRest},
-		{"n, removed", func(b *tables.Batch) { remove(b, schema.KindKey('n', messaging.Refused)) }, "table n (counts of dead letters): counts 0 dead letters of the kind refused, and 2 are there", wholeRest},
+		}, "dead letter refused-09000000-0000-0000-0000-000000000000: is missing, but its id exists", wholeRest},
+		{"i, no key", func(b *tables.Batch) { set(b, []byte{'i', 1, 2}, nil) }, "table i (ids of dead letters): has a malformed key", wholeRest},
+		{"n, removed", func(b *tables.Batch) { remove(b, schema.KindKey('n', messaging.Refused)) }, "table n (counts of dead letters): has a count of 0 for refused dead letters; found: 2", wholeRest},
 		{"n, changed", func(b *tables.Batch) { set(b, schema.KindKey('n', messaging.Refused), rubbish) }, "table n (counts of dead letters): cannot be read", wholeRest},
-		{"n, too many", func(b *tables.Batch) { b.PutLetterCount(messaging.Undeliverable, 7) }, "table n (counts of dead letters): counts 7 dead letters of the kind undeliverable, and 1 are there", wholeRest},
-		{"n, no key", func(b *tables.Batch) { set(b, []byte{'n', 9}, nil) }, "table n (counts of dead letters): has a key that nothing has written", wholeRest},
+		{"n, too many", func(b *tables.Batch) { b.PutLetterCount(messaging.Undeliverable, 7) }, "table n (counts of dead letters): has a count of 7 for undeliverable dead letters; found: 1", wholeRest},
+		{"n, no key", func(b *tables.Batch) { set(b, []byte{'n', 9}, nil) }, "table n (counts of dead letters): has a malformed key", wholeRest},
 		{"p, changed", func(b *tables.Batch) { set(b, []byte{'p'}, rubbish) }, "table p (drain position): cannot be read", "3:a 5:abc 7:d at 1 [one two]"},
 		{"p, too far", func(b *tables.Batch) { b.PutPosition(messaging.Position{Sequence: 22}) }, "table p (drain position): says that the drain is at 22, after the end of the log at 20", "3:a 5:abc 7:d at 21 [one two]"},
-		{"p, no key", func(b *tables.Batch) { set(b, []byte{'p', 1}, nil) }, "table p (drain position): has a key that nothing has written", wholeRest},
+		{"p, no key", func(b *tables.Batch) { set(b, []byte{'p', 1}, nil) }, "table p (drain position): has a malformed key", wholeRest},
 		{"j, changed", func(b *tables.Batch) { set(b, schema.JobKey("two"), rubbish) }, "job two: cannot be read", "3:a 5:abc 7:d at 9 [one]"},
-		{"j, no key", func(b *tables.Batch) { set(b, []byte{'j'}, rubbish) }, "table j (jobs): has a key that nothing has written", wholeRest},
+		{"j, no key", func(b *tables.Batch) { set(b, []byte{'j'}, rubbish) }, "table j (jobs): has a malformed key", wholeRest},
 		{"q, a dead letter's", func(b *tables.Batch) {
 			b.PutEntry(schema.Queued, "a", messaging.High, 3, schema.Entry{})
 			u := schema.QueueState{Depth: schema.Depth{Counts: [3]uint64{1}, Heads: [3]uint64{3, 0, 0}}}

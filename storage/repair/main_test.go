@@ -12,9 +12,9 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/storagetest"
 )
 
-// TestNothingRunsBehindACloseACheckOrARepair: whoever starts a goroutine joins
-// it. (Tests of failing disks leave behind what a process takes with it when it
-// ends, so this is no check of all tests.)
+// TestNothingRunsBehindACloseACheckOrARepair shows that a close, a check and a repair
+// leave no goroutines. (Tests with failing disks leave goroutines that would end with the
+// process, so this is not checked after all tests.)
 func TestNothingRunsBehindACloseACheckOrARepair(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	dir := filepath.Join(t.TempDir(), "data")

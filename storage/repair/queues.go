@@ -9,8 +9,8 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// rebuildQueues drops entries that have no record, and makes counts, heads and times
-// again from those that are left.
+// rebuildQueues drops entries without a record, and rebuilds counts, heads and timers
+// from the remaining ones.
 func (r *repairer) rebuildQueues(c *fsck.Records) error {
 	counted := r.meta.Queued
 	r.meta.Queued = 0
@@ -28,17 +28,17 @@ func (r *repairer) rebuildQueues(c *fsck.Records) error {
 			return err
 		}
 		if m.dropped > 0 {
-			r.change("%d entries of queues (table %c) had no record, or could not be read", m.dropped, index)
+			r.change("queue entries of table %c that could not be read or had no record: %d", index, m.dropped)
 		}
 	}
 	if counted > r.meta.Queued {
-		r.change("%d messages were queued and %d are: the others are not handed out any more; those that are not lost still go to the backend", counted, r.meta.Queued)
+		r.change("queued messages: %d before, %d now; the others are no longer delivered, but still go to the backend unless they are lost", counted, r.meta.Queued)
 	}
 	return nil
 }
 
-// finishClears removes the marks of clears, and returns what they have marked. One
-// that cannot be read marks nothing.
+// finishClears removes the marks of clears and returns them. An unreadable mark marks
+// nothing.
 func (r *repairer) finishClears() (schema.Cleared, error) {
 	cleared := make(schema.Cleared)
 	batch := r.newBatch()
@@ -54,7 +54,7 @@ func (r *repairer) finishClears() (schema.Cleared, error) {
 	return cleared, err
 }
 
-// queueRebuilder goes through one index, user by user.
+// queueRebuilder visits one index, user by user.
 type queueRebuilder struct {
 	repairer *repairer
 	records  *fsck.Records
@@ -75,7 +75,7 @@ func (m *queueRebuilder) entry(key, value []byte) (bool, error) {
 	}
 	e, valueErr := schema.DecodeEntry(value)
 	meta := &m.repairer.meta
-	if errors.Join(err, valueErr) != nil || !m.records.HasMessage(seq) || (m.index == schema.Delayed && m.stands(user, p, seq, e)) {
+	if errors.Join(err, valueErr) != nil || !m.records.HasMessage(seq) || (m.index == schema.Delayed && m.isInvalid(user, p, seq, e)) {
 		m.dropped++
 		tables.Delete(m.batch, key)
 		return true, nil //nolint:nilerr // it is dropped
@@ -101,14 +101,14 @@ func (m *queueRebuilder) entry(key, value []byte) (bool, error) {
 	return true, nil
 }
 
-// stands says whether an entry of what is due later is not one: it does not say
-// when, or it is in the queue already.
-func (m *queueRebuilder) stands(user messaging.UserID, p messaging.Priority, seq uint64, e schema.Entry) bool {
+// isInvalid reports whether an entry of the delayed index is invalid: it has no due time, or
+// the message is already queued.
+func (m *queueRebuilder) isInvalid(user messaging.UserID, p messaging.Priority, seq uint64, e schema.Entry) bool {
 	_, twice, err := m.repairer.into.Entry(schema.Queued, user, p, seq)
 	return e.Due == 0 || twice || err != nil
 }
 
-// flush writes the counts of the user that ends.
+// flush writes the counts of the current user.
 func (m *queueRebuilder) flush() error {
 	if m.depth == (schema.Depth{}) {
 		return nil
@@ -123,8 +123,8 @@ func (m *queueRebuilder) flush() error {
 	return nil
 }
 
-// rebuildIdempotency drops idempotency keys that cannot be read, and notes when the others
-// may go.
+// rebuildIdempotency drops unreadable idempotency keys, and rebuilds the expiries of the
+// others.
 func (r *repairer) rebuildIdempotency(*fsck.Records) error {
 	batch := r.newBatch()
 	defer batch.Close()
@@ -142,7 +142,7 @@ func (r *repairer) rebuildIdempotency(*fsck.Records) error {
 	})
 	r.write(batch)
 	if dropped > 0 {
-		r.change("%d idempotency keys could not be read", dropped)
+		r.change("unreadable idempotency keys: %d", dropped)
 	}
 	return err
 }

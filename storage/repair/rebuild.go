@@ -13,8 +13,8 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// rebuild makes what was copied consistent: every sequence has a record, every
-// entry has its record, its count and its times.
+// rebuild makes the copied tables consistent: every sequence has a record, and every
+// entry has a record, a count and its timers.
 func (r *repairer) rebuild() error {
 	if err := r.rebuildMeta(); err != nil {
 		return err
@@ -40,8 +40,8 @@ func (r *repairer) rebuild() error {
 	return nil
 }
 
-// rebuildMeta finds out how far the log goes. No sequence that was given out is
-// given out again. Where the front of the log is lost, the log begins after it.
+// rebuildMeta determines the range of the log. No assigned sequence is assigned again. If
+// the front of the log is lost, the log begins after it.
 func (r *repairer) rebuildMeta() error {
 	first, last, err := r.ends()
 	if err != nil {
@@ -51,7 +51,7 @@ func (r *repairer) rebuildMeta() error {
 	if m.StoreID.IsNil() {
 		m.FirstSequence = cmp.Or(first, 1)
 		m.StoreID = r.state.id.StoreID
-		r.change("how far the log goes was not to be read: it begins at %d", m.FirstSequence)
+		r.change("the meta record could not be read: the log begins at %d", m.FirstSequence)
 	}
 	if m.StoreID.IsNil() {
 		if m.StoreID, err = uuid.NewV4(); err != nil {
@@ -64,9 +64,9 @@ func (r *repairer) rebuildMeta() error {
 	return r.rebuildFront()
 }
 
-// rebuildFront removes what came back of what retention had removed, and lets the log
-// begin at the first record that there is: to fill the place of millions would
-// help nobody.
+// rebuildFront removes salvaged records that retention had removed. It then sets the
+// first sequence to the first existing record: filling a gap of millions of sequences has
+// no use.
 func (r *repairer) rebuildFront() error {
 	m := &r.meta
 	batch := r.newBatch()
@@ -79,13 +79,13 @@ func (r *repairer) rebuildFront() error {
 	}
 	if first = cmp.Or(first, m.Last+1); first > m.FirstSequence {
 		r.done.Lost = append(r.done.Lost, LostRange{m.FirstSequence, first - 1})
-		r.change("the front of the log is lost: it begins at %d instead of %d", first, m.FirstSequence)
+		r.change("the front of the log is lost: the log begins at %d instead of %d", first, m.FirstSequence)
 		m.FirstSequence = first
 	}
 	return nil
 }
 
-// ends are the first and the last record that there are; 0 where there is none.
+// ends returns the first and the last existing sequence, or 0 if there is none.
 func (r *repairer) ends() (first, last uint64, err error) {
 	it, err := r.db.NewIter(&pebble.IterOptions{LowerBound: []byte{schema.TableLog}, UpperBound: []byte{schema.TableLog + 1}})
 	if err != nil {
@@ -93,7 +93,7 @@ func (r *repairer) ends() (first, last uint64, err error) {
 	}
 	number := func(found bool) (n uint64) {
 		if found {
-			n, _ = schema.ParseNumberKey(it.Key()) // of another length: dropped by copyKeys
+			n, _ = schema.ParseNumberKey(it.Key()) // copyKeys drops keys of another length
 		}
 		return n
 	}
@@ -101,7 +101,7 @@ func (r *repairer) ends() (first, last uint64, err error) {
 	return first, last, errors.Join(it.Error(), it.Close())
 }
 
-// rebuildRecords puts a record in the place of each that is missing or damaged.
+// rebuildRecords writes a record in the place of each missing or damaged one.
 func (r *repairer) rebuildRecords(c *fsck.Records) {
 	batch := r.newBatch()
 	defer batch.Close()
@@ -116,7 +116,7 @@ func (r *repairer) rebuildRecords(c *fsck.Records) {
 	r.write(batch)
 }
 
-// rebuildRest drops fan-outs without a broadcast and times that do not fit.
+// rebuildRest drops fan-outs without a broadcast and inconsistent times.
 func (r *repairer) rebuildRest(c *fsck.Records) error {
 	batch := r.newBatch()
 	defer batch.Close()

@@ -40,8 +40,8 @@ func TestRepairMakesNoStoreWhereThereIsNone(t *testing.T) {
 	}
 }
 
-// TestRepairRefusesNewerFormats: what a newer program wrote is no damage, and made
-// again by this one it would lose what this one does not know.
+// TestRepairRefusesNewerFormats shows that a newer program's format is not damage. A
+// repair by this program would lose what it does not know.
 func TestRepairRefusesNewerFormats(t *testing.T) {
 	controlIsNewer := filled(t, nil)
 	storagetest.SetFormat(t, controlIsNewer, layout.Format+1)
@@ -59,14 +59,14 @@ func TestRepairRefusesNewerFormats(t *testing.T) {
 			t.Errorf("a repair where %s: %v", what, err)
 		}
 		if after := names(t, dir); !slices.Equal(before, after) {
-			t.Errorf("%s: there were %v, and are %v", what, before, after)
+			t.Errorf("%s: the directory had %v, and now has %v", what, before, after)
 		}
 		wantRefused(t, dir, layout.ErrFormat)
 	}
 }
 
-// TestRepairsWithinASecondKeepTheFilesOfEach: nothing that was put aside is
-// overwritten.
+// TestRepairsWithinASecondKeepTheFilesOfEach shows that a repair does not overwrite
+// quarantined files.
 func TestRepairsWithinASecondKeepTheFilesOfEach(t *testing.T) {
 	dir := filled(t, nil)
 	seen := make(map[string]bool)
@@ -85,8 +85,9 @@ func TestRepairsWithinASecondKeepTheFilesOfEach(t *testing.T) {
 	}
 }
 
-// TestRepairEndsWhereTheDiskFillsUp: the library would wait for room for ever. What
-// was made so far goes, the store is as it was, and with room it is repaired.
+// TestRepairEndsWhereTheDiskFillsUp shows that a repair ends when the disk fills up,
+// where Pebble would wait for space forever. It removes its new files, the store is
+// unchanged, and with free space the repair succeeds.
 func TestRepairEndsWhereTheDiskFillsUp(t *testing.T) {
 	disk := t.TempDir()
 	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=128m"); err != nil {
@@ -106,7 +107,7 @@ func TestRepairEndsWhereTheDiskFillsUp(t *testing.T) {
 	config.Progress = func(uint64, uint64) {
 		if _, err := os.Stat(filepath.Join(dir, repairedDir)); err == nil {
 			free, err := layout.Free(dir)
-			if err = errors.Join(err, os.WriteFile(rest, make([]byte, free-repairRoom/4), 0o600)); err != nil {
+			if err = errors.Join(err, os.WriteFile(rest, make([]byte, free-repairSpace/4), 0o600)); err != nil {
 				t.Error(err)
 			}
 		}
@@ -115,7 +116,7 @@ func TestRepairEndsWhereTheDiskFillsUp(t *testing.T) {
 		t.Errorf("a disk that fills up: %v", err)
 	}
 	if after := names(t, dir); !slices.Equal(before, after) {
-		t.Errorf("there were %v, and are %v", before, after)
+		t.Errorf("the directory had %v, and now has %v", before, after)
 	}
 	config.Progress = nil
 	if _, err := Repair(config); !errors.Is(err, layout.ErrDiskFull) {
@@ -125,6 +126,6 @@ func TestRepairEndsWhereTheDiskFillsUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	if done, err := Repair(config); err != nil || done.After.Found > 0 || done.After.Records != 5000 {
-		t.Errorf("with room: %+v (%v)", done.After, err)
+		t.Errorf("with free space: %+v (%v)", done.After, err)
 	}
 }

@@ -19,48 +19,48 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// A repair builds a new store beside the damaged one, of all that can be read,
-// and then puts it in its place:
+// A repair builds a new store next to the damaged one from everything that can be read,
+// and then replaces the damaged one:
 //
 //	messages.repaired/    the new database
 //	control.db.repaired   the new control file
-//	aside-<time>/         where the old ones go; nothing is deleted
+//	aside-<time>/         the old files go here; nothing is deleted
 //	repair                the name of that directory, while files are moved
 //
-// The commit point is the file `repair`: before it nothing of the old store was
-// touched, and a repair that was cut off begins again; from it on a repair that
-// was cut off goes on moving, and a service refuses to start meanwhile.
+// The commit point is the file `repair`. Before it exists, nothing of the old store was
+// touched, and the next repair starts over after an interruption. Once it exists, the
+// next repair continues moving files, and a service refuses to start.
 const (
 	repairedDir      = layout.MessagesDir + ".repaired"
 	repairedControl  = layout.ControlName + ".repaired"
 	quarantinePrefix = "aside-"
 )
 
-// Repaired is what a repair did.
+// Repaired is the result of a repair.
 type Repaired struct {
-	// Before is what was wrong.
+	// Before is the problems before the repair.
 	Before fsck.Report `json:"before"`
-	// Aside is the directory to which the damaged files went; empty where there
-	// was nothing to repair.
+	// Quarantine is the directory with the damaged files. It is empty if there was
+	// nothing to repair.
 	Quarantine string `json:"aside,omitempty"`
-	// Lost are the sequences whose messages could not be read, as ranges.
+	// Lost is the sequences whose messages could not be read, as ranges.
 	Lost []LostRange `json:"lost"`
-	// Changes are what else was put right.
+	// Changes describes the other corrections.
 	Changes []string `json:"changes"`
-	// After is what a check found when it was done.
+	// After is the result of a check after the repair.
 	After fsck.Report `json:"after"`
 }
 
-// LostRange is a range of sequences, both ends included.
+// LostRange is a range of sequences, including both ends.
 type LostRange struct {
 	From uint64 `json:"from"`
 	To   uint64 `json:"to"`
 }
 
-// Repair makes a store whole again that no process has open: what can be read is
-// kept, the rest is quarantined and reported. A store that is whole is left as it is.
-// It needs about as much free space as the store has. Where it fails, the store
-// is as it was, or the error says to run it again.
+// Repair repairs a store that no process has open. It keeps everything that can be read,
+// and quarantines and reports the rest. It does not change an undamaged store. It needs
+// about as much free space as the store uses. If it fails, the store is unchanged or the
+// error says to run the repair again.
 func Repair(config fsck.Config) (done Repaired, err error) {
 	if !layout.HasStore(config.Dir) {
 		return done, layout.NoStore(config.Dir)
@@ -78,14 +78,14 @@ func Repair(config fsck.Config) (done Repaired, err error) {
 type repairer struct {
 	config fsck.Config
 	done   *Repaired
-	state  oldState      // what the old control file says
+	state  oldState      // what could be read of the old control file
 	db     *pebble.DB    // the new database
-	into   tables.Reader // reads it
+	into   tables.Reader // reads db
 	writes tables.Config
-	// meta is the meta record of the new database.
+	// meta is the meta record of db.
 	meta    schema.Meta
-	drained uint64 // the drain must begin no later: 0 is anywhere
-	// metaVersion is that of the old meta record; 0 where it cannot be read.
+	drained uint64 // the drain's position must not be higher; 0 is no limit
+	// metaVersion is the version of the old meta record, or 0 if it cannot be read.
 	metaVersion byte
 }
 
@@ -118,7 +118,7 @@ func (r *repairer) run() error {
 			return nil
 		}
 		if err := r.build(); err != nil {
-			return fmt.Errorf("the store is as it was: %w", errors.Join(err, r.removeNew()))
+			return fmt.Errorf("the store is unchanged: %w", errors.Join(err, r.removeNew()))
 		}
 	}
 	if err := r.replace(); err != nil {
@@ -136,7 +136,7 @@ func (r *repairer) check() fsck.Report {
 	return report
 }
 
-// removeNew removes what a repair has made that did not come to its commit point.
+// removeNew removes the files of a repair that did not reach its commit point.
 func (r *repairer) removeNew() error {
 	var errs []error
 	for _, name := range []string{repairedDir, repairedControl, repairedControl + ".new", layout.RepairName + ".new"} {
@@ -145,7 +145,7 @@ func (r *repairer) removeNew() error {
 	return errors.Join(errs...)
 }
 
-// makeQuarantine makes the directory for the old files: one that nothing is in yet.
+// makeQuarantine creates an empty directory for the old files.
 func (r *repairer) makeQuarantine() error {
 	stamp := quarantinePrefix + time.Now().UTC().Format("20060102T150405Z")
 	r.done.Quarantine = stamp
@@ -158,7 +158,7 @@ func (r *repairer) makeQuarantine() error {
 	}
 }
 
-// note makes the commit point durable: where the old files go.
+// note writes the file that is the commit point. It has the name of the quarantine.
 func (r *repairer) note(aside string) error {
 	temporary := r.path(layout.RepairName + ".new")
 	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -175,8 +175,8 @@ func (r *repairer) note(aside string) error {
 	return diskfs.SyncDir(vfs.Default, r.config.Dir)
 }
 
-// replace moves the old files into quarantine and the new ones in their places. It may be
-// cut off at any moment and called again.
+// replace moves the old files into quarantine and the new ones into place. It can be
+// interrupted at any moment and called again.
 func (r *repairer) replace() error {
 	aside, err := os.ReadFile(r.path(layout.RepairName))
 	if err != nil {
@@ -190,7 +190,7 @@ func (r *repairer) replace() error {
 			if err != nil {
 				return err
 			}
-			continue // it was moved before
+			continue // already moved
 		}
 		old, kept := r.path(move[0]), filepath.Join(r.path(r.done.Quarantine), move[0])
 		if err := os.Rename(old, kept); err != nil && !errors.Is(err, fs.ErrNotExist) {

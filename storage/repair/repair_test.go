@@ -12,9 +12,8 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/storagetest"
 )
 
-// TestRepairThatWasCutOffGoesOn stops a repair at each of its steps: until its
-// note is there the store is as it was, from then on no service starts, and the
-// next repair ends it.
+// TestRepairThatWasCutOffGoesOn interrupts a repair after each of its moves. No service
+// starts then, and the next repair finishes.
 func TestRepairThatWasCutOffGoesOn(t *testing.T) {
 	for moved := range 4 {
 		dir := filepath.Join(t.TempDir(), "data")
@@ -41,7 +40,7 @@ func TestRepairThatWasCutOffGoesOn(t *testing.T) {
 		}
 		wantRefused(t, dir, layout.ErrCorrupt)
 		report, err := fsck.Verify(config)
-		if err != nil || !strings.Contains(report.Problems[0].What, "cut off") {
+		if err != nil || !strings.Contains(report.Problems[0].What, "interrupted") {
 			t.Errorf("%+v (%v)", report, err)
 		}
 		done, err := Repair(config)

@@ -27,7 +27,7 @@ func wantRefused(t *testing.T, dir string, want error) {
 		_ = s.Close()
 	}
 	if !errors.Is(err, want) {
-		t.Fatalf("open gave %v, want %v", err, want)
+		t.Fatalf("Open returned %v, want %v", err, want)
 	}
 	if after := storagetest.Listing(t, dir); before != after {
 		t.Errorf("a refused open changed the directory:\n%s\n%s", before, after)
@@ -36,7 +36,7 @@ func wantRefused(t *testing.T, dir string, want error) {
 
 func repairConfig(dir string) fsck.Config { return fsck.Config{Dir: dir, Codec: storagetest.Codec()} }
 
-// filled is a store of some records that nobody has open.
+// filled returns a closed store with some records.
 func filled(t *testing.T, change func(s *storage.Store)) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")

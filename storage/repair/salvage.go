@@ -14,15 +14,14 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/layout"
 )
 
-// A database that does not open, or not whole, is read file by file. Each table
-// and each write-ahead log has versions of keys in order; they are merged, and
-// of each key the newest version counts, unless a range delete is newer still.
+// A database that does not open, or only partially, is read file by file. Each table and
+// each write-ahead log has versions of keys in order. They are merged. The newest version
+// of each key counts, unless a range delete is newer.
 //
-// Without a manifest nobody says which files are still in use. A log whose
-// records stand in tables has been flushed and is left out; of what is left over
-// beside it, what was removed long ago may come back. So after a salvage a
-// message may be handed out again, under its id, and none is missing that can be
-// read.
+// Without a manifest it is unknown which files are in use. A log whose records are in
+// tables was flushed and is skipped. Keys of other old files that were removed long ago
+// may come back. So after a salvage a message may be delivered again, with the same id,
+// but no readable message is missing.
 
 // version is one version of a key.
 type version struct {
@@ -31,20 +30,20 @@ type version struct {
 	deleted    bool
 }
 
-// rangeDelete removes the keys in [from, to) that are older.
+// rangeDelete removes the older versions of keys in [from, to).
 type rangeDelete struct {
 	from, to []byte
 	seq      uint64
 }
 
-// salvager reads what can be read of a database's files.
+// salvager reads the readable part of a database's files.
 type salvager struct {
 	dir     string
 	report  *fsck.Report
 	deletes []rangeDelete
 }
 
-// merged returns what the files of a database amount to, in the order of keys.
+// merged returns the merged keys of a database's files, in order.
 func (s *salvager) merged() iter.Seq2[[]byte, []byte] {
 	sources := append(s.tableSources(), s.logSources()...)
 	slices.SortFunc(s.deletes, func(a, b rangeDelete) int { return bytes.Compare(a.from, b.from) })
@@ -68,8 +67,8 @@ func (s *salvager) merged() iter.Seq2[[]byte, []byte] {
 	}
 }
 
-// tableSources opens every table. Where only its range deletes cannot be read, what
-// they removed comes back, and the rest of the table is not lost with them.
+// tableSources opens every table. If only the range deletes of a table are unreadable,
+// the keys that they removed come back, but the rest of the table is not lost.
 func (s *salvager) tableSources() (sources []iter.Seq[version]) {
 	names, err := filepath.Glob(filepath.Join(s.dir, "*.sst"))
 	if err != nil {
@@ -78,7 +77,7 @@ func (s *salvager) tableSources() (sources []iter.Seq[version]) {
 	for _, name := range names {
 		deletes, err := rangeDeletes(name)
 		if err != nil {
-			s.report.Add(filepath.Join(layout.MessagesDir, filepath.Base(name)), "does not say which ranges it removes: %v", err)
+			s.report.Add(filepath.Join(layout.MessagesDir, filepath.Base(name)), "has range deletes that cannot be read: %v", err)
 		}
 		s.deletes = append(s.deletes, deletes...)
 		sources = append(sources, s.table(name))
@@ -86,9 +85,9 @@ func (s *salvager) tableSources() (sources []iter.Seq[version]) {
 	return sources
 }
 
-// sweep goes along the keys and says which range delete over each is the newest.
+// sweep moves along ascending keys and returns the newest range delete over each.
 type sweep struct {
-	deletes []rangeDelete // by from; those before at are in over
+	deletes []rangeDelete // sorted by from; those before at are in over
 	at      int
 	over    []rangeDelete
 }
@@ -105,8 +104,7 @@ func (s *sweep) newest(key []byte) (seq uint64) {
 	return seq
 }
 
-// merge reads several sources in the order of their keys, the newest version of
-// each key first.
+// merge reads several sources in key order, the newest version of each key first.
 type merge struct {
 	heads versions
 	stops []func()
@@ -175,8 +173,8 @@ func (v *versions) Pop() any {
 	return last
 }
 
-// isDelete says whether a kind of key removes; point says whether it is of a
-// single key at all.
+// isDelete reports whether a kind of key is a delete. point is true if the kind is of a
+// single key.
 func isDelete(kind pebble.InternalKeyKind) (deletes, point bool) {
 	switch kind {
 	case pebble.InternalKeyKindSet, pebble.InternalKeyKindSetWithDelete:

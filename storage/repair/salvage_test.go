@@ -23,7 +23,7 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// storeOfTables makes a store with a table for each page of records, and gives its
+// storeOfTables creates a store with a table for each page of records, and returns its
 // database's directory.
 func storeOfTables(t *testing.T, pages, records, size int) string {
 	t.Helper()
@@ -46,7 +46,7 @@ func storeOfTables(t *testing.T, pages, records, size int) string {
 	return layout.Messages(dir)
 }
 
-// putRubbish puts a record of a size that no library makes smaller.
+// putRubbish writes an incompressible record of a size.
 func putRubbish(b *tables.Batch, seq uint64, size int, rnd *rand.Rand) {
 	b.PutRecord(seq, size, func(dst []byte) {
 		for i := range dst {
@@ -55,7 +55,7 @@ func putRubbish(b *tables.Batch, seq uint64, size int, rnd *rand.Rand) {
 	})
 }
 
-// salvaged counts the records that can be salvaged.
+// salvaged returns the number of records that can be salvaged.
 func salvaged(dir string) (records int, problems uint64) {
 	s := &salvager{dir: dir, report: new(fsck.Report)}
 	for key := range s.merged() {
@@ -66,8 +66,8 @@ func salvaged(dir string) (records int, problems uint64) {
 	return records, s.report.Found
 }
 
-// TestSalvagePassesOverLargeDamagedBlocksInTime: the library spends seconds on each
-// look at a large block that is damaged.
+// TestSalvagePassesOverLargeDamagedBlocksInTime shows that large damaged blocks are
+// skipped quickly. Pebble spends seconds on each read of such a block.
 func TestSalvagePassesOverLargeDamagedBlocksInTime(t *testing.T) {
 	dir := storeOfTables(t, 1, 40, 20_000)
 	name := filetest.LargestFile(t, filepath.Join(dir, "*.sst"))
@@ -84,8 +84,8 @@ func TestSalvagePassesOverLargeDamagedBlocksInTime(t *testing.T) {
 	}
 }
 
-// TestSalvageKeepsATableWithoutItsRangeDeletes: which ranges a table removes is in a
-// block of its own.
+// TestSalvageKeepsATableWithoutItsRangeDeletes shows that a table with unreadable range
+// deletes is read. They are in a separate block.
 func TestSalvageKeepsATableWithoutItsRangeDeletes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s := openDisk(t, dir)
@@ -101,14 +101,15 @@ func TestSalvageKeepsATableWithoutItsRangeDeletes(t *testing.T) {
 	for _, name := range filetest.Glob(t, filepath.Join(dir, "*.sst")) {
 		spoilRangeDeletes(t, name)
 	}
-	// The ten that were removed may come back; a repair drops them by the first sequence.
+	// The ten removed records may come back. A repair drops them, because they are before
+	// the first sequence.
 	if records, problems := salvaged(dir); records < 40 || problems != 1 {
 		t.Errorf("%d of 50 records, %d problems", records, problems)
 	}
 }
 
-// spoilRangeDeletes zeroes bytes of a table so that its range deletes cannot be
-// read, and all else can.
+// spoilRangeDeletes changes a byte of a table so that only its range deletes become
+// unreadable.
 func spoilRangeDeletes(t *testing.T, name string) {
 	t.Helper()
 	whole, err := os.ReadFile(name)
@@ -137,8 +138,8 @@ func spoilRangeDeletes(t *testing.T, name string) {
 	}
 }
 
-// TestRepairUsesTablesThatTheManifestDoesNotName: one whose end is gone opens well,
-// as an older one.
+// TestRepairUsesTablesThatTheManifestDoesNotName: a truncated manifest opens without an
+// error, as an older manifest.
 func TestRepairUsesTablesThatTheManifestDoesNotName(t *testing.T) {
 	dir := storeOfTables(t, 2, 10, 100)
 	for _, name := range filetest.Glob(t, filepath.Join(dir, "*.log")) {
@@ -155,7 +156,7 @@ func TestRepairUsesTablesThatTheManifestDoesNotName(t *testing.T) {
 	r := newRepairer(config, &Repaired{})
 	for end := len(whole) - 1; ; end-- {
 		if end == 0 {
-			t.Fatal("no cut leaves a table that the manifest does not name")
+			t.Fatal("every truncated manifest names all tables")
 		}
 		cut := append(bytes.Clone(whole[:end]), make([]byte, len(whole)-end)...)
 		if err := os.WriteFile(manifest, cut, 0o600); err != nil {
@@ -199,12 +200,12 @@ func TestRepairBeginsBehindALostFront(t *testing.T) {
 		t.Errorf("%+v (%v)", done.After, err)
 	}
 	if len(done.Lost) != 1 || done.Lost[0] != (LostRange{1, first - 1}) {
-		t.Errorf("lost %v, and it begins at %d", done.Lost, first)
+		t.Errorf("lost %v, but the log begins at %d", done.Lost, first)
 	}
 }
 
-// TestVerifyCountsWhatWasTrimmed: no message may be missing in the count of what
-// the backend does not get.
+// TestVerifyCountsWhatWasTrimmed shows that a check verifies the count of trimmed
+// messages, which the backend does not get.
 func TestVerifyCountsWhatWasTrimmed(t *testing.T) {
 	dir := filled(t, func(s *storage.Store) {
 		b := s.NewBatch()
@@ -215,7 +216,7 @@ func TestVerifyCountsWhatWasTrimmed(t *testing.T) {
 		b.PutMeta(meta)
 		b.Commit()
 	})
-	want := fsck.Problem{Where: "table m (meta)", What: "counts 5 messages that were trimmed after the drain's position, and 6 were"}
+	want := fsck.Problem{Where: "table m (meta)", What: "has a count of 5 for messages trimmed after the drain's position; found: 6"}
 	report, err := fsck.Verify(repairConfig(dir))
 	if err != nil || report.Found != 1 || report.Problems[0] != want {
 		t.Errorf("%+v (%v)", report, err)
@@ -226,7 +227,7 @@ func TestVerifyCountsWhatWasTrimmed(t *testing.T) {
 	}
 }
 
-// recordsIn are the sequences of the records that stand in a table.
+// recordsIn returns the sequences of the records in a table.
 func recordsIn(table string) (seqs []uint64) {
 	s := &salvager{dir: filepath.Dir(table), report: new(fsck.Report)}
 	for v := range s.table(table) {

@@ -5,19 +5,19 @@ import (
 	"hash/crc32"
 )
 
-// A write-ahead log is a row of chunks in blocks of 32 KiB (Pebble 2.1:
+// A write-ahead log is a series of chunks in blocks of 32 KiB (Pebble 2.1:
 // record/record.go), in little-endian order:
 //
 //	checksum:4  length:2  type:1  log number:4  [offset:8]  payload
 //
-// The checksum is a masked CRC-32C from the type on. Of each four types the first
-// is a whole record, then the first, a middle and the last chunk of one; 5 to 8
-// have no offset, 9 to 12 have it. 1 to 4 have no number either: those are of a
-// manifest, never of a log. All chunks of a record but the last end with their
-// block, before a rest that no header fits into.
+// The checksum is a masked CRC-32C of the bytes from the type on. Types come in groups of
+// four: a whole record, then the first, a middle and the last chunk of one. Types 5 to 8
+// have no offset, types 9 to 12 have one. Types 1 to 4 have no log number either: they
+// occur in manifests, never in logs. Every chunk of a record except the last ends at the
+// end of its block, or before a rest that is too small for a header.
 //
-// The library's reader stops at damage, and looks further only to tell damage from
-// an end. This reader reads what is after it too.
+// Pebble's reader stops at damage. It reads on only to distinguish damage from the end of
+// the log. This reader also returns what follows the damage.
 const (
 	chunkType     = 6
 	chunkNumber   = 7
@@ -27,19 +27,19 @@ const (
 	plainHeader   = 11
 	offsetHeader  = 19
 
-	// logBlock is how large a block is. No chunk goes over the end of one, so
-	// reading can begin again at the next one.
+	// logBlock is the size of a block. No chunk extends over the end of its block, so
+	// reading can resume at the next one.
 	logBlock = 32 << 10
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// eachRecord visits the records of a log of which each chunk can be read, in their
-// order, and says how many chunks cannot. A record is valid during its visit.
-// Where a chunk's header is damaged, what follows in its block cannot be found.
+// eachRecord visits the records of which every chunk can be read, in order, and returns
+// the number of damaged chunks. A record is valid during its visit. After a chunk with a
+// damaged header, the rest of its block cannot be found.
 func eachRecord(data []byte, number uint32, visit func(record []byte)) (damaged int) {
-	var record []byte // what has come of one that goes over the end of a block
-	open := false     // whether the next chunk belongs to it
+	var record []byte // the chunks so far of an unfinished record
+	open := false     // whether the next chunk belongs to record
 	for block := 0; block < len(data); block += logBlock {
 		rest := data[block:min(block+logBlock, len(data))]
 		for {
@@ -72,7 +72,7 @@ func eachRecord(data []byte, number uint32, visit func(record []byte)) (damaged 
 	return damaged
 }
 
-// What a chunk is of its record.
+// Positions of a chunk in its record.
 const (
 	chunkWhole = iota
 	chunkFirst
@@ -80,8 +80,8 @@ const (
 	chunkLast
 )
 
-// nextChunk returns the chunk at the front of what is left of a block; nil where
-// there is none of this log. Its checksum has not been looked at.
+// nextChunk returns the first chunk of the rest of a block, or nil if there is none of
+// this log. It does not verify the checksum.
 func nextChunk(rest []byte, number uint32) []byte {
 	if len(rest) < plainHeader || rest[chunkType] < chunkPlain || rest[chunkType] >= chunkTypesEnd ||
 		binary.LittleEndian.Uint32(rest[chunkNumber:]) != number {

@@ -56,7 +56,7 @@ func compareNumbers(a, b uint64) int {
 	return 0
 }
 
-// lastRecord is the highest sequence of a record in the write-ahead logs.
+// lastRecord returns the highest sequence of a record in the write-ahead logs.
 func (s *salvager) lastRecord() (last uint64) {
 	names, _ := filepath.Glob(filepath.Join(s.dir, "*.log")) // the pattern is right
 	for _, name := range names {
@@ -73,7 +73,7 @@ func (s *salvager) lastRecord() (last uint64) {
 	return last
 }
 
-// isFlushed says whether the first and the last record of a log are in tables.
+// isFlushed reports whether the first and the last record of a log are in tables.
 func (s *salvager) isFlushed(versions []version) bool {
 	var first, last []byte
 	for _, v := range versions {
@@ -100,7 +100,7 @@ func (s *salvager) inTables(key []byte) bool {
 	return false
 }
 
-// writeAheadLog is what could be read of one.
+// writeAheadLog is the readable part of a log.
 type writeAheadLog struct {
 	name     string
 	report   *fsck.Report
@@ -108,8 +108,8 @@ type writeAheadLog struct {
 	deletes  []rangeDelete
 }
 
-// read reads all batches, those after a damaged one as well: they were
-// acknowledged too.
+// read reads all batches, including those after a damaged one: they were acknowledged
+// too.
 func (l *writeAheadLog) read(path string) error {
 	number, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(path), ".log"), 10, 64)
 	if err != nil {
@@ -119,27 +119,27 @@ func (l *writeAheadLog) read(path string) error {
 	if err != nil {
 		return err
 	}
-	damaged := eachRecord(data, uint32(number), func(record []byte) { //nolint:gosec // as the library does
+	damaged := eachRecord(data, uint32(number), func(record []byte) { //nolint:gosec // as Pebble does
 		if err := l.batch(record); err != nil {
 			l.report.Add(l.name, "has a batch that cannot be read: %v", err)
 		}
 	})
 	if damaged > 0 {
-		l.report.Add(l.name, "has %d parts that cannot be read", damaged)
+		l.report.Add(l.name, "has damaged chunks: %d", damaged)
 	}
 	return nil
 }
 
 var errLogName = errors.New("its name is not that of a log")
 
-// batch takes the keys of one batch, as far as they can be read.
+// batch adds the keys of one batch, as far as they can be read.
 func (l *writeAheadLog) batch(data []byte) (err error) {
 	header, ok := batchrepr.ReadHeader(data)
 	if !ok {
 		return schema.ErrValue
 	}
 	defer func() {
-		if recover() != nil { // the library reads beyond a batch that ends too early
+		if recover() != nil { // Pebble reads past the end of a truncated batch
 			err = fmt.Errorf("batch %d: %w", header.SeqNum, schema.ErrValue)
 		}
 	}()
@@ -155,7 +155,7 @@ func (l *writeAheadLog) batch(data []byte) (err error) {
 		deleted, point := isDelete(kind)
 		switch {
 		case kind == pebble.InternalKeyKindLogData:
-			continue // it has no number
+			continue // it has no sequence number
 		case kind == pebble.InternalKeyKindRangeDelete:
 			l.deletes = append(l.deletes, rangeDelete{bytes.Clone(key), bytes.Clone(value), seq})
 		case point && len(key) > 0:

@@ -22,14 +22,14 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/storagetest"
 )
 
-// loggedBatch is a batch of a log, and where in the file it stands.
+// loggedBatch is a batch of a log and its offsets in the file.
 type loggedBatch struct {
 	from, to int
 	data     string
 }
 
-// logOfBatches makes a store and gives the path of a log of it, which has batches
-// of some bytes up to some blocks.
+// logOfBatches creates a store and returns the path of one of its logs. The log's batches
+// have sizes from some bytes to several blocks.
 func logOfBatches(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
@@ -61,7 +61,7 @@ func logNumber(t *testing.T, path string) uint64 {
 	return number
 }
 
-// batchesByTheLibrary reads a log that has no damage.
+// batchesByTheLibrary reads an undamaged log with Pebble.
 func batchesByTheLibrary(t *testing.T, path string) (batches []loggedBatch) {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -89,9 +89,9 @@ func batchesByTheLibrary(t *testing.T, path string) (batches []loggedBatch) {
 	return batches
 }
 
-// TestSalvageReadsABatchWholeOrNotAtAll: whatever is damaged in a log, what is read
-// was written, and all is read that has no damage in a block of its own. Blocks are
-// what a damaged length cannot reach beyond.
+// TestSalvageReadsABatchWholeOrNotAtAll damages logs at random. Every batch that is read
+// was written, and every batch without damage in its blocks is read. A damaged length has
+// no effect beyond its block.
 func TestSalvageReadsABatchWholeOrNotAtAll(t *testing.T) {
 	path := logOfBatches(t)
 	batches := batchesByTheLibrary(t, path)
@@ -129,11 +129,11 @@ func TestSalvageReadsABatchWholeOrNotAtAll(t *testing.T) {
 			if at := slices.Index(read, b.data); at >= 0 {
 				read = slices.Delete(read, at, at+1)
 			} else if !touches(damaged, b.from, b.to) {
-				t.Fatalf("seed %d, round %d: the batch at %d to %d was not read, and only blocks %v are damaged", seed, round, b.from, b.to, damaged)
+				t.Fatalf("seed %d, round %d: the batch at %d to %d was not read, but only blocks %v are damaged", seed, round, b.from, b.to, damaged)
 			}
 		}
 		if len(read) > 0 {
-			t.Fatalf("seed %d, round %d: %d batches were read that nobody wrote, the first has %d bytes", seed, round, len(read), len(read[0]))
+			t.Fatalf("seed %d, round %d: %d batches were read that were never written; the first has %d bytes", seed, round, len(read), len(read[0]))
 		}
 	}
 }
@@ -147,12 +147,11 @@ func touches(blocks map[int]bool, from, to int) bool {
 	return false
 }
 
-// as returns a number the type of another value, whose name the library keeps to
-// itself.
+// as converts a number to the type of another value, which Pebble does not export.
 func as[T ~uint64](n uint64, _ T) T { return T(n) }
 
-// TestSalvageTakesNoManifestForALog: both are rows of records, and what a manifest
-// says of keys can look like a batch.
+// TestSalvageTakesNoManifestForALog: both files are series of records, and a manifest's
+// description of keys can look like a batch.
 func TestSalvageTakesNoManifestForALog(t *testing.T) {
 	path := logOfBatches(t)
 	var manifest bytes.Buffer
@@ -167,16 +166,16 @@ func TestSalvageTakesNoManifestForALog(t *testing.T) {
 	}
 	l := writeAheadLog{name: filepath.Base(path), report: new(fsck.Report)}
 	if err := l.read(path); err != nil || len(l.versions)+len(l.deletes) > 0 {
-		t.Errorf("%d keys and %d ranges were read of a manifest (%v)", len(l.versions), len(l.deletes), err)
+		t.Errorf("%d keys and %d ranges were read from a manifest (%v)", len(l.versions), len(l.deletes), err)
 	}
 }
 
-// TestSalvageReadsABatchAsFarAsItGoes: the library indexes beyond some batches that
-// end too early.
+// TestSalvageReadsABatchAsFarAsItGoes shows that truncated batches are read as far as
+// possible. Pebble indexes past the end of some of them.
 func TestSalvageReadsABatchAsFarAsItGoes(t *testing.T) {
 	batches := slices.DeleteFunc(batchesByTheLibrary(t, logOfBatches(t)), func(b loggedBatch) bool {
 		header, _ := batchrepr.ReadHeader([]byte(b.data))
-		return header.Count < 2 // of the first of a new store
+		return header.Count < 2 // such as those of a new store's creation
 	})
 	whole := []byte(slices.MinFunc(batches, func(a, b loggedBatch) int { return len(a.data) - len(b.data) }).data)
 	keys := 0
@@ -184,7 +183,7 @@ func TestSalvageReadsABatchAsFarAsItGoes(t *testing.T) {
 		l := writeAheadLog{report: new(fsck.Report)}
 		err := l.batch(bytes.Clone(whole[:end]))
 		if len(l.versions) < keys {
-			t.Fatalf("%d bytes: %d keys, and %d of fewer bytes (%v)", end, len(l.versions), keys, err)
+			t.Fatalf("%d bytes: %d keys, but %d from fewer bytes (%v)", end, len(l.versions), keys, err)
 		}
 		keys = len(l.versions)
 		if err == nil && end > 12 && keys == 0 {
@@ -192,6 +191,6 @@ func TestSalvageReadsABatchAsFarAsItGoes(t *testing.T) {
 		}
 	}
 	if keys == 0 {
-		t.Errorf("no key was read of %x", whole)
+		t.Errorf("no key was read from %x", whole)
 	}
 }

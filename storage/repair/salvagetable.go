@@ -15,11 +15,10 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/pebbledb"
 )
 
-// table returns the versions in one table. A block that cannot be read is left out;
-// reading continues after it.
+// table returns the versions in one table. It skips blocks that cannot be read.
 func (s *salvager) table(path string) iter.Seq[version] { return s.tableFrom(path, nil) }
 
-// tableFrom is table, from a key on.
+// tableFrom is like table, from a key on.
 func (s *salvager) tableFrom(path string, from []byte) iter.Seq[version] {
 	name := filepath.Join(layout.MessagesDir, filepath.Base(path))
 	return func(yield func(version) bool) {
@@ -54,7 +53,7 @@ func (s *salvager) tableFrom(path string, from []byte) iter.Seq[version] {
 			}
 			s.report.Add(name, "has a block that cannot be read: %v", it.Error())
 			file.MarkBad()
-			behind := behindDamage(last, func(key []byte) bool {
+			behind := afterDamage(last, func(key []byte) bool {
 				kv = it.SeekGE(key, 0)
 				if it.Error() == nil {
 					return true
@@ -63,18 +62,18 @@ func (s *salvager) tableFrom(path string, from []byte) iter.Seq[version] {
 				return false
 			})
 			if behind == nil {
-				return // all the rest of it
+				return // the rest of the table is damaged
 			}
 			kv = it.SeekGE(behind, 0)
 		}
 	}
 }
 
-// behindDamage finds the first key, behind one that could be read, at which
-// reading works again; nil where it does not any more. Keys are taken for numbers
-// of keyWidth bytes, as long as those of the longest entry: works is asked at
-// distances that double, and then between the last two.
-func behindDamage(last []byte, works func(key []byte) bool) []byte {
+// afterDamage returns the first key after last at which reading works again, or nil if
+// there is none. It treats keys as numbers of keyWidth bytes, which is the length of the
+// longest entry key. It calls works at doubling distances, and then bisects between the
+// last two.
+func afterDamage(last []byte, works func(key []byte) bool) []byte {
 	const keyWidth = 2 + messaging.MaxIDLength + 1 + 8
 	limit := new(big.Int).Lsh(big.NewInt(1), 8*keyWidth)
 	number := func(n *big.Int) []byte { return n.FillBytes(make([]byte, keyWidth)) }
@@ -102,7 +101,7 @@ func behindDamage(last []byte, works func(key []byte) bool) []byte {
 	return number(fine)
 }
 
-// rangeDeletes returns those of one table.
+// rangeDeletes returns the range deletes of one table.
 func rangeDeletes(path string) (deletes []rangeDelete, err error) {
 	r, _, err := pebbledb.OpenTable(path)
 	if err != nil {

@@ -1,24 +1,22 @@
-// Package ledger judges a messaging service from outside. It sends load and reads
-// queues over HTTP, durably records the responses, stands in for Django, and compares
-// at the end: no acknowledged message may be lost, and no message may be duplicated,
-// reordered, altered or made up.
+// Package ledger checks a messaging service from outside. A [Load] sends messages and
+// reads queues over HTTP, and durably records the responses in a [File], the ledger. A
+// [Sink] replaces Django and records what it stores. [Judge] compares both files and the
+// service at the end: no accepted message may be lost, and no message may be duplicated,
+// reordered, altered or invented.
 //
-// All traffic is derived from a seed ([Plan]), so the ledger ([File]) does not store
-// it: a message names its place in the plan, from which the judge generates it again
-// and compares. A [Load] sends and reads, a [Sink] is the Django, and [Judge] reads the
-// files of both.
+// All traffic is generated from a seed ([Plan]), so the ledger does not store it. A message
+// names its place in the plan, from which the judge generates it again and compares.
 //
-// # What the ledger knows
+// # Outcomes of a call
 //
-// There are three outcomes of a call. It was answered: its messages must be present
-// exactly once. It was refused: they must not be present. Or the connection broke, and
-// the outcome is unknown: they may be present once or not at all, and a batch or a
-// broadcast is present entirely or not at all. A call with an idempotency key is
-// repeated until it is answered, and counts as answered once.
+// A call has one of three outcomes. It succeeded: its messages must be present exactly
+// once. It was refused: they must not be present. Or the connection broke, and the outcome
+// is unknown: they may be present once or not at all, and a batch or a broadcast is present
+// completely or not at all. A call with an idempotency key is repeated until it gets a
+// response, and counts as one call.
 //
-// The ledger writes a line before an action if the judge would be unjust without the
-// line: call numbers are reserved, and takes and acknowledgements announced, durably
-// before they are sent. It writes a response after the action and syncs it in groups. A
-// lost response makes an outcome unknown, which the judge treats more leniently, never
-// more strictly.
+// The ledger durably reserves call numbers, and records takes and acknowledgements, before
+// they are sent. Without these lines the judge would report false losses. It writes
+// responses after the call and syncs them in groups. If a response line is lost, the outcome
+// of the call is unknown, which makes the judge less strict, never stricter.
 package ledger

@@ -1,4 +1,4 @@
-"""Two people, four addresses each."""
+"""The URLs of the chat, for each user."""
 
 from django.urls import path
 

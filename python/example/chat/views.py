@@ -1,5 +1,6 @@
-"""A chat of two. Who one is stands in the address, because this is an example:
-a real one takes it from the session."""
+"""A chat between two users. The address names the user, because this is an example. A real
+chat uses the session.
+"""
 
 from __future__ import annotations
 
@@ -19,30 +20,31 @@ from stayafrica_messaging.models import Message
 CONVERSATION = "alice-bob"
 OTHER = {"alice": "bob", "bob": "alice"}
 
-# How long a page waits for messages, and how long it may take to show them
-# before they are given to another page of the same person, in seconds.
+# How long a page waits for messages, and how long it may take to show them before another
+# page of the same user gets them, in seconds.
 WAIT, LEASE = 10, 30
 
 client = messaging.MessagingClient(timeout=WAIT + 5)
 
 
 def person(name: str) -> Any:
-    """Gives the account of one of the two."""
+    """Returns the account of a user."""
     if name not in OTHER:
         raise Http404("there are only Alice and Bob")
     return get_user_model().objects.get(username=name)
 
 
 def shown(id: Any, sender: Any, text: str, created_at: Any) -> dict[str, Any]:
-    """Gives what the page shows of a message."""
+    """Returns the fields of a message that the page shows."""
     return {"id": str(id), "sender": str(sender), "text": text, "at": str(created_at)}
 
 
 @require_GET
 @ensure_csrf_cookie
 def page(request: HttpRequest, name: str) -> HttpResponse:
-    """Shows the conversation as far as the service has brought it to Django. What
-    is in one's queue still comes by `receive`; the page knows messages by their ids."""
+    """Shows the messages that Django has received. Messages in the user's queue follow by
+    `receive`. The page recognizes repeated messages by their ids.
+    """
     me, other = person(name), person(OTHER[name])
     rows = Message.objects.filter(conversation_id=CONVERSATION).order_by("-sequence")[:100]
     history = [shown(m.uuid, m.sender_id, m.text, m.created_at.isoformat()) for m in reversed(rows)]
@@ -51,8 +53,9 @@ def page(request: HttpRequest, name: str) -> HttpResponse:
 
 @require_POST
 def send(request: HttpRequest, name: str) -> JsonResponse:
-    """Sends a message. It is in the outbox when this transaction is there, and
-    goes to the service right after: if that is away, as soon as it is back."""
+    """Sends a message. The transaction writes it to the outbox. It is pushed to the service
+    after the commit, or later if the service is unreachable.
+    """
     me, other = person(name), person(OTHER[name])
     with transaction.atomic():
         messaging.send(CONVERSATION, me.pk, other.pk, json.loads(request.body)["text"])
@@ -61,8 +64,9 @@ def send(request: HttpRequest, name: str) -> JsonResponse:
 
 @require_GET
 def receive(request: HttpRequest, name: str) -> JsonResponse:
-    """Waits for messages. They are leased: if the page closes before it has shown
-    them, they come back."""
+    """Waits for messages and leases them. If the page closes before it shows them, they are
+    delivered again.
+    """
     me = person(name)
     try:
         messages = client.lease(me.pk, LEASE, 50, wait=WAIT)
@@ -75,7 +79,7 @@ def receive(request: HttpRequest, name: str) -> JsonResponse:
 
 @require_POST
 def ack(request: HttpRequest, name: str) -> JsonResponse:
-    """Says that messages were shown."""
+    """Acknowledges messages that were shown."""
     receipts = json.loads(request.body)["receipts"]
     try:
         return JsonResponse({"results": client.ack(person(name).pk, receipts)})

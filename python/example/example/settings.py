@@ -1,5 +1,6 @@
-"""Settings of the example: what a project needs for the messaging service, and
-little else. `demo.py` starts it with a database and a service of its own."""
+"""Settings of the example: those that a project needs for the messaging service, and few
+others. `demo.py` starts the example with its own database and service.
+"""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where everything is: the chat, the admin, and what the service calls."""
+"""The URLs of the chat, the admin, and the endpoints for the service."""
 
 from django.contrib import admin
 from django.urls import include, path

@@ -1,4 +1,4 @@
-"""Permissions for the service's pages in the admin. No table is made."""
+"""Permissions for the service's pages in the admin. No table is created."""
 
 from __future__ import annotations
 

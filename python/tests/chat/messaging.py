@@ -1,4 +1,4 @@
-"""The adapters of this project."""
+"""The adapters of the test project."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .models import ChatMessage, Note, Room
 
 
 class ChatAdapter(BaseAdapter):
-    """As small as an adapter gets."""
+    """A minimal adapter."""
 
     model = ChatMessage
 
@@ -25,7 +25,7 @@ class ChatAdapter(BaseAdapter):
 
 
 class RoomAdapter(ChatAdapter):
-    """Keeps in each room when something was last said."""
+    """Stores the time of the last message in each room."""
 
     def after_insert(self, pairs):
         rooms = {row.room_id: Room(pk=row.room_id, last_message_at=row.sent_at) for _, row in pairs if row.room_id}
@@ -43,6 +43,6 @@ class NoteAdapter(BaseAdapter):
 
 
 class CarelessAdapter(ChatAdapter):
-    """Nothing keeps it from storing a message twice."""
+    """An invalid adapter, whose unique field is not unique."""
 
     unique_field = "body"

@@ -1,4 +1,4 @@
-"""A project's own models, with foreign keys and with rules that the database enforces."""
+"""A project's own models, with foreign keys and database constraints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ChatMessage(models.Model):
     sender = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     receiver = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     body = models.TextField()
-    stars = models.PositiveIntegerField(default=0)  # below zero: IntegrityError; of 70 bits: DataError
+    stars = models.PositiveIntegerField(default=0)  # below zero: IntegrityError; 70 bits: DataError
     sent_at = models.DateTimeField()
 
     class Meta:
@@ -24,7 +24,7 @@ class ChatMessage(models.Model):
 
 
 class Note(models.Model):
-    """One whose primary key is the message's id, as text, and whose body is short."""
+    """A model whose primary key is the message's id as text. Its body is short."""
 
     id = models.CharField(max_length=36, primary_key=True)
     body = models.CharField(max_length=20)

@@ -1,4 +1,4 @@
-"""An endpoint in the manner of the original: it looks rows up one by one."""
+"""An endpoint like the original's: it looks rows up one by one."""
 
 from __future__ import annotations
 

@@ -12,26 +12,26 @@ import (
 	"slices"
 )
 
-// bbolt trusts its file: it follows page numbers and lengths as it finds them,
-// in goroutines of its own where nobody can recover a panic. So before it gets
-// the file, all that it would follow is walked here.
+// bbolt trusts its file. It follows page numbers and lengths unchecked, in its own
+// goroutines, where no caller can recover a panic. So this package first walks everything
+// that bbolt would follow.
 //
-// What is on disk (bbolt 1.5: internal/common page.go, meta.go, bucket.go and
-// inode.go), in the machine's byte order:
+// The bytes on disk (bbolt 1.5: internal/common page.go, meta.go, bucket.go, inode.go), in
+// the machine's byte order:
 //
 //	page      id:8 flags:2 count:2 overflow:4, then by its flag:
 //	meta      magic:4 version:4 pageSize:4 flags:4 root:16 freelist:8 pages:8 txid:8 checksum:8
 //	branch    count times (pos:4 ksize:4 page:8), then the keys
 //	leaf      count times (flags:4 pos:4 ksize:4 vsize:4), then each key and its value
-//	freelist  count times page:8; where count is 0xFFFF the first is the count
+//	freelist  count times page:8; if count is 0xFFFF, the first is the count
 //	bucket    root:8 sequence:8, as the value of a leaf element whose flag is 1;
-//	          where root is 0 a leaf page follows within the value
+//	          if root is 0, a leaf page follows within the value
 //
-// A page goes on over overflow more pages. pos counts from its own element, and
-// keys and values follow each other without a gap, so there is one right value
-// for nearly every byte here but the keys and values themselves, which carry
-// checksums. The meta's checksum is FNV-1a over what is before it; its pages is
-// the number of pages in use, and the whole meta with the highest txid counts.
+// A page extends over overflow further pages. pos counts from its own element, and keys
+// and values follow each other without a gap. So nearly every byte here has one correct
+// value, except in keys and values, which carry checksums. The meta's checksum is FNV-1a
+// over the bytes before it. Its pages field is the number of pages in use. Of the
+// undamaged metas, the one with the highest txid counts.
 const (
 	headerLen    = 16
 	elementLen   = 16
@@ -45,10 +45,10 @@ const (
 	metaPage     = 0x04
 	freelistPage = 0x10
 	bucketFlag   = 1
-	// noFreelist is in the meta in place of a page: the free pages are those
-	// that nothing reaches.
+	// noFreelist replaces the freelist's page in the meta. The free pages are then those
+	// that are not reachable.
 	noFreelist = math.MaxUint64
-	// firstPage is the first that is no meta page.
+	// firstPage is the first page after the meta pages.
 	firstPage = 2
 	// A page has at least minPage bytes and at most maxPage.
 	minPage = 1 << 10
@@ -56,25 +56,24 @@ const (
 )
 
 var (
-	errShort   = errors.New("the file is shorter than it says")
-	errMeta    = errors.New("neither of its two meta pages is whole")
-	errPage    = errors.New("a page is not as it was written")
-	errBuckets = errors.New("one of its two copies of the state is missing")
+	errShort   = errors.New("the file is shorter than its meta page says")
+	errMeta    = errors.New("both meta pages are damaged")
+	errPage    = errors.New("a page is damaged")
+	errBuckets = errors.New("one of the two copies of the state is missing")
 )
 
 var order = binary.NativeEndian
 
-// Buckets are the buckets of a file.
+// Buckets names the buckets of a file.
 type Buckets struct {
-	// Known are all names that a bucket may have: a bucket of another name is one
-	// whose name was damaged.
+	// Known is the names that a bucket may have. Any other name is damage.
 	Known []string
-	// Required are the names of those that a file must have.
+	// Required is the names of the buckets that a file must have.
 	Required []string
 }
 
-// Check walks all that bbolt would follow in a file, and returns an error where a
-// byte of it is not as bbolt writes it.
+// Check walks everything in a file that bbolt would follow. It returns an error if a byte
+// differs from what bbolt writes.
 func Check(path string, buckets Buckets) (err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -96,9 +95,9 @@ type meta struct {
 	pageSize, root, freelist, pages, txid uint64
 }
 
-// newestMeta returns the meta page that bbolt uses. The first is at
-// the front of the file; the second after it, where the size of a page, which
-// depends on the machine, is known from itself alone if the first is not whole.
+// newestMeta returns the meta page that bbolt uses. The first is at the front of the
+// file, the second after it. The page size depends on the machine. If the first meta is
+// damaged, only the second has the size, so all sizes are tried.
 func newestMeta(f io.ReaderAt, size int64) (newest meta, err error) {
 	found := false
 	for at := int64(0); at <= maxPage; at = max(minPage, 2*at) {
@@ -110,7 +109,7 @@ func newestMeta(f io.ReaderAt, size int64) (newest meta, err error) {
 			continue
 		}
 		if id := min(uint64(at), 1); h != (header{id: id, flags: metaPage}) {
-			return meta{}, wrongPage(id, "is not as it was written")
+			return meta{}, wrongPage(id, "has a wrong header")
 		}
 		if m.pages > uint64(size)/m.pageSize { //nolint:gosec // a size is not negative
 			return meta{}, errShort
@@ -125,8 +124,8 @@ func newestMeta(f io.ReaderAt, size int64) (newest meta, err error) {
 	return newest, nil
 }
 
-// readMeta reads what is at a place; whole says that it is a meta page,
-// whose checksum is right.
+// readMeta reads a meta page at an offset. whole is true if it is a meta page with a
+// correct checksum.
 func readMeta(f io.ReaderAt, at int64) (h header, m meta, whole bool, err error) {
 	var page [headerLen + metaLen]byte
 	if _, err := f.ReadAt(page[:], at); errors.Is(err, io.EOF) {
@@ -147,13 +146,13 @@ func readMeta(f io.ReaderAt, at int64) (h header, m meta, whole bool, err error)
 	return parseHeader(page[:]), m, m.pageSize >= minPage && m.pageSize <= maxPage, nil
 }
 
-// walk goes through the pages of one file.
+// walk visits the pages of one file.
 type walk struct {
 	meta
 
 	file    io.ReaderAt
 	buckets Buckets
-	reached []bool // by page: no page may be reached twice
+	reached []bool // by page; no page may be reached twice
 }
 
 func newWalk(f io.ReaderAt, size int64, buckets Buckets) (*walk, error) {
@@ -184,21 +183,21 @@ func (w *walk) all() error {
 	}
 	for _, id := range free {
 		if w.reached[id] {
-			return wrongPage(id, "is free and in use")
+			return wrongPage(id, "is both free and in use")
 		}
 	}
 	return nil
 }
 
-// tree walks the pages from id down, whose keys must ascend from the bound from
-// to below the bound to; nil is none. It calls each with every entry of a leaf.
+// tree walks the pages from id down. Their keys must ascend from the bound from to below
+// the bound to; nil is no bound. It calls each with every entry of a leaf.
 func (w *walk) tree(id uint64, from, to []byte, each func(page uint64, e entry) error) error {
 	branch, entries, err := w.page(id)
 	if err != nil {
 		return err
 	}
 	if !ascend(entries, from, to) {
-		return wrongPage(id, "has its keys out of order")
+		return wrongPage(id, "has keys out of order")
 	}
 	for i, e := range entries {
 		end := to
@@ -217,8 +216,8 @@ func (w *walk) tree(id uint64, from, to []byte, each func(page uint64, e entry) 
 	return nil
 }
 
-// ascend says whether keys are in order, the first of them not before from, and
-// all of them before to.
+// ascend reports whether keys are in order, the first of them not before from, and all of
+// them before to.
 func ascend(entries []entry, from, to []byte) bool {
 	for i, e := range entries {
 		switch {
@@ -231,33 +230,33 @@ func ascend(entries []entry, from, to []byte) bool {
 	return true
 }
 
-// bucket checks an entry of the root, all of which are known buckets.
+// bucket checks an entry of the root, which must be a known bucket.
 func (w *walk) bucket(page uint64, e entry) error {
 	if e.flags != bucketFlag || !slices.Contains(w.buckets.Known, string(e.key)) || len(e.value) < bucketLen {
-		return wrongPage(page, "has something else than a bucket")
+		return wrongPage(page, "has an entry that is not a known bucket")
 	}
 	root, inline := order.Uint64(e.value), e.value[bucketLen:]
 	switch {
 	case root == 0:
 		return checkInline(page, inline)
 	case len(inline) > 0:
-		return wrongPage(page, "has a bucket that is both here and elsewhere")
+		return wrongPage(page, "has a bucket that is both inline and on another page")
 	}
 	return w.tree(root, nil, nil, checkPlain)
 }
 
-// checkInline checks the page inside a bucket's value.
+// checkInline checks the page in a bucket's value.
 func checkInline(page uint64, b []byte) error {
 	if len(b) < headerLen {
-		return wrongPage(page, "has a bucket that is cut")
+		return wrongPage(page, "has a truncated bucket")
 	}
 	h := parseHeader(b)
 	if h != (header{flags: leafPage, count: h.count}) || h.elementsEnd() > uint64(len(b)) || h.size(b) != uint64(len(b)) {
-		return wrongPage(page, "has a bucket that is not as it was written")
+		return wrongPage(page, "has a damaged bucket")
 	}
 	entries := h.entries(b)
 	if !ascend(entries, nil, nil) {
-		return wrongPage(page, "has a bucket with its keys out of order")
+		return wrongPage(page, "has a bucket with keys out of order")
 	}
 	for _, e := range entries {
 		if err := checkPlain(page, e); err != nil {
@@ -267,7 +266,7 @@ func checkInline(page uint64, b []byte) error {
 	return nil
 }
 
-// checkPlain checks an entry of a bucket: no bucket has others inside.
+// checkPlain checks an entry of a bucket. Buckets are not nested.
 func checkPlain(page uint64, e entry) error {
 	if e.flags != 0 {
 		return wrongPage(page, "has an entry with an unknown flag")

@@ -18,11 +18,11 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/layout"
 )
 
-// controlState is what a control file says.
+// controlState is the contents of a control file.
 type controlState struct {
 	identity  controlfile.Identity
 	watermark controlfile.Watermark
-	values    string // of format 1: buckets that grow
+	values    string // of format 1: its buckets grow
 }
 
 func readControl(file controlfile.File) (s controlState, err error) {
@@ -44,8 +44,8 @@ func readControl(file controlfile.File) (s controlState, err error) {
 	return s, nil
 }
 
-// tryControl opens a control file and reads it, by bbolt's own check too. A
-// panic inside bbolt ends the test program.
+// tryControl opens a control file, reads it, and runs bbolt's own check. A panic in bbolt
+// ends the test program.
 func tryControl(path string) (s controlState, err error) {
 	file, err := controlfile.Open(path)
 	if err != nil {
@@ -57,7 +57,7 @@ func tryControl(path string) (s controlState, err error) {
 	}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{FreelistType: bbolt.FreelistMapType, NoFreelistSync: true})
 	if err != nil {
-		return s, fmt.Errorf("bbolt refuses what was let pass: %w", err)
+		return s, fmt.Errorf("bbolt refuses what Check accepted: %w", err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	err = db.View(func(tx *bbolt.Tx) error {
@@ -68,12 +68,12 @@ func tryControl(path string) (s controlState, err error) {
 		return errors.Join(errs...)
 	})
 	if err != nil {
-		return s, fmt.Errorf("bbolt refuses what was let pass: %w", err)
+		return s, fmt.Errorf("bbolt refuses what Check accepted: %w", err)
 	}
 	return s, nil
 }
 
-// largeControl makes a control file with every kind of page, and all buckets.
+// largeControl creates a control file with every kind of page and all buckets.
 func largeControl(t *testing.T, path string) controlState {
 	t.Helper()
 	if err := controlfile.Create(path, messaging.MessageID{7}, controlfile.Watermark{}); err != nil {
@@ -90,11 +90,11 @@ func largeControl(t *testing.T, path string) controlState {
 			if part*10+n == 20 {
 				size = 10_000
 			}
-			putSealed(t, c, controlfile.Format1Letters, fmt.Sprintf("refused-%d", part*10+n), strings.Repeat("x", size))
-			putSealed(t, c, controlfile.Format1LetterReceivers, fmt.Sprintf("refused-%d/u%d", part*10+n, n), "12345")
-			putSealed(t, c, controlfile.Format1LetterGroups, fmt.Sprintf("refused%d", part*10+n), "id")
+			putWithChecksum(t, c, controlfile.Format1Letters, fmt.Sprintf("refused-%d", part*10+n), strings.Repeat("x", size))
+			putWithChecksum(t, c, controlfile.Format1LetterReceivers, fmt.Sprintf("refused-%d/u%d", part*10+n, n), "12345")
+			putWithChecksum(t, c, controlfile.Format1LetterGroups, fmt.Sprintf("refused%d", part*10+n), "id")
 		}
-		putSealed(t, c, controlfile.Format1Jobs, fmt.Sprint("job", part), strings.Repeat("j", 300))
+		putWithChecksum(t, c, controlfile.Format1Jobs, fmt.Sprint("job", part), strings.Repeat("j", 300))
 		if err := c.SaveWatermark(controlfile.Watermark{Sequence: uint64(part + 1), Generation: 1}); err != nil {
 			t.Fatal(err)
 		}
@@ -106,8 +106,8 @@ func largeControl(t *testing.T, path string) controlState {
 	return s
 }
 
-// putSealed writes a value with its checksum.
-func putSealed(t *testing.T, c *controlfile.Control, bucket, key, value string) {
+// putWithChecksum writes a value with its checksum.
+func putWithChecksum(t *testing.T, c *controlfile.Control, bucket, key, value string) {
 	t.Helper()
 	err := c.Update("test", func(tx controlfile.Tx) error {
 		return tx.Put(bucket, key, controlfile.AppendChecksum(bucket, key, []byte(value)))
@@ -117,15 +117,15 @@ func putSealed(t *testing.T, c *controlfile.Control, bucket, key, value string) 
 	}
 }
 
-// structure returns where a control file has what bbolt follows.
+// structure returns the offsets that bbolt follows in a control file.
 func structure(t *testing.T, path string) boltpage.Structure {
 	t.Helper()
 	return boltpage.ReadStructure(t, path, boltpage.Buckets{Known: controlfile.Buckets(), Required: controlfile.StateBuckets()})
 }
 
-// Every byte that bbolt follows, and a part of all others, is changed: the file
-// is refused, or it says what it said; only a meta page that is not whole may
-// undo the last transaction, as after a crash.
+// The test changes every byte that bbolt follows, and some of the others. The file is
+// refused or has the same contents. Only a damaged meta page may undo the last
+// transaction, as after a crash.
 func TestFlippedByteOfTheControlFileIsRefusedOrHarmless(t *testing.T) {
 	path := filepath.Join(t.TempDir(), layout.ControlName)
 	want := largeControl(t, path)
@@ -150,7 +150,7 @@ func TestFlippedByteOfTheControlFileIsRefusedOrHarmless(t *testing.T) {
 		case errors.Is(err, layout.ErrCorrupt):
 			refused++
 		case err == nil && got == older && at < boltpage.FirstPage*int64(file.PageSize):
-			back++ // as after a crash while the meta page was written
+			back++ // as after a crash during the write of the meta page
 		case err != nil || got != want:
 			t.Errorf("byte %d of page %d: %v, %+v", at%int64(file.PageSize), at/int64(file.PageSize), err, got)
 		}
@@ -158,7 +158,7 @@ func TestFlippedByteOfTheControlFileIsRefusedOrHarmless(t *testing.T) {
 	t.Logf("%d bytes flipped: %d refused, %d undo the last transaction", len(file.Offsets), refused, back)
 }
 
-// flipped tries the file with one byte changed.
+// flipped tries the file with one changed byte.
 func flipped(t *testing.T, f *os.File, at int64, mask byte) (controlState, error) {
 	t.Helper()
 	var b [1]byte
@@ -191,14 +191,14 @@ func TestCutControlFileIsRefused(t *testing.T) {
 	}
 }
 
-// A file in which only its making was committed has a list of free pages.
+// A control file has a freelist until the first commit after its creation.
 func TestFlippedByteOfAFreshBoltFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), layout.ControlName)
 	db, err := bbolt.Open(path, 0o600, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range 40 { // frees pages, and lists them
+	for i := range 40 { // frees pages and lists them
 		err = errors.Join(err, db.Update(func(tx *bbolt.Tx) error {
 			for _, name := range controlfile.StateBuckets() {
 				b, err := tx.CreateBucketIfNotExists([]byte(name))
@@ -217,7 +217,7 @@ func TestFlippedByteOfAFreshBoltFile(t *testing.T) {
 	}
 	file := structure(t, path)
 	if file.Freelist == boltpage.NoFreelist || file.Kinds[boltpage.FreelistPage] != 1 {
-		t.Fatalf("no list of free pages: %v", file.Kinds)
+		t.Fatalf("no freelist: %v", file.Kinds)
 	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {

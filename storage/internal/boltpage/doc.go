@@ -1,3 +1,3 @@
-// Package boltpage reads the pages of a bbolt file without bbolt. [Check] finds
-// damage before bbolt meets it and panics; [Salvage] reads what damage has left.
+// Package boltpage reads the pages of a bbolt file without bbolt. [Check] finds damage on
+// which bbolt would panic. [Salvage] reads the undamaged rest.
 package boltpage

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// What the tests of package boltpage_test see of pages.
+// Constants for the tests of package boltpage_test.
 const (
 	BranchPage   = branchPage
 	LeafPage     = leafPage
@@ -14,15 +14,15 @@ const (
 	FirstPage    = firstPage
 )
 
-// Structure is where a file has headers, metas and elements.
+// Structure is the offsets of a file's headers, metas and elements.
 type Structure struct {
 	Offsets map[int64]bool
-	// Kinds counts the pages of each flag; 0 is those that go on over others.
+	// Kinds counts the pages by flag; 0 counts those with overflow pages.
 	Kinds                     map[uint16]int
 	PageSize, Pages, Freelist uint64
 }
 
-// ReadStructure returns the structure of a whole control file.
+// ReadStructure returns the structure of an undamaged control file.
 func ReadStructure(t *testing.T, path string, buckets Buckets) Structure {
 	t.Helper()
 	f, err := os.Open(path)

@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// Salvage calls each for every entry of the known buckets that can be reached. It
-// passes over a damaged page, and over the pages below it. Keys and values are
-// valid during the call, and may be damaged themselves. An error says that the file
-// has no whole meta page, or is shorter than it says.
+// Salvage calls each for every reachable entry of the known buckets. It skips a damaged
+// page and the pages below it. Keys and values are valid during the call, and may be
+// damaged themselves. It returns an error if the file has no undamaged meta page or is
+// shorter than its meta page says.
 func Salvage(f io.ReaderAt, size int64, known []string, each func(bucket string, key, value []byte)) error {
 	w, err := newWalk(f, size, Buckets{Known: known})
 	if err != nil {
@@ -23,7 +23,7 @@ func Salvage(f io.ReaderAt, size int64, known []string, each func(bucket string,
 	return nil
 }
 
-// salvage calls each for the entries of a tree that can be reached.
+// salvage calls each for the reachable entries of a tree.
 func (w *walk) salvage(id uint64, each func(e entry)) {
 	branch, entries, err := w.page(id)
 	if err != nil {
@@ -38,7 +38,7 @@ func (w *walk) salvage(id uint64, each func(e entry)) {
 	}
 }
 
-// salvageBucket is salvage for a bucket, by the value that describes it.
+// salvageBucket calls each for the reachable entries of the bucket that value describes.
 func (w *walk) salvageBucket(value []byte, each func(e entry)) {
 	if root := order.Uint64(value); root != 0 {
 		w.salvage(root, each)

@@ -25,9 +25,9 @@ var boltOptions = bbolt.Options{
 	NoFreelistSync: true,
 }
 
-// Create makes a control file under a temporary name and renames it
-// when it is whole: bbolt takes an empty file for a new database, so there must
-// never be one under the real name.
+// Create creates a control file under a temporary name and renames it once it is
+// complete. The real name must never have an empty file: bbolt takes one for a new
+// database.
 func Create(path string, id messaging.MessageID, mark Watermark) error {
 	temporary := path + ".new"
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -56,8 +56,8 @@ func syncParent(path string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// Open opens a control file that is whole as far as bbolt follows it:
-// one that is not would kill the process when it is read.
+// Open opens a control file after checking the pages that bbolt would follow. Reading a
+// damaged page through bbolt would kill the process.
 func Open(path string) (File, error) {
 	if err := check(path); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w; %s", layout.ErrCorrupt, path, err, layout.HowToRepair)
@@ -75,8 +75,7 @@ func Open(path string) (File, error) {
 	return nil, fmt.Errorf("open %s: %w", path, err)
 }
 
-// OpenRead opens a control file to read it, and writes nothing. The error is that
-// of the library, or says what is wrong with the file.
+// OpenRead opens a control file read-only. Its error is bbolt's, or describes the damage.
 func OpenRead(path string) (File, error) {
 	if err := check(path); err != nil {
 		return nil, err
@@ -90,7 +89,7 @@ func OpenRead(path string) (File, error) {
 	return boltFile{db}, nil
 }
 
-// FromBolt returns a control file in a database of bbolt's that is open.
+// FromBolt returns the control file in an open bbolt database.
 func FromBolt(db *bbolt.DB) File { return boltFile{db} }
 
 // check walks all pages that bbolt would follow.
@@ -108,8 +107,8 @@ func (f boltFile) Update(change func(tx Tx) error) error {
 
 func (f boltFile) Close() error { return f.db.Close() }
 
-// errUnknownBucket says that a bucket was not added to [Buckets]; the
-// file would be refused at the next start.
+// errUnknownBucket means that a bucket is missing from [Buckets]. The next start would
+// refuse the file.
 var errUnknownBucket = errors.New("control file has no such bucket")
 
 type boltTx struct{ tx *bbolt.Tx }

@@ -11,8 +11,8 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// sum is the checksum of a value: over its bucket and key too, so that a value
-// in the wrong place does not pass.
+// sum returns the checksum of a value. It covers the bucket and the key, so that a
+// misplaced value is detected.
 func sum(bucket, key string, value []byte) uint32 {
 	crc := crc32.Update(0, castagnoli, []byte(bucket))
 	crc = crc32.Update(crc, castagnoli, []byte(key))
@@ -25,7 +25,7 @@ func AppendChecksum(bucket, key string, value []byte) []byte {
 	return binary.BigEndian.AppendUint32(sealed, sum(bucket, key, value))
 }
 
-// ErrChecksum says that a value is not as it was written.
+// ErrChecksum means that a value differs from what was written.
 var ErrChecksum = errors.New("checksum does not match")
 
 // VerifyChecksum returns a value without its checksum, or [ErrChecksum].
@@ -40,9 +40,8 @@ func VerifyChecksum(bucket, key string, sealed []byte) ([]byte, error) {
 	return value, nil
 }
 
-// Scan calls each for the values of a bucket from a key on, without their
-// checksums, until it returns false. A checksum that does not match ends it with
-// [layout.ErrCorrupt].
+// Scan calls each for the values of a bucket from a key on, without their checksums,
+// until each returns false. A checksum mismatch ends it with [layout.ErrCorrupt].
 func Scan(file File, bucket, from string, each func(key string, value []byte) (bool, error)) error {
 	return file.View(func(tx Tx) (err error) {
 		tx.Scan(bucket, from, func(key string, sealed []byte) bool {

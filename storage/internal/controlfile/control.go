@@ -7,19 +7,18 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/layout"
 )
 
-// Control is the state of a store that is open.
+// Control is the state of an open store.
 //
-// It has an fsync of its own. The watermark may be a little old: it only ever says
-// "at least".
+// It has its own fsync. The watermark may be a little old: it is only a lower bound.
 type Control struct {
 	file    File
 	fatal   func(doing string, err error)
 	release func() bool
 }
 
-// New returns the control state that is in a file. On a full disk an update calls
-// release, which frees the ballast and says whether there was one. After any other
-// failure it calls fatal, which must not return.
+// New returns the control state of a file. On a full disk, an update calls release, which
+// releases the ballast and reports whether there was one. After any other failure an
+// update calls fatal, which must not return.
 func New(file File, fatal func(doing string, err error), release func() bool) *Control {
 	return &Control{file: file, fatal: fatal, release: release}
 }
@@ -32,10 +31,9 @@ func (c *Control) SaveWatermark(w Watermark) error {
 	return c.Update("save the watermark", func(tx Tx) error { return putState(tx, KeyWatermark, w.encode()) })
 }
 
-// Update runs a durable transaction. On a full disk it releases the ballast
-// and tries once more: the service continues. Without a ballast it returns
-// [layout.ErrDiskFull], and the caller tries again later; any other failure of the
-// file ends the process.
+// Update runs a durable transaction. On a full disk it releases the ballast and retries
+// once. Without a ballast it returns [layout.ErrDiskFull], and the caller retries later.
+// Any other failure of the file ends the process.
 func (c *Control) Update(doing string, change func(tx Tx) error) error {
 	err := c.file.Update(change)
 	if layout.IsDiskFull(err) && c.release != nil && c.release() {

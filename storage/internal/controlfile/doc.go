@@ -1,5 +1,5 @@
-// Package controlfile has the small file beside the database: which store this is,
-// in which format, and how far it was acknowledged. No fact about a message is in
-// it. Every value carries a checksum, because bbolt has none, and the state is in
-// two buckets, on pages of their own.
+// Package controlfile has the small file next to the database. It identifies the store
+// and its format, and records how far the store was acknowledged. It holds nothing about
+// messages. Every value carries a checksum, because bbolt has none. The state is in two
+// buckets on separate pages.
 package controlfile

@@ -12,14 +12,14 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/layout"
 )
 
-// What was measured of bbolt, on which this package rests. A test that fails here
-// after an upgrade says that a check has become needless, or is no longer enough.
+// Measured behavior of bbolt that this package relies on. If a test fails after an
+// upgrade of bbolt, a check has become unnecessary or insufficient.
 
 func TestFact3BoltHasNoChecksums(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "bolt.db")
 	write := func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists([]byte("b"))
-		return errors.Join(err, b.Put([]byte("key"), []byte("a value that can be told")))
+		return errors.Join(err, b.Put([]byte("key"), []byte("a value to recognize")))
 	}
 	db, err := bbolt.Open(path, 0o600, nil)
 	if err != nil {
@@ -32,7 +32,7 @@ func TestFact3BoltHasNoChecksums(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range b { // every copy of it
+	for i := range b { // every copy
 		if string(b[i:min(i+7, len(b))]) == "a value" {
 			b[i] = 'X'
 		}
@@ -44,8 +44,8 @@ func TestFact3BoltHasNoChecksums(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = db.View(func(tx *bbolt.Tx) error {
-		if v := tx.Bucket([]byte("b")).Get([]byte("key")); string(v) != "X value that can be told" {
-			t.Errorf("it reads %q: the library shows damage of values now", v)
+		if v := tx.Bucket([]byte("b")).Get([]byte("key")); string(v) != "X value to recognize" {
+			t.Errorf("it reads %q: bbolt detects damaged values now", v)
 		}
 		return nil
 	})
@@ -61,15 +61,15 @@ func TestFact3BoltTakesAnEmptyFileForANewOne(t *testing.T) {
 	}
 	db, err := bbolt.Open(path, 0o600, nil)
 	if err != nil {
-		t.Fatalf("the library refuses it now: %v", err)
+		t.Fatalf("bbolt refuses it now: %v", err)
 	}
 	if err := db.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestFact12BoltIsOpenedForASmallFreelist: the freelist is a map, and is not
-// written with each commit, as the control file is both made and opened.
+// TestFact12BoltIsOpenedForASmallFreelist shows that the freelist is a map and is not
+// written with each commit, both when the control file is created and when it is opened.
 func TestFact12BoltIsOpenedForASmallFreelist(t *testing.T) {
 	path := filepath.Join(t.TempDir(), layout.ControlName)
 	if err := Create(path, messaging.MessageID{1}, Watermark{}); err != nil {

@@ -7,24 +7,24 @@ import (
 	"sync"
 )
 
-// Memory is a control file in memory, for stores on a file system in
-// memory. Opening it again returns what was there: it stands for the disk, and
-// forgets in a crash what was not synced.
+// Memory is a control file in memory, for stores on an in-memory file system. It stands
+// for the disk: opening it again returns its contents, and a crash forgets unsynced
+// writes.
 type Memory struct {
-	writing sync.Mutex // held by the one transaction that writes
+	writing sync.Mutex // held by the writing transaction
 
-	// The maps are replaced whole and never changed.
+	// The maps are replaced, never changed.
 	mu      sync.Mutex
 	cells   map[string][]byte // what readers see
 	written map[string][]byte // what may be on disk
-	synced  map[string][]byte // what is
+	synced  map[string][]byte // what is on disk
 	onSync  func() error
 }
 
-// NewMemory returns an empty one.
+// NewMemory returns an empty control file.
 func NewMemory() *Memory { return memoryOf(make(map[string][]byte)) }
 
-// MemoryOf returns one that has values, by bucket and key.
+// MemoryOf returns a control file with values, by bucket and key.
 func MemoryOf(values map[string]map[string][]byte) *Memory {
 	cells := make(map[string][]byte)
 	for bucket, entries := range values {
@@ -39,23 +39,22 @@ func memoryOf(cells map[string][]byte) *Memory {
 	return &Memory{cells: cells, written: cells, synced: cells}
 }
 
-// Open returns the file: it is the function by which a store opens it.
+// Open returns the file. It is the Control function of a store's configuration.
 func (m *Memory) Open() (File, error) { return m, nil }
 
-// OnSync sets what is called when a transaction is written and not yet synced.
-// Its error is the sync's; nil is none. It may crash the disk meanwhile.
+// OnSync sets the function that is called after a transaction is written and before it is
+// synced. Its error is that of the sync. It may crash the disk meanwhile.
 func (m *Memory) OnSync(sync func() error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.onSync = sync
 }
 
-// Clone returns an independent copy: what a crash at this moment would leave at
-// least.
+// Clone returns an independent copy with what survives any crash at this moment.
 func (m *Memory) Clone() *Memory { return m.CrashClone(false) }
 
-// CrashClone returns what a crash at this moment would leave: without what was not
-// synced, or, by chance, with it.
+// CrashClone returns what a crash at this moment leaves: without unsynced writes, or, if
+// unsynced is set, with them.
 func (m *Memory) CrashClone(unsynced bool) *Memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -73,8 +72,8 @@ func (m *Memory) View(use func(tx Tx) error) error {
 	return use(memoryTx{cells})
 }
 
-// Update implements [File]: all of change, or nothing when it fails. After
-// a sync that failed readers see nothing of it, and the disk may have all.
+// Update implements [File]. It applies all of change, or nothing if change fails. After a
+// failed sync readers see none of it, but the disk may have all of it.
 func (m *Memory) Update(change func(tx Tx) error) error {
 	m.writing.Lock()
 	defer m.writing.Unlock()
@@ -96,8 +95,8 @@ func (m *Memory) Update(change func(tx Tx) error) error {
 	return nil
 }
 
-// become sets what readers see, what may be on disk, and what is; nil leaves
-// that.
+// become sets what readers see, what may be on disk, and what is. A nil synced leaves the
+// last unchanged.
 func (m *Memory) become(cells, written, synced map[string][]byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -107,7 +106,7 @@ func (m *Memory) become(cells, written, synced map[string][]byte) {
 	}
 }
 
-// Close implements [File]; what is there stays for the next Open.
+// Close implements [File]. The contents stay for the next Open.
 func (m *Memory) Close() error { return nil }
 
 type memoryTx struct{ cells map[string][]byte }

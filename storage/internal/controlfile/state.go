@@ -20,19 +20,19 @@ const (
 	padLen = 1500
 )
 
-// Identity says which store a file belongs to, and in which format the store is.
+// Identity identifies the store that a file belongs to, and the store's format.
 type Identity struct {
 	Format  uint32
 	StoreID messaging.MessageID
 }
 
-// IsOld says whether a store is to be upgraded, or was being.
+// IsOld reports whether a store needs an upgrade, including one that has begun.
 func (i Identity) IsOld() bool {
 	return i.Format == layout.Format1 || i.Format == layout.FormatUpgrading
 }
 
-// Watermark is what was acknowledged at least: written after the sync that it
-// covers, so it never runs ahead of the database.
+// Watermark is a lower bound of what was acknowledged. It is written after the sync that
+// it covers, so it is never ahead of the database.
 type Watermark struct {
 	Sequence   uint64
 	Generation uint64
@@ -63,7 +63,7 @@ func PutIdentity(tx Tx, id Identity) error {
 	return putState(tx, KeyIdentity, append(value, id.StoreID[:]...))
 }
 
-// IsEmpty says whether a file has no identity.
+// IsEmpty reports whether a file has no identity.
 func IsEmpty(file File) (empty bool, err error) {
 	err = file.View(func(tx Tx) error {
 		empty = tx.Get(bucketState, KeyIdentity) == nil && tx.Get(bucketStateCopy, KeyIdentity) == nil
@@ -72,8 +72,7 @@ func IsEmpty(file File) (empty bool, err error) {
 	return empty, err
 }
 
-// ReadIdentity reads which store this is. It returns [layout.ErrFormat] for a
-// format that is not known.
+// ReadIdentity reads the identity. It returns [layout.ErrFormat] for an unknown format.
 func ReadIdentity(file File) (id Identity, err error) {
 	err = file.View(func(tx Tx) error {
 		value, err := getState(tx, KeyIdentity)
@@ -92,7 +91,7 @@ func ReadIdentity(file File) (id Identity, err error) {
 	return id, err
 }
 
-// ReadWatermark reads the watermark; zero where there is none.
+// ReadWatermark reads the watermark. It is zero if there is none.
 func ReadWatermark(file File) (w Watermark, err error) {
 	err = ViewState(file, KeyWatermark, 16, func(v []byte) {
 		w = Watermark{Sequence: binary.BigEndian.Uint64(v), Generation: binary.BigEndian.Uint64(v[8:])}
@@ -100,8 +99,8 @@ func ReadWatermark(file File) (w Watermark, err error) {
 	return w, err
 }
 
-// ViewState calls use with a value of the state, if there is one. A value of
-// another size is [layout.ErrCorrupt].
+// ViewState calls use with a value of the state, if it exists. A value of another size
+// returns [layout.ErrCorrupt].
 func ViewState(file File, key string, size int, use func(value []byte)) error {
 	return file.View(func(tx Tx) error {
 		value, err := getState(tx, key)
@@ -125,7 +124,7 @@ func putState(tx Tx, key string, value []byte) error {
 	return nil
 }
 
-// getState returns the first copy that is whole; nil where there is none at all.
+// getState returns the first undamaged copy. It returns nil if there is no copy.
 func getState(tx Tx, key string) ([]byte, error) {
 	var damage error
 	for _, bucket := range StateBuckets() {

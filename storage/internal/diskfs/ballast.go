@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ballast is a file that only takes space, which is freed when the disk is full.
+// Ballast is a file that only occupies space. The space is freed when the disk is full.
 type Ballast struct {
 	mu   sync.Mutex
 	path string
@@ -18,13 +18,13 @@ type Ballast struct {
 	held bool
 }
 
-// NewBallast returns a ballast of a size, which does not exist before Restore.
+// NewBallast returns a ballast of a size. Restore creates its file.
 func NewBallast(path string, size int64) *Ballast { return &Ballast{path: path, size: size} }
 
-// Size is the size of the file in bytes.
+// Size returns the size of the file in bytes.
 func (b *Ballast) Size() int64 { return b.size }
 
-// Restore allocates the file where it is not there.
+// Restore allocates the file unless the ballast is held.
 func (b *Ballast) Restore() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -56,7 +56,7 @@ func writeZeros(f *os.File, size int64) error {
 	return nil
 }
 
-// Release removes the file, once; it says whether there was one.
+// Release removes the file. It returns false if the ballast was not held.
 func (b *Ballast) Release(logger *slog.Logger) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -65,12 +65,12 @@ func (b *Ballast) Release(logger *slog.Logger) bool {
 	}
 	b.held = false
 	if err := os.Remove(b.path); err != nil {
-		logger.Error("give the reserve free", "error", err)
+		logger.Error("remove the reserve", "error", err)
 	}
 	return true
 }
 
-// IsHeld says whether the file is there.
+// IsHeld reports whether the file exists.
 func (b *Ballast) IsHeld() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// Categories of files that a compaction writes.
+// Categories of files that compactions write.
 const (
 	categoryCompaction = "pebble-compaction"
 	categoryBlobs      = "pebble-blob-file-rewrite"
@@ -18,32 +18,32 @@ const (
 // fails. Pebble retries a failed compaction at once.
 const compactionPause = time.Second
 
-// measureEvery is how many bytes a compaction writes between two looks at the free
+// measureEvery is how many bytes a compaction writes between two measurements of the free
 // space.
 const measureEvery = 256 << 10
 
-// CompactionLimit is the file system below Pebble on which compactions leave space on
-// a full disk. A compaction holds the space of what it has written until it ends. If it
-// waited for more space, like other writes, it would keep the last space from the
-// write-ahead log and from flushes, which need little, and all of them would wait for
-// each other. So the write of a compaction fails where space is too little; Pebble then
-// removes its files and retries it.
+// CompactionLimit is a file system below Pebble that stops compactions from using the
+// last space of a full disk. A compaction holds the space of what it has written until it
+// ends. If it waited for more space, like other writes, it would keep the last space from
+// the write-ahead log and from flushes. These need little, but all of them would wait for
+// each other. So a write of a compaction fails if there is too little space. Pebble then
+// removes the compaction's files and retries it.
 //
-// The methods may be called concurrently.
+// The methods are safe for concurrent use.
 type CompactionLimit struct {
-	vfs.FS // where other files are created: their writes wait for space
+	vfs.FS // creates all other files: their writes wait for space
 
-	// Failing is where files of compactions are created. Its writes may release the
-	// ballast, and fail if that is too little.
+	// Failing creates the files of compactions. Its writes may release the ballast, and
+	// fail if that is not enough.
 	Failing vfs.FS
-	// Held reports whether the ballast is held. Meanwhile compactions may fill the
-	// disk, because the ballast is what others need.
+	// Held reports whether the ballast is held. While it is, compactions may fill the
+	// disk: the other writes can use the ballast.
 	Held func() bool
 	// Free measures the free space of the disk in bytes.
 	Free func() (uint64, error)
 	// Floor is how many bytes compactions leave free.
 	Floor uint64
-	// Stopped reports that nothing may wait anymore.
+	// Stopped reports whether waiting must end.
 	Stopped func() bool
 }
 
@@ -73,7 +73,7 @@ func (l *CompactionLimit) HasSpace() bool {
 		return true
 	}
 	free, err := l.Free()
-	return err != nil || free >= l.Floor // the write itself reports an error of the disk
+	return err != nil || free >= l.Floor // if the disk fails, the write itself reports it
 }
 
 // limitedFile is a file of a compaction.

@@ -15,7 +15,7 @@ import (
 
 const compaction = vfs.DiskWriteCategory("pebble-compaction")
 
-// limit returns a limit of 10 MiB over a disk whose free space and ballast a test sets.
+// limit returns a limit of 10 MiB on a disk whose free space and ballast the test sets.
 func limit(free *atomic.Uint64, held, stopped *bool) *diskfs.CompactionLimit {
 	return &diskfs.CompactionLimit{
 		FS: vfs.NewMem(), Failing: vfs.NewMem(), Floor: 10 << 20,
@@ -23,8 +23,8 @@ func limit(free *atomic.Uint64, held, stopped *bool) *diskfs.CompactionLimit {
 	}
 }
 
-// TestACompactionFailsBelowTheFloor: a compaction that began with enough space fails
-// when it reaches the floor, and only without a ballast. Other files are not limited.
+// TestACompactionFailsBelowTheFloor shows that a compaction that began with enough space
+// fails at the floor, but only without a ballast. Other files are not limited.
 func TestACompactionFailsBelowTheFloor(t *testing.T) {
 	var free atomic.Uint64
 	free.Store(20 << 20)
@@ -63,8 +63,9 @@ func TestACompactionFailsBelowTheFloor(t *testing.T) {
 	}
 }
 
-// TestACompactionBeginsWithSpace: the first file waits for space, for a second, so that
-// a compaction that fails is not retried at once. At a stop nothing waits.
+// TestACompactionBeginsWithSpace shows that the first file of a compaction waits up to a
+// second for space, so a failed compaction is not retried at once. After a stop it does
+// not wait.
 func TestACompactionBeginsWithSpace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var free atomic.Uint64

@@ -7,10 +7,10 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// DeferredRemove keeps what is removed until it is told to let go. Pebble removes what it
-// needs no longer as soon as it has opened, a write-ahead log of which it could
-// not read the end among it. A store that is then refused must still have that
-// log, or nobody can repair it.
+// DeferredRemove keeps removed files until Release. Pebble removes files that it no
+// longer needs as soon as it has opened, including a write-ahead log of which it could
+// not read the end. A store that is then refused must still have that log, or it could
+// not be repaired.
 type DeferredRemove struct {
 	vfs.FS
 
@@ -33,7 +33,7 @@ func (f *DeferredRemove) Remove(name string) error {
 // Unwrap implements [vfs.FS].
 func (f *DeferredRemove) Unwrap() vfs.FS { return f.FS }
 
-// Release removes what was to be removed, and from now on at once.
+// Release removes the kept files. Later removals happen at once.
 func (f *DeferredRemove) Release() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,6 +1,5 @@
-// Package diskfs has the file systems that stand between Pebble and the disk, each
-// for one job: names in order and failures that end the process ([Ordered]), files
-// that are removed only once a store is accepted ([DeferredRemove]), logs over
-// zeros ([Prealloc]), reading without writing ([ReadOnly]), and what a full disk
-// needs ([Ballast], [WaitForSpace]).
+// Package diskfs has the file systems between Pebble and the disk. [Ordered] syncs names
+// in order and ends the process on a failure. [DeferredRemove] removes files only after
+// the store is accepted. [Prealloc] preallocates logs. [ReadOnly] refuses writes.
+// [CompactionLimit], [Ballast] and [WaitForSpace] handle a full disk.
 package diskfs

@@ -8,18 +8,17 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// Ordered is the file system below Pebble, made safer in two ways.
+// Ordered is a file system below Pebble that adds two guarantees.
 //
-// A marker never becomes durable before the file that it names. Pebble writes a
-// manifest, then a marker with its name, and then syncs the directory once for
-// both: where the power goes before that, a disk may have kept the marker alone,
-// and the database does not open any more.
+// A marker never becomes durable before the file that it names. Pebble writes a manifest,
+// then a marker with its name, and then syncs the directory once for both. After a power
+// failure before that sync, a disk may have kept only the marker, and the database no
+// longer opens.
 //
-// What fails of a write-ahead log or of the note of options, and a directory that
-// cannot be listed or synced, ends the process as every failed sync does, with
-// its status and its line in the log. In some of these places Pebble panics, and
-// its locks then do so again; in others it returns from a start whose background
-// work still runs, on what is closed by then.
+// A failure of a write-ahead log or of the options file, and a failure to list or sync a
+// directory, ends the process like a failed sync, with the same status and log line. In
+// some of these cases Pebble panics and then panics again in its locks. In others it
+// returns from opening while its background work still runs on closed state.
 type Ordered struct {
 	vfs.FS
 
@@ -30,7 +29,7 @@ type Ordered struct {
 const (
 	markerPrefix  = "marker."
 	logSuffix     = ".log"
-	optionsSuffix = ".dbtmp" // as which they are written
+	optionsSuffix = ".dbtmp" // the temporary name under which they are written
 )
 
 // Create implements [vfs.FS].
@@ -50,13 +49,13 @@ func (o Ordered) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCa
 	return o.made(newname, f, err)
 }
 
-// made returns a file that was made, as a fatalFile where it is one of those.
+// made returns a new file, as a fatalFile if its name is that of a log or of options.
 func (o Ordered) made(name string, f vfs.File, err error) (vfs.File, error) {
 	if !strings.HasSuffix(name, logSuffix) && !strings.HasSuffix(name, optionsSuffix) {
 		return f, err
 	}
 	if err != nil {
-		o.Fatal("make a file of the store", err)
+		o.Fatal("create a file of the store", err)
 	}
 	return fatalFile{f, o.Fatal}, nil
 }
@@ -91,7 +90,7 @@ func (o Ordered) OpenDir(name string) (vfs.File, error) {
 // Unwrap implements [vfs.FS].
 func (o Ordered) Unwrap() vfs.FS { return o.FS }
 
-// fatalFile is a file without which nothing may be acknowledged.
+// fatalFile is a file whose failure ends the process.
 type fatalFile struct {
 	vfs.File
 

@@ -12,71 +12,70 @@ import (
 )
 
 const (
-	// PreallocCount is how many files are kept ready: the first logs after a start
+	// PreallocCount is how many preallocated logs are kept: the first logs after a start
 	// are short, and each is followed by the next within moments.
 	PreallocCount = 2
-	// preallocRoom is for how many times its size there must be room for a preallocated log to be
-	// made.
-	preallocRoom = 16
-	// PreallocPrefix begins the name of a preallocated log. Pebble does not know it, and the
-	// suffix of a log is not in it.
+	// preallocMinFree is the free space, in multiples of a log's size, that is needed to
+	// create a preallocated log.
+	preallocMinFree = 16
+	// PreallocPrefix begins the name of a preallocated log. Pebble does not recognize
+	// such a name: it lacks the suffix of a log.
 	PreallocPrefix = "spare-"
-	// preallocStep is how much of a preallocated log is written and synced at a time: a commit
-	// that is synced meanwhile waits for that. preallocRest is for how many times as
-	// long the disk is left to others then.
-	preallocStep = 256 << 10
-	preallocRest = 4
+	// preallocStep is how much of a preallocated log is written and synced at a time. A
+	// concurrent commit waits for this sync. preallocPause is the pause after a step, in
+	// multiples of the step's duration, which leaves the disk to others.
+	preallocStep  = 256 << 10
+	preallocPause = 4
 )
 
-// Prealloc is the file system below Pebble, with files ready for the write-ahead
-// logs to come: of their full size, and written once with zeros.
+// Prealloc is a file system below Pebble that keeps files ready for the next write-ahead
+// logs. They have the full size of a log and are filled with zeros.
 //
-// What is written over what is there already is synced by writing just that. At
-// the end of a file its new length and the places of its new blocks must be written
-// too, which takes half as long again, or twice as long. Pebble therefore writes
-// over logs that it needs no longer. But after a start it has none, the first
-// ones are short, and it is those that it keeps: until each has grown to its full
-// size, for half a million messages, every commit waits for more than it needs to.
-// So a log that would be new, or made of a short one, is made of a preallocated
-// log. Once all that Pebble has are long it takes no preallocated log any more, and
-// none is made.
+// Syncing data that overwrites allocated blocks writes only that data. At the end of a
+// file the new length and the new blocks must be written too, which takes half as long
+// again, or twice as long. Pebble therefore recycles old logs. But after a start it has
+// none, and the first logs, which it then recycles, are short. Until each has grown to
+// its full size, for half a million messages, every commit waits longer than necessary.
+// So a log that would be new, or recycled from a short one, uses a preallocated log
+// instead. When all of Pebble's logs are long, no preallocated log is used any more and
+// none is created.
 //
-// A spare holds nothing but zeros, at which a reader of the log stops, as it does
-// at what an older log has left. None outlives the run that made it. Where
-// there is little room none is made.
+// A preallocated log has only zeros. A reader of the log stops at them, as it does at the
+// remains of an older log. None outlives the run that created it. If there is little free
+// space, none is created.
 type Prealloc struct {
 	vfs.FS // what Pebble uses
 
-	bare   vfs.FS // what spares are made on: it does not wait for room on a full disk
+	bare   vfs.FS // where preallocated logs are created: does not wait for space on a full disk
 	size   int64
-	room   func() (uint64, error) // how many bytes nobody else needs
+	room   func() (uint64, error) // the spare free space in bytes
 	logger *slog.Logger
 
-	dir    string        // the filler's: where spares are made
-	made   int           // the filler's: numbers them
-	taken  chan struct{} // wakes the filler: a log was made
-	stop   chan struct{} // ends it
+	dir    string        // owned by filler: where preallocated logs are created
+	made   int           // owned by filler: numbers them
+	taken  chan struct{} // wakes filler after a log was created
+	stop   chan struct{} // ends filler
 	filler sync.WaitGroup
 
 	mu    sync.Mutex
-	ready []string // the spares that are whole
+	ready []string // the complete preallocated logs
 }
 
-// NewPrealloc returns a file system over fs. It makes files of a size on bare, while room
-// says that there is enough.
+// NewPrealloc returns a file system over fs. It creates logs of a size on bare, as long
+// as room returns enough free space.
 func NewPrealloc(fs, bare vfs.FS, size int64, room func() (uint64, error), logger *slog.Logger) *Prealloc {
 	return &Prealloc{FS: fs, bare: bare, size: size, room: room, logger: logger, taken: make(chan struct{}, 1), stop: make(chan struct{})}
 }
 
-// Start removes what the last run has left in a directory, and makes spares there until
-// Close.
+// Start removes the preallocated logs of the last run from a directory, and creates new
+// ones there until Close.
 func (s *Prealloc) Start(dir string) {
 	s.sweep(dir)
 	s.dir = dir
 	s.filler.Go(s.fill)
 }
 
-// sweep removes all spares. What cannot be removed, the next start removes.
+// sweep removes all preallocated logs. If one cannot be removed, the next start retries.
 func (s *Prealloc) sweep(dir string) {
 	names, err := s.bare.List(dir)
 	if err != nil {
@@ -89,7 +88,7 @@ func (s *Prealloc) sweep(dir string) {
 	}
 }
 
-// Close ends the making of spares, and removes those that are there.
+// Close stops the creation of preallocated logs and removes them.
 func (s *Prealloc) Close() error {
 	close(s.stop)
 	s.filler.Wait()
@@ -102,12 +101,12 @@ func (s *Prealloc) Drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, name := range s.ready {
-		_ = s.bare.Remove(name) // else by the next start
+		_ = s.bare.Remove(name) // if this fails, the next start removes it
 	}
 	s.ready = nil
 }
 
-// Bytes is how much of the disk the spares take.
+// Bytes returns the disk space of the preallocated logs.
 func (s *Prealloc) Bytes() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,8 +123,8 @@ func (s *Prealloc) Create(name string, category vfs.DiskWriteCategory) (vfs.File
 	return s.FS.Create(name, category)
 }
 
-// ReuseForWrite implements [vfs.FS]. It may make a new file instead, by its
-// contract, and does where the old one is short.
+// ReuseForWrite implements [vfs.FS]. Its contract allows a new file instead of the old
+// one. It uses a preallocated log if the old log is short.
 func (s *Prealloc) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	if info, err := s.Stat(oldname); err != nil || info.Size() >= s.size/2 {
 		return s.FS.ReuseForWrite(oldname, newname, category)
@@ -143,16 +142,16 @@ func (s *Prealloc) ReuseForWrite(oldname, newname string, category vfs.DiskWrite
 // Unwrap implements [vfs.FS].
 func (s *Prealloc) Unwrap() vfs.FS { return s.FS }
 
-// take makes a preallocated log a log; nil where there is none.
+// take turns a preallocated log into a log. It returns nil if there is none.
 func (s *Prealloc) take(name string, category vfs.DiskWriteCategory) vfs.File {
 	spare, ok := s.pop()
 	if !ok {
 		return nil
 	}
-	f, err := s.FS.ReuseForWrite(spare, name, category) // may come back to Drop, so without the lock
+	f, err := s.FS.ReuseForWrite(spare, name, category) // without the lock, because this may call Drop
 	if err != nil {
-		s.logger.Warn("a spare log could not be used; another is made", "error", err)
-		_ = s.bare.Remove(spare) // else by the next start
+		s.logger.Warn("a preallocated log could not be used; another one is created", "error", err)
+		_ = s.bare.Remove(spare) // if this fails, the next start removes it
 		return nil
 	}
 	return f
@@ -163,7 +162,7 @@ func (s *Prealloc) pop() (name string, ok bool) {
 	defer s.mu.Unlock()
 	select {
 	case s.taken <- struct{}{}:
-	default: // it is known already
+	default: // a wake-up is pending already
 	}
 	if len(s.ready) == 0 {
 		return "", false
@@ -172,12 +171,12 @@ func (s *Prealloc) pop() (name string, ok bool) {
 	return name, true
 }
 
-// fill keeps spares ready until Close.
+// fill keeps preallocated logs ready until Close.
 func (s *Prealloc) fill() {
 	for {
 		for s.lacks() {
 			if err := s.make(); err != nil {
-				s.logger.Warn("no spare log could be made; the next log may be slower to sync", "error", err)
+				s.logger.Warn("no log could be preallocated; the next log may be slower to sync", "error", err)
 				break
 			}
 		}
@@ -189,8 +188,8 @@ func (s *Prealloc) fill() {
 	}
 }
 
-// lacks says whether a preallocated log is to be made: there are too few, room enough, and
-// nobody closes.
+// lacks reports whether to create a preallocated log: there are too few, there is enough
+// space, and Close was not called.
 func (s *Prealloc) lacks() bool {
 	select {
 	case <-s.stop:
@@ -198,7 +197,7 @@ func (s *Prealloc) lacks() bool {
 	default:
 	}
 	free, err := s.room()
-	if err != nil || free < uint64(preallocRoom*s.size) { //nolint:gosec // not negative
+	if err != nil || free < uint64(preallocMinFree*s.size) { //nolint:gosec // not negative
 		return false
 	}
 	s.mu.Lock()
@@ -206,7 +205,7 @@ func (s *Prealloc) lacks() bool {
 	return len(s.ready) < PreallocCount
 }
 
-// make makes a preallocated log. What is left of one that fails is removed.
+// make creates a preallocated log. If that fails, it removes the file.
 func (s *Prealloc) make() error {
 	s.made++
 	name := s.PathJoin(s.dir, PreallocPrefix+strconv.Itoa(s.made))
@@ -224,12 +223,12 @@ func (s *Prealloc) make() error {
 	return nil
 }
 
-// zero writes a preallocated log; whole is false where Close came meanwhile.
+// zero fills a preallocated log. whole is false if Close was called meanwhile.
 func (s *Prealloc) zero(f vfs.File) (whole bool, err error) {
 	zeros := make([]byte, min(preallocStep, s.size))
 	for at := int64(0); at < s.size; at += int64(len(zeros)) {
 		began := time.Now()
-		clear(zeros) // a file system for tests writes to what it was given
+		clear(zeros) // a test's file system may modify the buffer
 		if _, err := f.Write(zeros[:min(int64(len(zeros)), s.size-at)]); err != nil {
 			return false, err
 		}
@@ -239,7 +238,7 @@ func (s *Prealloc) zero(f vfs.File) (whole bool, err error) {
 		select {
 		case <-s.stop:
 			return false, nil
-		case <-time.After(preallocRest * time.Since(began)):
+		case <-time.After(preallocPause * time.Since(began)):
 		}
 	}
 	return true, f.Sync()

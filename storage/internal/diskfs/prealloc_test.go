@@ -24,8 +24,8 @@ const (
 
 var errBroken = errors.New("input/output error")
 
-// spareDisk is spares on a disk in memory that may fail and may be full.
-type spareDisk struct {
+// preallocDisk has preallocated logs on an in-memory disk that may fail or be full.
+type preallocDisk struct {
 	*Prealloc
 
 	t    *testing.T
@@ -34,9 +34,9 @@ type spareDisk struct {
 	fail atomic.Pointer[func(errorfs.Op) bool]
 }
 
-func newSpareDisk(t *testing.T) *spareDisk {
+func newSpareDisk(t *testing.T) *preallocDisk {
 	t.Helper()
-	d := &spareDisk{t: t}
+	d := &preallocDisk{t: t}
 	d.free.Store(1 << 40)
 	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind == errorfs.OpFileWrite && strings.Contains(op.Path, PreallocPrefix) {
@@ -54,14 +54,14 @@ func newSpareDisk(t *testing.T) *spareDisk {
 	return d
 }
 
-// begin starts, and waits until nothing is being made.
-func (d *spareDisk) begin() {
+// begin calls Start and waits until all preallocated logs are ready.
+func (d *preallocDisk) begin() {
 	d.Start(testSpareDir)
 	synctest.Wait()
 }
 
-// names lists the directory.
-func (d *spareDisk) names() string {
+// names returns the names in the directory.
+func (d *preallocDisk) names() string {
 	d.t.Helper()
 	names, err := d.List(testSpareDir)
 	if err != nil {
@@ -71,15 +71,15 @@ func (d *spareDisk) names() string {
 	return strings.Join(names, " ")
 }
 
-func (d *spareDisk) wantNames(want string) {
+func (d *preallocDisk) wantNames(want string) {
 	d.t.Helper()
 	if got := d.names(); got != want {
 		d.t.Errorf("the directory has %q, want %q", got, want)
 	}
 }
 
-// create makes a file of so many letters, as Pebble makes a log.
-func (d *spareDisk) create(name string, letters int) {
+// create writes a file of so many letters, the way Pebble creates a log.
+func (d *preallocDisk) create(name string, letters int) {
 	d.t.Helper()
 	f, err := d.Create(d.PathJoin(testSpareDir, name), testCategory)
 	if err != nil {
@@ -93,7 +93,7 @@ func (d *spareDisk) create(name string, letters int) {
 	}
 }
 
-func (d *spareDisk) reuse(oldname, newname string) {
+func (d *preallocDisk) reuse(oldname, newname string) {
 	d.t.Helper()
 	f, err := d.ReuseForWrite(d.PathJoin(testSpareDir, oldname), d.PathJoin(testSpareDir, newname), testCategory)
 	if err != nil {
@@ -104,8 +104,8 @@ func (d *spareDisk) reuse(oldname, newname string) {
 	}
 }
 
-// wantFile wants a file to be so many letters, and zeros up to size.
-func (d *spareDisk) wantFile(name string, letters, size int) {
+// wantFile checks that a file has so many letters, followed by zeros up to size.
+func (d *preallocDisk) wantFile(name string, letters, size int) {
 	d.t.Helper()
 	f, err := d.Open(d.PathJoin(testSpareDir, name))
 	if err != nil {
@@ -122,9 +122,9 @@ func (d *spareDisk) wantFile(name string, letters, size int) {
 	}
 }
 
-// sparesTest runs in a bubble with a disk, which is closed at the end: nothing of
-// the spares may be left then.
-func sparesTest(t *testing.T, test func(d *spareDisk)) {
+// sparesTest runs a test in a bubble with a disk. It closes the disk at the end, which
+// must leave no preallocated log.
+func sparesTest(t *testing.T, test func(d *preallocDisk)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		d := newSpareDisk(t)
@@ -134,13 +134,13 @@ func sparesTest(t *testing.T, test func(d *spareDisk)) {
 			t.Error(err)
 		}
 		if names := d.names(); strings.Contains(names, PreallocPrefix) {
-			t.Errorf("after the end there is %q", names)
+			t.Errorf("after Close the directory has %q", names)
 		}
 	})
 }
 
-func TestALogIsWrittenOverASpare(t *testing.T) {
-	sparesTest(t, func(d *spareDisk) {
+func TestALogUsesAPreallocatedFile(t *testing.T) {
+	sparesTest(t, func(d *preallocDisk) {
 		d.begin()
 		d.wantNames("spare-1 spare-2")
 		d.create("000001.log", 1000)
@@ -148,13 +148,13 @@ func TestALogIsWrittenOverASpare(t *testing.T) {
 		synctest.Wait()
 		d.wantNames("000001.log spare-2 spare-3")
 		if got := d.Bytes(); got != 2*testSpareBytes {
-			d.t.Errorf("the spares take %d bytes", got)
+			d.t.Errorf("the preallocated logs take %d bytes", got)
 		}
 	})
 }
 
-func TestOnlyLogsAreMadeOfSpares(t *testing.T) {
-	sparesTest(t, func(d *spareDisk) {
+func TestOnlyLogsUsePreallocatedFiles(t *testing.T) {
+	sparesTest(t, func(d *preallocDisk) {
 		d.begin()
 		d.create("000001.sst", 10)
 		d.wantFile("000001.sst", 10, 10)
@@ -162,9 +162,9 @@ func TestOnlyLogsAreMadeOfSpares(t *testing.T) {
 	})
 }
 
-func TestAShortLogIsNotUsedAgainWhereThereIsASpare(t *testing.T) {
-	sparesTest(t, func(d *spareDisk) {
-		d.create("000001.log", 10) // before there are spares
+func TestAPreallocatedFileIsPreferredToAShortLog(t *testing.T) {
+	sparesTest(t, func(d *preallocDisk) {
+		d.create("000001.log", 10) // before there are preallocated logs
 		d.begin()
 		d.reuse("000001.log", "000002.log")
 		d.wantFile("000002.log", 0, testSpareBytes)
@@ -173,8 +173,8 @@ func TestAShortLogIsNotUsedAgainWhereThereIsASpare(t *testing.T) {
 	})
 }
 
-func TestALongLogIsUsedAgainAndNoSpareIsTaken(t *testing.T) {
-	sparesTest(t, func(d *spareDisk) {
+func TestALongLogIsReused(t *testing.T) {
+	sparesTest(t, func(d *preallocDisk) {
 		d.create("000001.log", testSpareBytes/2+1)
 		d.begin()
 		d.reuse("000001.log", "000002.log")
@@ -183,8 +183,8 @@ func TestALongLogIsUsedAgainAndNoSpareIsTaken(t *testing.T) {
 	})
 }
 
-func TestWithoutASpareALogIsMadeAsEver(t *testing.T) {
-	sparesTest(t, func(d *spareDisk) {
+func TestWithoutAPreallocatedFileALogIsCreated(t *testing.T) {
+	sparesTest(t, func(d *preallocDisk) {
 		d.create("000001.log", 10)
 		d.wantFile("000001.log", 10, 10)
 		d.reuse("000001.log", "000002.log")
@@ -192,31 +192,31 @@ func TestWithoutASpareALogIsMadeAsEver(t *testing.T) {
 	})
 }
 
-func TestNoSpareIsMadeWhereThereIsLittleRoom(t *testing.T) {
-	sparesTest(t, func(d *spareDisk) {
-		d.free.Store(preallocRoom*testSpareBytes - 1)
+func TestNothingIsPreallocatedWithLittleSpace(t *testing.T) {
+	sparesTest(t, func(d *preallocDisk) {
+		d.free.Store(preallocMinFree*testSpareBytes - 1)
 		d.begin()
 		d.wantNames("")
-		d.free.Store(preallocRoom * testSpareBytes)
-		d.create("000001.log", 10) // makes it look again
+		d.free.Store(preallocMinFree * testSpareBytes)
+		d.create("000001.log", 10) // triggers another check
 		synctest.Wait()
 		d.wantNames("000001.log spare-1 spare-2")
 	})
 }
 
-func TestAFullDiskTakesTheSpares(t *testing.T) {
-	sparesTest(t, func(d *spareDisk) {
+func TestAFullDiskRemovesPreallocatedFiles(t *testing.T) {
+	sparesTest(t, func(d *preallocDisk) {
 		d.begin()
 		d.Drop()
 		d.wantNames("")
 		if got := d.Bytes(); got != 0 {
-			d.t.Errorf("the spares take %d bytes", got)
+			d.t.Errorf("the preallocated logs take %d bytes", got)
 		}
 	})
 }
 
-func TestAStartRemovesTheSparesOfTheLastRun(t *testing.T) {
-	sparesTest(t, func(d *spareDisk) {
+func TestAStartRemovesFilesOfTheLastRun(t *testing.T) {
+	sparesTest(t, func(d *preallocDisk) {
 		d.create("spare-7", 10)
 		d.create("000001.log", 10)
 		d.free.Store(0)
@@ -225,7 +225,7 @@ func TestAStartRemovesTheSparesOfTheLastRun(t *testing.T) {
 	})
 }
 
-func TestASpareThatCannotBeMadeOrUsedIsDoneWithout(t *testing.T) {
+func TestAFailedPreallocationIsNotAnError(t *testing.T) {
 	for _, c := range []struct {
 		what  string
 		fails errorfs.OpKind
@@ -237,7 +237,7 @@ func TestASpareThatCannotBeMadeOrUsedIsDoneWithout(t *testing.T) {
 		{"use", errorfs.OpReuseForWrite},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			sparesTest(t, func(d *spareDisk) {
+			sparesTest(t, func(d *preallocDisk) {
 				d.failing(func(op errorfs.Op) bool { return op.Kind == c.fails && strings.Contains(op.Path, PreallocPrefix) })
 				d.begin()
 				d.create("000001.log", 10)
@@ -252,25 +252,25 @@ func TestASpareThatCannotBeMadeOrUsedIsDoneWithout(t *testing.T) {
 	}
 }
 
-// TestASpareLeavesTheDiskToOthers has two steps of a preallocated log take a millisecond
-// each.
-func TestASpareLeavesTheDiskToOthers(t *testing.T) {
-	sparesTest(t, func(d *spareDisk) {
+// TestPreallocationPausesBetweenWrites shows the pause after each of the two steps of a
+// preallocated log. Each step takes a millisecond.
+func TestPreallocationPausesBetweenWrites(t *testing.T) {
+	sparesTest(t, func(d *preallocDisk) {
 		d.slow.Store(int64(time.Millisecond))
 		d.Start(testSpareDir)
-		time.Sleep(2*(1+preallocRest)*time.Millisecond - 1)
+		time.Sleep(2*(1+preallocPause)*time.Millisecond - 1)
 		if got := d.Bytes(); got != 0 {
-			d.t.Errorf("the first spare of %d bytes was made without a pause", got)
+			d.t.Errorf("the first log of %d bytes was preallocated without a pause", got)
 		}
 		time.Sleep(2 * time.Nanosecond)
 		if got := d.Bytes(); got != testSpareBytes {
-			d.t.Errorf("the spares take %d bytes, want one of %d", got, testSpareBytes)
+			d.t.Errorf("the preallocated logs take %d bytes, want one of %d", got, testSpareBytes)
 		}
 	})
 }
 
-func TestAnEndInTheMidstOfASpareLeavesNothing(t *testing.T) {
-	sparesTest(t, func(d *spareDisk) {
+func TestACloseDuringPreallocationLeavesNoFile(t *testing.T) {
+	sparesTest(t, func(d *preallocDisk) {
 		d.slow.Store(int64(time.Millisecond))
 		d.Start(testSpareDir)
 		time.Sleep(2 * time.Millisecond)
@@ -278,4 +278,4 @@ func TestAnEndInTheMidstOfASpareLeavesNothing(t *testing.T) {
 	})
 }
 
-func (d *spareDisk) failing(fails func(errorfs.Op) bool) { d.fail.Store(&fails) }
+func (d *preallocDisk) failing(fails func(errorfs.Op) bool) { d.fail.Store(&fails) }

@@ -8,12 +8,12 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// ReadOnly lets nothing be written, whatever is asked: Pebble makes its lock file
-// also where it only reads. Another process is kept out by the lock of the data
-// directory.
+// ReadOnly refuses all changes. Pebble creates its lock file even when it opens a
+// database read-only; Lock succeeds without one. The lock of the data directory excludes
+// other processes.
 type ReadOnly struct{ vfs.FS }
 
-var errReadOnly = errors.New("the store was opened to be read")
+var errReadOnly = errors.New("the store was opened read-only")
 
 type noLock struct{}
 

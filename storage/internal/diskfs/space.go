@@ -7,14 +7,13 @@ import (
 )
 
 const (
-	// spacePoll is how often a write that waits for space looks for it.
+	// spacePoll is how often a write that waits for space checks for it.
 	spacePoll = 100 * time.Millisecond
-	// spaceWanted is the free space with which it continues.
+	// spaceWanted is the free space in bytes at which it continues.
 	spaceWanted = 4 << 20
 )
 
-// WaitForSpace returns when the disk of a directory has space again, or when stop
-// says so.
+// WaitForSpace returns when the disk of a directory has space again or stop returns true.
 func WaitForSpace(dir string, stop func() bool) {
 	for !stop() {
 		time.Sleep(spacePoll)

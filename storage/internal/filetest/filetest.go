@@ -1,4 +1,4 @@
-// Package filetest finds and damages files for the tests of storage.
+// Package filetest finds and damages files in tests of storage.
 package filetest
 
 import (
@@ -8,13 +8,13 @@ import (
 	"testing"
 )
 
-// NewestFile returns the file whose name is the last of those that match.
+// NewestFile returns the matching file with the last name.
 func NewestFile(t *testing.T, pattern string) string {
 	t.Helper()
 	return slices.Max(Glob(t, pattern))
 }
 
-// FlipByte changes one byte of a file; a negative place counts from the end.
+// FlipByte flips a bit of one byte of a file. A negative offset counts from the end.
 func FlipByte(t *testing.T, path string, at int64) {
 	t.Helper()
 	b, err := os.ReadFile(path)
@@ -25,12 +25,12 @@ func FlipByte(t *testing.T, path string, at int64) {
 		at += int64(len(b))
 	}
 	b[at] ^= 0x10
-	if err := os.WriteFile(path, b, 0o600); err != nil { //nolint:gosec // a test names it
+	if err := os.WriteFile(path, b, 0o600); err != nil { //nolint:gosec // the test names it
 		t.Fatal(err)
 	}
 }
 
-// Glob returns the files that match, at least one.
+// Glob returns the matching files. At least one must match.
 func Glob(t *testing.T, pattern string) []string {
 	t.Helper()
 	names, err := filepath.Glob(pattern)
@@ -40,7 +40,7 @@ func Glob(t *testing.T, pattern string) []string {
 	return names
 }
 
-// LargestFile returns the largest of the files that match.
+// LargestFile returns the largest matching file.
 func LargestFile(t *testing.T, pattern string) (largest string) {
 	t.Helper()
 	size := int64(-1)

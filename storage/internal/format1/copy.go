@@ -14,14 +14,13 @@ import (
 
 var errUpgrade = errors.New("the upgrade is not complete: nothing was removed; start again, or use the program that wrote the store")
 
-// Copier copies what a control file of format 1 has of messages into the tables
-// of a store, which have none of it.
+// Copier copies the dead letters, jobs and drain position of a control file of format 1
+// into the tables of a store. The tables must have none of them.
 type Copier struct {
 	From  Reader
 	Into  tables.Reader
 	Batch *tables.Batch
-	// Write makes the batch durable and empties it when it is large; last, however
-	// small it is.
+	// Write commits and empties the batch if it is large. If last is set, it always does.
 	Write func(batch *tables.Batch, last bool)
 
 	counts  map[messaging.DeadLetterKind]uint64
@@ -61,8 +60,8 @@ func (c *Copier) Copy() error {
 	return nil
 }
 
-// letter copies one dead letter. A message that is also in its queue, because a
-// crash came between its letter and its leaving, stays there alone.
+// letter copies one dead letter. A recipient whose message is still in the queue is left
+// out. A crash between the writes of the letter and of the queue leaves both.
 func (c *Copier) letter(l *Letter, recipients map[messaging.UserID]schema.LetterRecipient) error {
 	c.letters++
 	if l.Kind == messaging.Undeliverable {
@@ -102,8 +101,8 @@ func (c *Copier) letter(l *Letter, recipients map[messaging.UserID]schema.Letter
 	return nil
 }
 
-// join lets the recipients of a letter join one that was copied, where an index
-// that was damaged has kept them apart.
+// join merges a letter's recipients into a letter that was already copied. A damaged
+// index can have split one letter into two.
 func (c *Copier) join(k schema.LetterKey, letter *schema.Letter, recipients map[messaging.UserID]schema.LetterRecipient) error {
 	c.Write(c.Batch, true)
 	before, _, err := c.Into.Letter(k)
@@ -130,7 +129,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// Check wants everything that was copied to be there.
+// Check checks that everything was copied.
 func (c *Copier) Check() error {
 	jobs, err := c.Into.Jobs()
 	if err != nil {
@@ -156,7 +155,8 @@ func (c *Copier) Check() error {
 	return nil
 }
 
-// Drop does in one transaction what a new file does on a real disk.
+// Drop removes format 1's data in one transaction, which has the effect of the new file
+// on a real disk.
 func Drop(tx controlfile.Tx, id controlfile.Identity) error {
 	for _, bucket := range controlfile.Format1Buckets() {
 		var keys []string

@@ -43,8 +43,8 @@ type Letter struct {
 // DeadMessage returns the message.
 func (l *Letter) DeadMessage() messaging.Message { return l.Message.decoded() }
 
-// message is the message of a dead letter of format 1: the fields of
-// [messaging.Message] by the names that they had then.
+// message is the message of a dead letter of format 1. It has the fields of
+// [messaging.Message] under their former names.
 type message struct {
 	ID, Origin                      messaging.MessageID
 	Position                        messaging.Position
@@ -64,13 +64,13 @@ func (m *message) decoded() messaging.Message {
 	}
 }
 
-// Reader reads what a control file of format 1 has of messages.
+// Reader reads the dead letters, jobs and drain position of a control file of format 1.
 type Reader struct{ file controlfile.File }
 
 // NewReader returns a reader of a control file.
 func NewReader(file controlfile.File) Reader { return Reader{file} }
 
-// Position is the drain's; zero where nothing was drained.
+// Position returns the drain's position. It is zero if nothing was drained.
 func (f Reader) Position() (p messaging.Position, err error) {
 	err = controlfile.ViewState(f.file, keyPosition, 12, func(v []byte) {
 		p = messaging.Position{Sequence: binary.BigEndian.Uint64(v), Receiver: binary.BigEndian.Uint32(v[8:])}
@@ -78,7 +78,7 @@ func (f Reader) Position() (p messaging.Position, err error) {
 	return p, err
 }
 
-// Jobs calls each for the jobs.
+// Jobs calls each for every job.
 func (f Reader) Jobs(each func(id string, j schema.JobRecord) error) error {
 	return f.scan(controlfile.Format1Jobs, func(id string, value []byte) error {
 		job, err := DecodeJob(id, value)
@@ -89,7 +89,7 @@ func (f Reader) Jobs(each func(id string, j schema.JobRecord) error) error {
 	})
 }
 
-// DecodeJob reads a job.
+// DecodeJob decodes a job.
 func DecodeJob(id string, value []byte) (schema.JobRecord, error) {
 	var job struct {
 		State messaging.JobState
@@ -103,7 +103,7 @@ func DecodeJob(id string, value []byte) (schema.JobRecord, error) {
 	return schema.JobRecord{Ended: job.State != messaging.JobRunning, Record: slices.Clone(value)}, nil
 }
 
-// Letters calls each for the dead letters that have a recipient.
+// Letters calls each for every dead letter that has a recipient.
 func (f Reader) Letters(each func(l *Letter, recipients map[messaging.UserID]schema.LetterRecipient) error) error {
 	return f.scan(controlfile.Format1Letters, func(id string, value []byte) error {
 		l, err := DecodeLetter(value)
@@ -118,7 +118,7 @@ func (f Reader) Letters(each func(l *Letter, recipients map[messaging.UserID]sch
 	})
 }
 
-// DecodeLetter reads a dead letter, and refuses one that cannot be copied.
+// DecodeLetter decodes a dead letter. It refuses one that cannot be copied.
 func DecodeLetter(value []byte) (l Letter, err error) {
 	if err := json.Unmarshal(value, &l); err != nil {
 		return l, err
@@ -147,7 +147,7 @@ func (f Reader) recipients(id string) (map[messaging.UserID]schema.LetterRecipie
 	return recipients, err
 }
 
-// DecodeRecipient reads a recipient of a dead letter.
+// DecodeRecipient decodes a recipient of a dead letter.
 func DecodeRecipient(user string, value []byte) (schema.LetterRecipient, error) {
 	if len(value) != 5 || user == "" || len(user) > messaging.MaxIDLength {
 		return schema.LetterRecipient{}, schema.ErrValue
@@ -159,7 +159,7 @@ func (f Reader) scan(bucket string, each func(key string, value []byte) error) e
 	return controlfile.Scan(f.file, bucket, "", func(key string, value []byte) (bool, error) { return true, each(key, value) })
 }
 
-// Check reads everything, and says how many dead letters there are.
+// Check reads everything and returns the number of dead letters.
 func (f Reader) Check() (letters uint64, err error) {
 	_, err = f.Position()
 	return letters, errors.Join(err,

@@ -1,4 +1,3 @@
-// Package layout says what a data directory holds: the names of its files, the
-// versions of its format, the errors that keep it from being opened, its lock and
-// its free space.
+// Package layout describes a data directory: its file names, its format versions, the
+// errors that prevent opening it, its lock and its free space.
 package layout

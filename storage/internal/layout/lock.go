@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lock takes the lock of a data directory for the life of the process. The file
-// names the process that has it. [ErrLocked] says that another process has it.
+// Lock takes the lock of a data directory for the life of the process, and writes the
+// process id to the file. It returns [ErrLocked] if another process holds the lock.
 func Lock(dir string) (io.Closer, error) {
 	path := filepath.Join(dir, LockName)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -29,7 +29,7 @@ func Lock(dir string) (io.Closer, error) {
 		}
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), closeErr)
 	}
-	// The process id is a courtesy: a full disk must not keep us from the lock.
+	// The process id is informational. A full disk must not prevent the lock.
 	if err := f.Truncate(0); err == nil {
 		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
@@ -45,8 +45,7 @@ func lockHolder(f *os.File) string {
 	return "another process"
 }
 
-// LockToRead keeps a service from starting while its store is read. It writes
-// nothing.
+// LockToRead keeps a service from starting while its store is read. It writes nothing.
 func LockToRead(dir string) (io.Closer, error) {
 	path := filepath.Join(dir, LockName)
 	f, err := os.Open(path)
@@ -54,7 +53,7 @@ func LockToRead(dir string) (io.Closer, error) {
 		if f, err = os.Open(dir); err != nil || !HasStore(dir) {
 			return nil, NoStore(dir)
 		}
-		return f, nil // its lock is gone with other files: nobody can have it
+		return f, nil // the lock file is missing, so no process can hold it
 	}
 	if err != nil {
 		return nil, err
@@ -65,8 +64,8 @@ func LockToRead(dir string) (io.Closer, error) {
 	return f, nil
 }
 
-// InUse returns [ErrLocked] where another process has a data directory; nil where
-// none does or where that cannot be told.
+// InUse returns [ErrLocked] if another process uses a data directory. It returns nil if
+// none does or if this is unknown.
 func InUse(dir string) error {
 	f, err := os.OpenFile(dir+"/"+LockName, os.O_RDWR, 0)
 	if err != nil {

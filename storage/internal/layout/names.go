@@ -13,30 +13,29 @@ import (
 const (
 	// MessagesDir is the Pebble database.
 	MessagesDir = "messages"
-	// CreatingDir is the database while the store is created.
+	// MessagesDir is the directory of the Pebble database.
 	CreatingDir = "messages.new"
-	// ControlName is the control file.
+	// CreatingDir is the database's directory while the store is created.
 	ControlName = "control.db"
-	// LockName is the lock of the process that has the directory.
+	// LockName is the lock file of the process that uses the directory.
 	LockName = "LOCK"
 	// BallastName is the file that is removed to free space on a full disk.
 	BallastName = "reserve"
-	// RepairName is there while a repair moves files to their places.
+	// RepairName exists while a repair moves files to their places.
 	RepairName = "repair"
 )
 
-// Versions of everything that is on disk, as the control file has them.
+// Format versions, as stored in the control file.
 const (
 	// Format is the current version.
 	Format = 2
 	// Format1 is the previous version. A start upgrades it.
 	Format1 = 1
-	// FormatUpgrading marks a store whose upgrade to [Format] is not finished. Older
-	// programs refuse it.
+	// FormatUpgrading marks an unfinished upgrade to [Format]. Older programs refuse it.
 	FormatUpgrading = 1<<31 | Format
 )
 
-// HasStore says whether a directory has a store, or a part of one.
+// HasStore reports whether a directory has a store or a part of one.
 func HasStore(dir string) bool {
 	names, err := os.ReadDir(dir)
 	for _, n := range names {
@@ -47,7 +46,7 @@ func HasStore(dir string) bool {
 	return err != nil && !errors.Is(err, fs.ErrNotExist)
 }
 
-// NoStore returns the error of a directory that has no store.
+// NoStore returns the error for a directory without a store.
 func NoStore(dir string) error {
 	return fmt.Errorf("there is no store in %s: name its directory by --data-dir or DATA_DIR", dir) //nolint:err113 // a sentence for a person
 }

@@ -1,3 +1,3 @@
-// Package pebbledb opens Pebble databases with the options of a store, says what
-// kept one from opening, and reads single tables.
+// Package pebbledb opens Pebble databases with a store's options, explains why one does
+// not open, and reads single tables.
 package pebbledb

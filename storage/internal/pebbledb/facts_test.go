@@ -16,20 +16,19 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/filetest"
 )
 
-// What was measured of the libraries, on which the checks at open rest. A test
-// that fails here after an upgrade says that a check has become needless, or is
-// no longer enough.
+// Measured behavior of Pebble that the checks at open rely on. If a test fails after an
+// upgrade of Pebble, a check has become unnecessary or insufficient.
 
 const factKeys = 200
 
-// The file system is given: by default the library watches the disk in a goroutine,
-// which it does not end where it cannot open.
+// The tests set FS. By default Pebble monitors the disk in a goroutine, which it does not
+// end if opening fails.
 //
-// factLogger keeps hundreds of lines about logs that were replayed to itself.
+// factLogger discards hundreds of lines about replayed logs.
 var factLogger = logger{Logger: slog.New(slog.DiscardHandler)}
 
-// factDatabase makes a database as the library does it, with acknowledged keys in
-// its live log.
+// factDatabase creates a database with Pebble directly. Its live log has acknowledged
+// keys.
 func factDatabase(t *testing.T, format pebble.FormatMajorVersion, flushed bool) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -49,7 +48,7 @@ func factDatabase(t *testing.T, format pebble.FormatMajorVersion, flushed bool) 
 	return dir
 }
 
-// factKeysLeft opens a database as the library does it, and counts.
+// factKeysLeft opens a database with Pebble directly and counts the keys.
 func factKeysLeft(dir string) (n int, err error) {
 	db, err := pebble.Open(dir, &pebble.Options{ErrorIfNotExists: true, Logger: factLogger, FS: vfs.Default})
 	if err != nil {
@@ -69,7 +68,7 @@ func TestFact1PebbleCutsOffALogAtAFlippedBit(t *testing.T) {
 	dir := factDatabase(t, pebble.FormatMinSupported, false)
 	filetest.FlipByte(t, filetest.NewestFile(t, filepath.Join(dir, "*.log")), 100_000)
 	if n, err := factKeysLeft(dir); err != nil || n >= factKeys {
-		t.Errorf("%d keys of %d are left (%v): the library's first format shows damage now", n, factKeys, err)
+		t.Errorf("%d keys of %d are left (%v): Pebble's first format detects damage now", n, factKeys, err)
 	}
 }
 
@@ -131,11 +130,11 @@ func TestFact2PebbleOpensWithAFlippedManifest(t *testing.T) {
 		}
 	}
 	if lost == 0 {
-		t.Errorf("of %d flips %d opened and none of them lost keys: the library shows damage of its manifest now", info.Size(), opened)
+		t.Errorf("of %d flips %d opened and none of them lost keys: Pebble detects damage of its manifest now", info.Size(), opened)
 	}
 }
 
-// TestFact10PebbleMakesFilesThatOthersMayRead: so the service sets its umask and
+// TestFact10PebbleMakesFilesThatOthersMayRead shows why the service sets its umask and
 // makes the directory private.
 func TestFact10PebbleMakesFilesThatOthersMayRead(t *testing.T) {
 	old := syscall.Umask(0o022)
@@ -160,12 +159,12 @@ func TestFact10PebbleMakesFilesThatOthersMayRead(t *testing.T) {
 		return err
 	})
 	if err != nil || readable == 0 {
-		t.Errorf("%d names are readable by others (%v): the library keeps them private now", readable, err)
+		t.Errorf("%d names are readable by others (%v): Pebble keeps them private now", readable, err)
 	}
 }
 
-// Fact 11: the format is pinned, every level has bloom filters, and a commit
-// waits for no other.
+// Fact 11: the format is pinned, every level has bloom filters, and no commit is delayed
+// for others.
 func TestFact11OptionsOfTheDatabase(t *testing.T) {
 	c := Config{FS: vfs.NewMem(), MemTableBytes: 64 << 10, Logger: factLogger.Logger}
 	db, err := Create("/data", c)
@@ -177,7 +176,7 @@ func TestFact11OptionsOfTheDatabase(t *testing.T) {
 	}
 	options := c.options()
 	if options.FormatMajorVersion != pebble.FormatValueSeparation || options.WALMinSyncInterval != nil {
-		t.Errorf("format %d, least interval of syncs set: %t", options.FormatMajorVersion, options.WALMinSyncInterval != nil)
+		t.Errorf("format %d, minimum interval of syncs set: %t", options.FormatMajorVersion, options.WALMinSyncInterval != nil)
 	}
 	for i := range options.Levels {
 		if options.Levels[i].FilterPolicy == nil {

@@ -16,13 +16,13 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/layout"
 )
 
-// Open opens a database, which must exist: where its manifest is gone, Pebble would
-// make an empty one.
+// Open opens an existing database. Without ErrorIfNotExists, Pebble would create an empty
+// one if the manifest is missing.
 func Open(dir string, c Config) (*pebble.DB, error) {
 	return open(dir, c, func(o *pebble.Options) { o.ErrorIfNotExists = true })
 }
 
-// Create makes a database, which must not exist.
+// Create creates a database, which must not exist.
 func Create(dir string, c Config) (*pebble.DB, error) {
 	return open(dir, c, func(o *pebble.Options) { o.ErrorIfExists = true })
 }
@@ -32,7 +32,7 @@ func OpenReadOnly(dir string, c Config) (*pebble.DB, error) {
 	c.FS = diskfs.ReadOnly{FS: c.FS}
 	return open(dir, c, func(o *pebble.Options) {
 		o.ReadOnly, o.ErrorIfNotExists = true, true
-		o.DisableTableStats = true // they would be gathered for ever where a table is damaged
+		o.DisableTableStats = true // with a damaged table it would retry forever
 	})
 }
 
@@ -52,33 +52,33 @@ func open(dir string, c Config, adjust func(*pebble.Options)) (*pebble.DB, error
 	return db, nil
 }
 
-// openOrPanicked opens a database. Where a file is not what its name says, such as
-// a manifest in the place of a log, the library can index beyond what
-// it read; it returns what it holds, and panics again.
+// openOrPanicked opens a database. If a file has the wrong contents, such as a manifest
+// in place of a log, Pebble can index beyond what it read. It then releases its
+// resources and panics again; this function returns the panic as an error.
 func openOrPanicked(dir string, options *pebble.Options) (db *pebble.DB, err error) {
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
 		case runtime.Error:
-			err = fmt.Errorf("what it holds makes no sense: %w", p)
+			err = fmt.Errorf("its contents are invalid: %w", p)
 		default:
-			panic(p) //nolint:forbidigo // not ours
+			panic(p) //nolint:forbidigo // not a runtime error
 		}
 	}()
 	return pebble.Open(dir, options)
 }
 
-// FormatMarker begins the name of the file whose name ends in the version of the
-// database's format.
+// FormatMarker begins the name of the file whose name ends in the format version of the
+// database.
 const FormatMarker = "marker.format-version."
 
-// RefuseNewerFormat returns [layout.ErrFormat] for a database that a newer program
-// has written. Pebble refuses it too, but its error cannot be told from others, and
-// a repair must not take it for damage.
+// RefuseNewerFormat returns [layout.ErrFormat] for a database written by a newer program.
+// Pebble refuses it too, but its error does not identify the cause, and a repair must not
+// treat it as damage.
 func RefuseNewerFormat(fs vfs.FS, dir string) error {
 	names, err := fs.List(dir)
 	if err != nil {
-		return nil //nolint:nilerr // what is not there is told when it is opened
+		return nil //nolint:nilerr // a missing directory is reported when it is opened
 	}
 	for _, name := range names {
 		_, version, ok := strings.Cut(strings.TrimPrefix(name, FormatMarker), ".")
@@ -90,9 +90,9 @@ func RefuseNewerFormat(fs vfs.FS, dir string) error {
 	return nil
 }
 
-// openError says what kept Pebble from opening. Much of what is damage does not
-// count as corruption with it, such as a table that was cut or options that do not
-// parse: so what the operating system did not refuse is damage.
+// openError classifies why Pebble did not open. Pebble does not report all damage as
+// corruption, such as a truncated table or unparsable options. So every error counts as
+// damage unless the operating system refused an operation.
 func openError(dir string, err error) error {
 	refused, isRefused := errors.AsType[syscall.Errno](err)
 	switch {
@@ -110,18 +110,18 @@ type CorruptError struct {
 	cause error
 }
 
-// Error says what to do too.
+// Error returns the cause and what to do.
 func (e *CorruptError) Error() string {
 	return fmt.Sprintf("%v: %s cannot be opened: %v; %s", layout.ErrCorrupt, e.dir, e.cause, layout.HowToRepair)
 }
 
-// Cause is what Pebble says.
+// Cause returns Pebble's error.
 func (e *CorruptError) Cause() error { return e.cause }
 
 // Unwrap returns [layout.ErrCorrupt] and the cause.
 func (e *CorruptError) Unwrap() []error { return []error{layout.ErrCorrupt, e.cause} }
 
-// LiveTables returns the names of the table files that a database reads.
+// LiveTables returns the names of the table files that a database uses.
 func LiveTables(db *pebble.DB) (map[string]bool, error) {
 	levels, err := db.SSTables()
 	live := make(map[string]bool)

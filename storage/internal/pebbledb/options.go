@@ -14,43 +14,43 @@ import (
 )
 
 const (
-	// Format is pinned by its own name: FormatNewest moves with an upgrade of the
-	// library, and a database never moves back.
+	// Format is pinned: FormatNewest changes with an upgrade of the library, and a
+	// database's format cannot be lowered.
 	Format = pebble.FormatValueSeparation
-	// MaxMemTables is how many memtables may be full before writes wait.
+	// MaxMemTables is how many full memtables there may be before writes wait.
 	MaxMemTables = 4
-	// MaxOpenFiles is the default of the field of the configuration.
+	// MaxOpenFiles is the default of [Config.MaxOpenFiles].
 	MaxOpenFiles = 1000
 
 	defaultCache    = 96 << 20
 	defaultMemTable = 32 << 20
 )
 
-// Config says how a database is opened.
+// Config configures a database.
 type Config struct {
 	// FS is the file system of the database.
 	FS vfs.FS
-	// CacheBytes bounds the block cache and the memtables together (default 96
-	// MiB); MemTableBytes bounds one memtable (default 32 MiB).
+	// CacheBytes bounds the block cache and the memtables together (default 96 MiB).
+	// MemTableBytes bounds one memtable (default 32 MiB).
 	CacheBytes    int64
 	MemTableBytes uint64
-	// MaxOpenFiles bounds the tables that are kept open (default 1000).
+	// MaxOpenFiles bounds the number of open tables (default 1000).
 	MaxOpenFiles int
-	// Logger gets what Pebble has to say.
+	// Logger receives Pebble's log lines.
 	Logger *slog.Logger
-	// Fatal is called when the disk failed in a way after which nothing may be
-	// acknowledged. It must not return.
+	// Fatal is called after a disk failure that rules out further acknowledgements. It
+	// must not return.
 	Fatal func(doing string, err error)
-	// DiskFull hears of background work that failed for lack of space, each time that
-	// it is tried; nil ignores it.
+	// DiskFull is called each time that background work fails for lack of space; nil
+	// ignores it.
 	DiskFull func(err error)
 }
 
-// MemTableSize is how large one memtable may be.
+// MemTableSize returns the maximal size of one memtable.
 func (c Config) MemTableSize() uint64 { return cmp.Or(c.MemTableBytes, defaultMemTable) }
 
-// options is how a database is opened, but for its file system, its cache
-// and whether it must be there.
+// options returns Pebble's options, except for the file system, the cache and whether the
+// database must exist.
 func (c Config) options() *pebble.Options {
 	options := &pebble.Options{
 		FormatMajorVersion:          Format,
@@ -70,8 +70,8 @@ func (c Config) options() *pebble.Options {
 	return options
 }
 
-// logger hands Pebble's words on. What it calls fatal is a disk that
-// failed: the process ends.
+// logger forwards Pebble's log lines. Pebble's fatal errors are disk failures and end the
+// process.
 type logger struct {
 	*slog.Logger
 
@@ -90,17 +90,17 @@ func (l logger) Errorf(format string, args ...any) {
 
 // Fatalf implements [pebble.Logger].
 func (l logger) Fatalf(format string, args ...any) {
-	l.fatal("pebble", fmt.Errorf(format, args...)) //nolint:err113 // Pebble's own words
+	l.fatal("pebble", fmt.Errorf(format, args...)) //nolint:err113 // Pebble's own text
 }
 
-// maxFailures is how often in a row background work may fail, but for lack of
-// space: Pebble retries forever, and whoever waits for it, a start or a
-// stop among them, would wait as long.
+// maxFailures is how many times in a row background work may fail for other reasons than
+// lack of space. Pebble retries forever, and waiters, such as a start or a stop, would
+// never return.
 const maxFailures = 20
 
-// events reports only what an operator has to know.
+// events logs only what an operator needs to know.
 func (c Config) events() *pebble.EventListener {
-	failures := new(atomic.Int32) // how often in a row background work has failed
+	failures := new(atomic.Int32) // consecutive failures of background work
 	return &pebble.EventListener{
 		BackgroundError: func(err error) { c.backgroundFailed(failures, err) },
 		FlushEnd: func(info pebble.FlushInfo) {
@@ -122,8 +122,8 @@ func (c Config) events() *pebble.EventListener {
 	}
 }
 
-// backgroundFailed hears of background work of Pebble's that failed and is
-// tried again.
+// backgroundFailed is called when Pebble's background work has failed and will be
+// retried.
 func (c Config) backgroundFailed(failures *atomic.Int32, err error) {
 	if layout.IsDiskFull(err) {
 		if c.DiskFull != nil {
@@ -131,12 +131,12 @@ func (c Config) backgroundFailed(failures *atomic.Int32, err error) {
 		}
 		return
 	}
-	c.Logger.Error("background work of the store failed and is tried again", "error", err)
+	c.Logger.Error("background work of the store failed and is retried", "error", err)
 	if failures.Add(1) < maxFailures {
 		return
 	}
 	if pebble.IsCorruptionError(err) {
 		err = fmt.Errorf("%w: %w; %s", layout.ErrCorrupt, err, layout.HowToRepair)
 	}
-	c.Fatal("work in the background of the store", err)
+	c.Fatal("background work of the store", err)
 }

@@ -11,15 +11,15 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// TableFile reads a table, and a block that was found damaged no second time.
-// Pebble looks for the bit that was flipped whenever a checksum does not match, by
-// computing the checksum for each bit: a fifth of a second for a block of 20 KiB,
-// over twenty seconds for one of 1 MiB. Who looks for the next block that is whole
-// asks a thousand times. It is for one goroutine.
+// TableFile reads a table, but no damaged block twice. If a checksum does not match,
+// Pebble looks for the flipped bit by computing the checksum for each bit. That takes a
+// fifth of a second for a block of 20 KiB and over twenty seconds for one of 1 MiB. A
+// search for the next undamaged block reads a thousand times. A TableFile is for one
+// goroutine.
 type TableFile struct {
 	objstorage.Readable
 
-	last    int64 // where it was read last
+	last    int64 // offset of the last read
 	damaged map[int64]bool
 }
 
@@ -39,7 +39,7 @@ func (f *TableFile) NewReadHandle(objstorage.ReadBeforeSize) objstorage.ReadHand
 	return &h
 }
 
-// MarkBad says that what was read last is damaged.
+// MarkBad marks the block that was read last as damaged.
 func (f *TableFile) MarkBad() { f.damaged[f.last] = true }
 
 // OpenTable opens a table file on the real disk.

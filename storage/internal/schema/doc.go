@@ -1,4 +1,3 @@
-// Package schema has the keys and the values of every table, with their bytes
-// above the functions that write and read them. It knows no files and no library
-// that writes any.
+// Package schema defines the keys and values of every table. Each codec has its bytes
+// drawn above it. The package uses no files and no storage library.
 package schema

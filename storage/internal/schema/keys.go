@@ -9,29 +9,29 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// The key space. One prefix byte a table; integers are big-endian, so that
-// bytes order as numbers do; a user id is after its length, so that no
-// user's keys are a prefix of another's.
+// The key space. A key begins with one byte for its table. Integers are big-endian, so
+// that keys sort by number. A user id follows its length, so that no user's keys are a
+// prefix of another's.
 //
 //	m                                 meta: last sequence, first sequence, generation, store id, queued
 //	l  seq:8                          record of the log
 //	b  broadcast id:16  chunk:4       receivers of a broadcast, 4096 a chunk
-//	s  broadcast id:16                receivers that are staged and not yet committed
-//	f  seq:8                          fan-out that is not finished, and its position
+//	s  broadcast id:16                staged receivers that are not committed yet
+//	f  seq:8                          unfinished fan-out and its progress
 //	q  len:1 user  priority:1  seq:8  queue entry
-//	w  len:1 user  priority:1  seq:8  queue entry that is due later
-//	c  len:1 user                     clear that is not finished: no entry up to its sequence counts
+//	w  len:1 user  priority:1  seq:8  delayed queue entry
+//	c  len:1 user                     unfinished clear: no entry up to its sequence counts
 //	u  len:1 user                     counts and heads of a user's queue
 //	d  time:8  seq:8  len:1 user      when an entry of w is due (Unix ms)
 //	e  time:8  seq:8  len:1 user      when an entry of q or w expires
 //	t  time:8                         sequence at that time (Unix ms), sparse
-//	k  scope:16  idempotency key      what was answered to the first call with it
-//	x  time:8  scope:16  key          when an entry of k may go
-//	o  kind:1  seq:8                  message of dead letters, once a message and kind
-//	g  kind:1  seq:8  reason:8        dead letter: those of a message with one reason
+//	k  scope:16  idempotency key      result of the first call with the key
+//	x  time:8  scope:16  key          when an entry of k may be removed
+//	o  kind:1  seq:8                  message of dead letters, one for each message and kind
+//	g  kind:1  seq:8  reason:8        dead letter: a message's recipients with one reason
 //	r  kind:1  reason:8  seq:8  len:1 user   recipient of a dead letter
-//	i  kind:1  message id:16          which dead letter has an id
-//	n  kind:1                         how many dead letters there are
+//	i  kind:1  message id:16          dead letter with this id
+//	n  kind:1                         number of dead letters
 //	p                                 drain position
 //	j  job id                         job
 //
@@ -61,15 +61,15 @@ const (
 	TableJob             = 'j'
 )
 
-// ErrKey says that a key is not one that a store writes.
+// ErrKey means that a store does not write such a key.
 var ErrKey = errors.New("key is damaged")
 
-// NumberKey returns the key of a table whose keys are numbers.
+// NumberKey returns a key of a table whose keys are numbers.
 func NumberKey(table byte, n uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{table}, n)
 }
 
-// ParseNumberKey reads the number of such a key.
+// ParseNumberKey returns the number of a key of [NumberKey].
 func ParseNumberKey(key []byte) (uint64, error) {
 	if len(key) != 9 {
 		return 0, ErrKey
@@ -77,7 +77,7 @@ func ParseNumberKey(key []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(key[1:]), nil
 }
 
-// IDKey returns a key that begins with a message id.
+// IDKey returns a key that consists of a table and a message id.
 func IDKey(table byte, id messaging.MessageID) []byte {
 	return append([]byte{table}, id[:]...)
 }
@@ -87,28 +87,28 @@ func ReceiversKey(id messaging.MessageID, chunk uint32) []byte {
 	return binary.BigEndian.AppendUint32(IDKey(TableReceivers, id), chunk)
 }
 
-// UserKey returns the key of the state of a user's queue.
+// UserKey returns the key of a user's queue state.
 func UserKey(user messaging.UserID) []byte {
 	return AppendUserID(make([]byte, 0, 2+len(user)), TableUser, user)
 }
 
-// AppendUserID appends a table and a user, with which keys of that table begin.
+// AppendUserID appends the prefix of a user's keys in a table.
 func AppendUserID(dst []byte, table byte, user messaging.UserID) []byte {
 	dst = append(dst, table, byte(len(user))) //nolint:gosec // at most 64
 	return append(dst, user...)
 }
 
-// Index says in which of its two tables a queue's entry is.
+// Index is one of the two tables of a queue's entries.
 type Index byte
 
-// An entry is on the index from which messages are handed out, or on the
-// one of those that are due later.
+// An entry is in the index from which messages are delivered, or in the index of messages
+// that are not due yet.
 const (
 	Queued  Index = TableQueue
 	Delayed Index = TableDelayed
 )
 
-// EntryKeyLen returns the length of the keys of a user's entries.
+// EntryKeyLen returns the length of a user's entry keys.
 func EntryKeyLen(user messaging.UserID) int { return 2 + len(user) + 1 + 8 }
 
 // AppendEntryKey appends the key of an entry.
@@ -118,7 +118,7 @@ func AppendEntryKey(dst []byte, index Index, user messaging.UserID, p messaging.
 	return binary.BigEndian.AppendUint64(dst, seq)
 }
 
-// ParseEntryKey reads the parts of a key of table q or w.
+// ParseEntryKey parses a key of table q or w.
 func ParseEntryKey(key []byte) (user messaging.UserID, p messaging.Priority, seq uint64, err error) {
 	if len(key) < 2 || (key[0] != TableQueue && key[0] != TableDelayed) || len(key) != 2+int(key[1])+1+8 {
 		return "", 0, 0, ErrKey
@@ -130,10 +130,10 @@ func ParseEntryKey(key []byte) (user messaging.UserID, p messaging.Priority, seq
 	return messaging.UserID(key[2 : 2+int(key[1])]), messaging.Priority(rest[0]), binary.BigEndian.Uint64(rest[1:]), nil
 }
 
-// Event says what happens to an entry at its time.
+// Event is what happens to an entry at a set time.
 type Event byte
 
-// An entry becomes due, or expires.
+// Events of an entry: it becomes due, or it expires.
 const (
 	Due    Event = tableDue
 	Expiry Event = tableExpiry
@@ -154,7 +154,7 @@ func AppendTimerKey(dst []byte, what Event, t Timer) []byte {
 	return append(dst, t.User...)
 }
 
-// ParseTimerKey reads a timer from its key.
+// ParseTimerKey parses the key of a timer.
 func ParseTimerKey(key []byte) (Timer, error) {
 	const fixed = 1 + 8 + 8 + 1
 	if len(key) < fixed || len(key) != fixed+int(key[fixed-1]) {
@@ -173,13 +173,14 @@ func AppendIdempotencyKey(dst []byte, scope [16]byte, key string) []byte {
 	return append(dst, key...)
 }
 
-// IdempotencyExpiryKey returns the key that says when an idempotency record may be removed.
+// IdempotencyExpiryKey returns the key that records when an idempotency record may be
+// removed.
 func IdempotencyExpiryKey(at int64, scope [16]byte, key string) []byte {
 	dst := append(NumberKey(TableIdempotencyExpiry, TimeNumber(at)), scope[:]...)
 	return append(dst, key...)
 }
 
-// ParseIdempotencyExpiryKey reads such a key.
+// ParseIdempotencyExpiryKey parses a key of [IdempotencyExpiryKey].
 func ParseIdempotencyExpiryKey(key []byte) (IdempotencyExpiry, error) {
 	const fixed = 1 + 8 + 16
 	if len(key) <= fixed || len(key) > fixed+messaging.MaxIdempotencyKey {
@@ -191,7 +192,7 @@ func ParseIdempotencyExpiryKey(key []byte) (IdempotencyExpiry, error) {
 	}, nil
 }
 
-// PrefixEnd returns the first key after all those that begin with prefix.
+// PrefixEnd returns the first key after all keys that begin with prefix.
 func PrefixEnd(prefix []byte) []byte {
 	end := append([]byte(nil), prefix...)
 	for i := len(end) - 1; i >= 0; i-- {
@@ -203,19 +204,17 @@ func PrefixEnd(prefix []byte) []byte {
 	return nil
 }
 
-// AppendNumberKey appends the key of a table whose keys are numbers.
+// AppendNumberKey appends a key of a table whose keys are numbers.
 func AppendNumberKey(dst []byte, table byte, n uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, table), n)
 }
 
-// TimeNumber returns a time's place among the keys; one before 1970 has none
-// and counts as 1970.
+// TimeNumber returns a time as it is in keys. A time before 1970 counts as 1970.
 func TimeNumber(ms int64) uint64 {
 	return uint64(max(ms, 0))
 }
 
-// CutUserID returns the user of a key of tables q, w, c and u, and the rest of the
-// key after it.
+// CutUserID returns the user of a key of tables q, w, c and u, and the rest of the key.
 func CutUserID(key []byte) (user, rest []byte, ok bool) {
 	if len(key) < 2 || len(key) < 2+int(key[1]) {
 		return nil, nil, false
@@ -224,7 +223,7 @@ func CutUserID(key []byte) (user, rest []byte, ok bool) {
 	return bytes.Clone(key[2:end]), key[end:], true
 }
 
-// ParseReceiversKey reads the broadcast and the chunk of a key of receivers.
+// ParseReceiversKey parses a key of [ReceiversKey].
 func ParseReceiversKey(key []byte) (id messaging.MessageID, chunk uint32, ok bool) {
 	if len(key) != 1+16+4 {
 		return id, 0, false
@@ -232,12 +231,12 @@ func ParseReceiversKey(key []byte) (id messaging.MessageID, chunk uint32, ok boo
 	return messaging.MessageID(key[1:17]), binary.BigEndian.Uint32(key[17:]), true
 }
 
-// CompareUsers orders users as their keys are.
+// CompareUsers compares users in the order of their keys.
 func CompareUsers(a, b messaging.UserID) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }
 
-// LetterTables are the tables that format 1 does not have.
+// LetterTables are the tables that format 1 lacks.
 var LetterTables = [...]byte{
 	TableLetterMessage, TableLetter, TableLetterRecipient, TableLetterID, TableLetterCount, TablePosition, TableJob,
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/stayafrica/messaging"
 )
 
-// letterUser is a user of a random id.
+// letterUser returns a random user id.
 func letterUser(r *rand.Rand) messaging.UserID {
 	return messaging.UserID(strings.Repeat("u", 1+r.IntN(messaging.MaxIDLength-4)) + fmt.Sprint(r.IntN(1000)))
 }

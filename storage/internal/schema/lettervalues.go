@@ -13,19 +13,19 @@ import (
 //	version:1  id:16  failed at:8  last failed at:8 (Unix ns)  status:uvarint  attempts:uvarint
 //	recipients:uvarint  named number:uvarint  quoted:1  len:1 named user  reason (to the end)
 type Letter struct {
-	// ID is the message id of which the letter's id is made: that of Named.
+	// ID is the message id from which the letter's id is made. It is that of Named.
 	ID messaging.MessageID
-	// Named is the recipient whose message a listing shows, Number its number in
-	// the broadcast.
+	// Named is the recipient whose message a listing shows. Number is its number in the
+	// broadcast.
 	Named  messaging.Receiver
 	Number uint32
-	// StatusCode, Attempts (the most of a recipient) and FailedAt are as in
-	// [messaging.DeadLetter]; LastFailedAt is when its latest recipient failed: it is
-	// kept for that one.
+	// StatusCode, Attempts (the highest of all recipients) and FailedAt are as in
+	// [messaging.DeadLetter]. LastFailedAt is when the latest recipient failed. Retention
+	// counts from there.
 	StatusCode             int
 	Attempts               int
 	FailedAt, LastFailedAt time.Time
-	// Recipients is how many recipients there are.
+	// Recipients is the number of recipients.
 	Recipients uint32
 	Reason     string
 }
@@ -44,14 +44,14 @@ func (l *Letter) Encode() []byte {
 	return append(dst, l.Reason...)
 }
 
-// DecodeLetter reads the value of a dead letter.
+// DecodeLetter decodes the value of a dead letter.
 func DecodeLetter(src []byte) (l Letter, err error) {
 	const fixed = 1 + 16 + 8 + 8
 	if len(src) < fixed || src[0] != letterVersion {
 		return Letter{}, ErrValue
 	}
 	l.ID = messaging.MessageID(src[1:17])
-	l.FailedAt = time.Unix(0, int64(binary.BigEndian.Uint64(src[17:])))     //nolint:gosec // the bits come back
+	l.FailedAt = time.Unix(0, int64(binary.BigEndian.Uint64(src[17:])))     //nolint:gosec // any bits are valid
 	l.LastFailedAt = time.Unix(0, int64(binary.BigEndian.Uint64(src[25:]))) //nolint:gosec // the same
 	var numbers [4]uint64
 	rest := src[fixed:]
@@ -71,7 +71,7 @@ func DecodeLetter(src []byte) (l Letter, err error) {
 	return l, nil
 }
 
-// appendReceiver writes a receiver: quoted:1 len:1 user.
+// appendReceiver appends a receiver: quoted:1 len:1 user.
 func appendReceiver(dst []byte, r messaging.Receiver) []byte {
 	quoted := byte(0)
 	if r.Quoted {
@@ -91,15 +91,15 @@ func cutReceiver(src []byte) (r messaging.Receiver, rest []byte, err error) {
 
 // LetterRecipient is one recipient of a dead letter.
 //
-//	version:1  quoted:1  number:4  attempts:4  job id (to the end; empty where no job redrives it)
+//	version:1  quoted:1  number:4  attempts:4  job id (to the end; empty if no job redrives it)
 type LetterRecipient struct {
-	// Number is the recipient's number in the broadcast, where it is known.
+	// Number is the recipient's number in the broadcast, if it is known.
 	Number uint32
 	Quoted bool
-	// Attempts is how often its message was tried, or delivered.
+	// Attempts is how often its message was sent to the backend, or delivered.
 	Attempts uint32
-	// Job is the job that redrives it, or "-" and the job in which it was refused last;
-	// empty where there is none.
+	// Job is the job that redrives the recipient, or "-" and the job in which the backend
+	// last refused it. It is empty if there is neither.
 	Job string
 }
 
@@ -115,7 +115,7 @@ func (r *LetterRecipient) Encode() []byte {
 	return append(binary.BigEndian.AppendUint32(dst, r.Attempts), r.Job...)
 }
 
-// DecodeLetterRecipient reads the value of a recipient.
+// DecodeLetterRecipient decodes the value of a recipient.
 func DecodeLetterRecipient(src []byte) (LetterRecipient, error) {
 	if len(src) < letterRecipientFixed || len(src) > letterRecipientFixed+MaxJobID || src[0] != letterVersion || src[1] > 1 {
 		return LetterRecipient{}, ErrValue
@@ -126,7 +126,7 @@ func DecodeLetterRecipient(src []byte) (LetterRecipient, error) {
 	}, nil
 }
 
-// The message of dead letters, without what differs between recipients:
+// The message of dead letters, without the fields that differ between recipients:
 //
 //	version:1  flags:1  priority:1  defaults:1  origin:16  created:8 (Unix ms)
 //	due:8  expires:8 (Unix ms, 0 for none)  len:1 conversation  quoted:1 len:1 receiver (none in a copy)
@@ -161,8 +161,8 @@ func EncodeLetterMessage(m *messaging.Message) []byte {
 	return append(dst, m.Body...)
 }
 
-// DecodeLetterMessage reads a message; its Body aliases src. A copy has neither
-// id nor receiver: [messaging.Message.CopyTo] sets both.
+// DecodeLetterMessage decodes a message. Its Body aliases src. A copy has neither id nor
+// receiver: [messaging.Message.CopyTo] sets both.
 func DecodeLetterMessage(seq uint64, src []byte) (m messaging.Message, err error) {
 	if len(src) < letterMessageFixed+1 || src[0] != letterVersion || src[1] > letterMessageCopy || src[2] >= messaging.Priorities {
 		return m, ErrValue
@@ -170,10 +170,10 @@ func DecodeLetterMessage(seq uint64, src []byte) (m messaging.Message, err error
 	m.Copy, m.Priority, m.Defaulted = src[1] == letterMessageCopy, messaging.Priority(src[2]), messaging.DefaultedFields(src[3])
 	m.Origin = messaging.MessageID(src[4:20])
 	m.ID, m.Position.Sequence = m.Origin, seq
-	m.CreatedAt = time.UnixMilli(int64(binary.BigEndian.Uint64(src[20:]))) //nolint:gosec // the bits come back
+	m.CreatedAt = time.UnixMilli(int64(binary.BigEndian.Uint64(src[20:]))) //nolint:gosec // any bits are valid
 	for i, into := range []*time.Time{&m.DeliverAt, &m.ExpiresAt} {
 		if ms := binary.BigEndian.Uint64(src[28+8*i:]); ms != 0 {
-			*into = time.UnixMilli(int64(ms)) //nolint:gosec // the bits come back
+			*into = time.UnixMilli(int64(ms)) //nolint:gosec // any bits are valid
 		}
 	}
 	rest := src[letterMessageFixed:]
@@ -189,7 +189,7 @@ func DecodeLetterMessage(seq uint64, src []byte) (m messaging.Message, err error
 	return m, nil
 }
 
-// positionLen is that of the drain's position: version:1 sequence:8 receiver:4.
+// positionLen is the length of the drain's position: version:1 sequence:8 receiver:4.
 const positionLen = 1 + 8 + 4
 
 // EncodePosition returns the value of the drain's position.
@@ -198,7 +198,7 @@ func EncodePosition(p messaging.Position) []byte {
 	return binary.BigEndian.AppendUint32(dst, p.Receiver)
 }
 
-// DecodePosition reads the value of the drain's position.
+// DecodePosition decodes the value of the drain's position.
 func DecodePosition(src []byte) (messaging.Position, error) {
 	if len(src) != positionLen || src[0] != letterVersion {
 		return messaging.Position{}, ErrValue
@@ -206,11 +206,11 @@ func DecodePosition(src []byte) (messaging.Position, error) {
 	return messaging.Position{Sequence: binary.BigEndian.Uint64(src[1:]), Receiver: binary.BigEndian.Uint32(src[9:])}, nil
 }
 
-// JobRecord is a job as it is kept, in the words of whoever runs it.
+// JobRecord is a stored job. Record is in the format of the job's owner.
 //
 //	version:1  ended:1  record (to the end)
 type JobRecord struct {
-	// Ended says that the job does not run any more: it holds no dead letter.
+	// Ended is true if the job no longer runs. It then holds no dead letter.
 	Ended  bool
 	Record []byte
 }
@@ -224,7 +224,7 @@ func (j *JobRecord) Encode() []byte {
 	return append([]byte{letterVersion, ended}, j.Record...)
 }
 
-// DecodeJob reads the value of a job.
+// DecodeJob decodes the value of a job.
 func DecodeJob(src []byte) (JobRecord, error) {
 	if len(src) < 2 || src[0] != letterVersion || src[1] > 1 {
 		return JobRecord{}, ErrValue
@@ -232,7 +232,7 @@ func DecodeJob(src []byte) (JobRecord, error) {
 	return JobRecord{Ended: src[1] == 1, Record: append([]byte(nil), src[2:]...)}, nil
 }
 
-// DecodeLetterID reads which dead letter has an id: its value is sequence:8 reason:8.
+// DecodeLetterID decodes the key of the dead letter with an id: sequence:8 reason:8.
 func DecodeLetterID(id LetterID, v []byte) (LetterKey, error) {
 	if len(v) != 16 {
 		return LetterKey{}, ErrValue

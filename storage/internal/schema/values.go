@@ -9,28 +9,28 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/layout"
 )
 
-// ErrValue says that a value is not one that a store writes.
+// ErrValue means that a store does not write such a value.
 var ErrValue = errors.New("value is damaged")
 
-// Meta says how far the store has come. It is written with every commit, so
-// that it is true of exactly the records that stand beside it.
+// Meta is the state of the log. Every commit writes it, so it always matches the
+// committed records.
 //
 //	version:1  store id:16  last:8  first sequence:8  generation:8  queued:8  trimmed:8
 //
-// The version is that of the format of the store. Format 1 has no trimmed.
+// The version is the store's format. Format 1 has no trimmed.
 type Meta struct {
 	StoreID messaging.MessageID
-	// Last is the highest sequence there is, 0 before the first.
+	// Last is the highest sequence, 0 before the first.
 	Last uint64
-	// FirstSequence is the lowest sequence that retention has left.
+	// FirstSequence is the lowest sequence that retention has not removed.
 	FirstSequence uint64
 	// Generation counts how often the store was opened.
 	Generation uint64
-	// Queued is how many entries stand in all queues.
+	// Queued is the number of entries in all queues.
 	Queued int64
-	// Trimmed is how many sequences from the drain's position on have no message
-	// any more: those below the first sequence, tombstones, and what a repair put in the
-	// place of lost records. It is [TrimmedUnknown] until the log has counted them.
+	// Trimmed is how many sequences from the drain's position on no longer have a
+	// message: those below the first sequence, tombstones, and records that a repair put
+	// in the place of lost ones. It is [TrimmedUnknown] until the log has counted them.
 	Trimmed uint64
 }
 
@@ -45,7 +45,7 @@ const (
 	MetaLen = metaLen1 + 8
 )
 
-// Encode writes the value into dst, which has [MetaLen] bytes.
+// Encode writes the value to dst, which must have [MetaLen] bytes.
 func (m Meta) Encode(dst []byte) {
 	dst[0] = MetaVersion
 	copy(dst[1:17], m.StoreID[:])
@@ -56,7 +56,7 @@ func (m Meta) Encode(dst []byte) {
 	binary.BigEndian.PutUint64(dst[metaLen1:], m.Trimmed)
 }
 
-// DecodeMeta reads the value of the meta record, in either format.
+// DecodeMeta decodes the meta record of either format.
 func DecodeMeta(src []byte) (Meta, error) {
 	trimmed := uint64(TrimmedUnknown)
 	switch {
@@ -75,20 +75,20 @@ func DecodeMeta(src []byte) (Meta, error) {
 	}, nil
 }
 
-// Entry is one message's place in a user's queue. Its key says whose, at which
-// priority and which message.
+// Entry is one message in a user's queue. Its key has the user, the priority and the
+// sequence.
 //
 //	version:1  flags:1  [deliveries:uvarint]  [expires:8]  [due:8]
 //
-// flags: 1 the receiver's id is a string, 2 deliveries, 4 expires, 8 due are
-// there. Times are Unix milliseconds.
+// flags: 1 the receiver's id is a string; 2, 4 and 8: deliveries, expires and due are
+// present. Times are Unix milliseconds.
 type Entry struct {
-	// Quoted says how a broadcast wrote this receiver.
+	// Quoted is true if the broadcast wrote this receiver as a string.
 	Quoted bool
-	// Deliveries is how often the message was handed out under a lease.
+	// Deliveries is how often the message was delivered under a lease.
 	Deliveries uint32
-	// Expires is when it is no longer handed out, and Due when it is to be
-	// handed out at the earliest; 0 for neither.
+	// Expires is when the message is no longer delivered, and Due the earliest time of
+	// its delivery; 0 means none.
 	Expires, Due int64
 }
 
@@ -131,7 +131,7 @@ func (e Entry) Append(dst []byte) []byte {
 	return dst
 }
 
-// DecodeEntry reads the value of an entry.
+// DecodeEntry decodes the value of an entry.
 func DecodeEntry(src []byte) (Entry, error) {
 	if len(src) < 2 || src[0] != entryVersion || src[1]&^entryFlags != 0 {
 		return Entry{}, ErrValue
@@ -163,15 +163,15 @@ func DecodeEntry(src []byte) (Entry, error) {
 	return e, nil
 }
 
-// Depth is how many entries a user has on one index, per priority, and a
-// sequence below which there is none. Reading starts at the heads, because what
-// was removed before them still has to be walked over on disk.
+// Depth is a user's number of entries in one index, by priority. Heads are sequences
+// below which there is no entry. Reads start at the heads, because on disk they would
+// still have to skip the entries removed before.
 type Depth struct {
 	Counts [messaging.Priorities]uint64
 	Heads  [messaging.Priorities]uint64
 }
 
-// Total is how many entries there are.
+// Total returns the number of entries.
 func (t *Depth) Total() uint64 {
 	var n uint64
 	for _, c := range t.Counts {
@@ -180,11 +180,11 @@ func (t *Depth) Total() uint64 {
 	return n
 }
 
-// QueueState is what a user's queue amounts to: what may be handed out or is under a
-// lease, and what is due later.
+// QueueState is the depths of a user's queue: of the messages that can be delivered or
+// are leased, and of the delayed ones.
 //
 //	version:1  then for each priority: count:uvarint  head:uvarint
-//	           and the same again for what is due later, unless there is nothing
+//	           and the same again for the delayed messages, unless all are zero
 type QueueState struct {
 	Depth
 
@@ -197,10 +197,10 @@ const (
 	MaxQueueStateLen = 1 + 2*2*messaging.Priorities*binary.MaxVarintLen64
 )
 
-// Total is how many entries the queue has.
+// Total returns the number of entries of the queue.
 func (u *QueueState) Total() uint64 { return u.Depth.Total() + u.Delayed.Total() }
 
-// On returns one index's depth.
+// On returns the depth of one index.
 func (u *QueueState) On(index Index) *Depth {
 	if index == Delayed {
 		return &u.Delayed
@@ -226,7 +226,7 @@ func (t *Depth) appendTo(dst []byte) []byte {
 	return dst
 }
 
-// DecodeQueueState reads the value of a queue state.
+// DecodeQueueState decodes the value of a queue state.
 func DecodeQueueState(src []byte) (QueueState, error) {
 	var u QueueState
 	if len(src) == 0 || src[0] != queueStateVersion {
@@ -258,12 +258,12 @@ func (t *Depth) decode(src []byte) (rest []byte, ok bool) {
 	return src, true
 }
 
-// IdempotencyRecord is what was answered to the first call with an idempotency key.
+// IdempotencyRecord is the result of the first call with an idempotency key.
 //
 //	version:1  hash:32  expires:8  id:16  sequence:8  recipients:4  count:4
 type IdempotencyRecord struct {
 	Hash [32]byte
-	// Expires is when the key may be used again, Unix ms.
+	// Expires is when the key may be used again (Unix ms).
 	Expires int64
 	Receipt messaging.SendResult
 }
@@ -284,7 +284,7 @@ func (o *IdempotencyRecord) Append(dst []byte) []byte {
 	return binary.BigEndian.AppendUint32(dst, uint32(o.Receipt.Count))     //nolint:gosec // at most ten thousand
 }
 
-// DecodeIdempotencyRecord reads the value of an idempotency record.
+// DecodeIdempotencyRecord decodes the value of an idempotency record.
 func DecodeIdempotencyRecord(src []byte) (o IdempotencyRecord, err error) {
 	if len(src) != idempotencyLen || src[0] != idempotencyVersion {
 		return o, ErrValue
@@ -298,15 +298,15 @@ func DecodeIdempotencyRecord(src []byte) (o IdempotencyRecord, err error) {
 	return o, nil
 }
 
-// IdempotencyExpiry says when an idempotency key may go.
+// IdempotencyExpiry is when an idempotency key may be removed.
 type IdempotencyExpiry struct {
 	At    int64
 	Scope [16]byte
 	Key   string
 }
 
-// Fanout is a large broadcast whose receivers are being entered into their
-// queues: the next receiver's number is Next.
+// Fanout is a large broadcast that is still being enqueued for its receivers. Next is the
+// number of the next receiver.
 //
 //	version:1  next:4
 type Fanout struct {
@@ -317,13 +317,13 @@ type Fanout struct {
 // FanoutLen is the length of the value of a [Fanout].
 const FanoutLen = 5
 
-// Encode writes the value into dst, which has [FanoutLen] bytes.
+// Encode writes the value to dst, which must have [FanoutLen] bytes.
 func (f Fanout) Encode(dst []byte) {
 	dst[0] = 1
 	binary.BigEndian.PutUint32(dst[1:], f.Next)
 }
 
-// DecodeFanout reads a fan-out from its key and its value.
+// DecodeFanout decodes a fan-out from its key and value.
 func DecodeFanout(key, src []byte) (Fanout, error) {
 	seq, err := ParseNumberKey(key)
 	if err != nil || len(src) != FanoutLen || src[0] != 1 {

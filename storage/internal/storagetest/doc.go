@@ -1,3 +1,2 @@
-// Package storagetest fills stores, and damages their files, for the tests of the
-// packages around them.
+// Package storagetest fills stores and damages their files, for tests of other packages.
 package storagetest

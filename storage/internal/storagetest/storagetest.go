@@ -19,7 +19,7 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/tables"
 )
 
-// Store is what Fill and Close need of a store.
+// Store is the part of a store that Fill and Close use.
 type Store interface {
 	Meta() schema.Meta
 	Control() *controlfile.Control
@@ -27,7 +27,7 @@ type Store interface {
 	Close() error
 }
 
-// Fill commits n records, as the log would.
+// Fill commits n records, as the log does.
 func Fill(t *testing.T, s Store, n int) {
 	t.Helper()
 	meta := s.Meta()
@@ -52,7 +52,7 @@ func Close(t *testing.T, s Store) {
 	}
 }
 
-// Listing names what is at the top of a data directory.
+// Listing returns the names in a data directory, without the lock and the reserve.
 func Listing(t *testing.T, dir string) string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -68,7 +68,7 @@ func Listing(t *testing.T, dir string) string {
 	return strings.Join(names, " ")
 }
 
-// Zero writes zeros into a file.
+// Zero overwrites n bytes of a file with zeros.
 func Zero(t *testing.T, path string, at int64, n int) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
@@ -83,7 +83,7 @@ func Zero(t *testing.T, path string, at int64, n int) {
 	}
 }
 
-// Codec takes every record for one of a single message.
+// Codec treats every record as that of a single message.
 func Codec() schema.Codec {
 	return schema.Codec{
 		Inspect:       func([]byte) (schema.RecordInfo, error) { return schema.RecordInfo{}, nil },
@@ -92,7 +92,7 @@ func Codec() schema.Codec {
 	}
 }
 
-// OpenDatabase opens the database of a store that nobody has open.
+// OpenDatabase opens the database of a store that no process has open.
 func OpenDatabase(t *testing.T, dir string) *pebble.DB {
 	t.Helper()
 	db, err := pebbledb.Open(layout.Messages(dir), pebbledb.Config{
@@ -104,9 +104,9 @@ func OpenDatabase(t *testing.T, dir string) *pebble.DB {
 	return db
 }
 
-// Change changes a database by one commit, which it flushes into a table. It
-// compacts the database first: two tables whose keys overlap are enough for a
-// compaction in the background, which would merge them.
+// Change makes one commit and flushes it into a table. It compacts the database first:
+// two tables whose keys overlap are enough to start a background compaction, which would
+// merge them.
 func Change(t *testing.T, db *pebble.DB, change func(b *tables.Batch, meta schema.Meta)) {
 	t.Helper()
 	if err := db.Compact(t.Context(), []byte{0}, []byte{0xff}, false); err != nil {
@@ -125,8 +125,7 @@ func Change(t *testing.T, db *pebble.DB, change func(b *tables.Batch, meta schem
 	}
 }
 
-// Flush flushes the database of a store that nobody has open into tables, and
-// compacts them.
+// Flush flushes the database of a closed store into tables and compacts them.
 func Flush(t *testing.T, dir string) {
 	t.Helper()
 	db := OpenDatabase(t, dir)
@@ -135,7 +134,7 @@ func Flush(t *testing.T, dir string) {
 	}
 }
 
-// SetFormat writes the format into a control file.
+// SetFormat writes a format into a control file.
 func SetFormat(t *testing.T, dir string, format uint32) {
 	t.Helper()
 	file, err := controlfile.Open(filepath.Join(dir, layout.ControlName))

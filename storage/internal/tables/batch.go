@@ -8,42 +8,39 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/schema"
 )
 
-// Batch gathers one change of the database: all of it becomes durable at once,
-// by [Batch.Commit], or none of it does. It is not safe for concurrent use.
-// Package wal makes the batches of a store that is open; others are made only
-// while a store is opened, repaired or upgraded.
+// Batch collects the writes of one commit. [Batch.Commit] makes all of them durable at
+// once, or none. It is not safe for concurrent use. Package wal makes the batches of an
+// open store; others are made only while a store is opened, repaired or upgraded.
 type Batch struct {
 	*Writer
 
 	db *pebble.DB
 }
 
-// Config says what becomes of commits.
+// Config configures commits.
 type Config struct {
-	// NoSync leaves commits to the operating system's mercy.
+	// NoSync commits without an fsync.
 	NoSync bool
-	// Fatal is called where a write or a sync failed. It must not return.
+	// Fatal is called after a failed write or sync. It must not return.
 	Fatal  func(doing string, err error)
 	Logger *slog.Logger
 }
 
-// NewBatch returns an empty batch, for one commit. Close it when done, committed
-// or not.
+// NewBatch returns an empty batch for one commit. The caller closes it, committed or not.
 func NewBatch(db *pebble.DB, config *Config) *Batch {
 	return &Batch{&Writer{config: config, batch: db.NewBatch()}, db}
 }
 
-// Commit makes the batch durable: it returns after the fsync. A write or sync
-// that fails ends the process (see [Config]), because what a disk holds
-// after a failed fsync cannot be known from here; no error comes back.
+// Commit makes the batch durable and returns after the fsync. It returns no error: a
+// failed write or sync ends the process (see [Config]), because the contents of the disk
+// are unknown after a failed fsync.
 func (b *Batch) Commit() {
 	b.Apply()
 	b.Wait()
 }
 
-// Apply is the first half of Commit: the batch is in its place, and readers of
-// the store see it, but it is not durable before Wait has returned. Batches
-// become durable in the order in which they were applied.
+// Apply is the first half of Commit. Readers of the store see the batch, but it is not
+// durable until Wait returns. Batches become durable in the order of their Apply.
 func (b *Batch) Apply() {
 	write := func() error { return b.db.ApplyNoSyncWait(b.batch, pebble.Sync) }
 	if b.config.NoSync {
@@ -64,26 +61,26 @@ func (b *Batch) Wait() {
 	}
 }
 
-// Reset empties the batch for its next use.
+// Reset empties the batch for reuse.
 func (b *Batch) Reset() { b.batch.Reset() }
 
-// Close returns the batch's memory back.
+// Close releases the batch's memory.
 func (b *Batch) Close() {
 	if err := b.batch.Close(); err != nil {
 		b.config.Logger.Error("close a batch", "error", err)
 	}
 }
 
-// PutMeta writes m, which every commit does.
+// PutMeta writes the meta record. Every commit does.
 func (b *Batch) PutMeta(m schema.Meta) {
 	b.set([]byte{schema.TableMeta}, schema.MetaLen, m.Encode)
 }
 
-// Set writes a key as it is. Only an upgrade and a repair do so.
+// Set writes a raw key. Only upgrade and repair use it.
 func Set(b *Batch, key, value []byte) { b.must(b.batch.Set(key, value, nil)) }
 
-// Delete removes a key as it is. Only an upgrade and a repair do so.
+// Delete removes a raw key. Only upgrade and repair use it.
 func Delete(b *Batch, key []byte) { b.must(b.batch.Delete(key, nil)) }
 
-// DeleteRange removes the keys in [from, to). Only an upgrade and a repair do so.
+// DeleteRange removes the keys in [from, to). Only upgrade and repair use it.
 func DeleteRange(b *Batch, from, to []byte) { b.must(b.batch.DeleteRange(from, to, nil)) }

@@ -10,12 +10,12 @@ func (w *Writer) PutClear(c schema.Clear) {
 	w.set(schema.AppendUserID(nil, schema.TableClear, c.User), schema.ClearLen, c.Encode)
 }
 
-// DeleteClear removes the mark when none of those entries is left.
+// DeleteClear removes the mark after the last of its entries.
 func (w *Writer) DeleteClear(user messaging.UserID) {
 	w.must(w.batch.Delete(schema.AppendUserID(nil, schema.TableClear, user), nil))
 }
 
-// Clears returns the clears that are not finished.
+// Clears returns the unfinished clears.
 func (r Reader) Clears() (clears []schema.Clear, err error) {
 	err = r.scan([]byte{schema.TableClear}, []byte{schema.TableClear + 1}, func(key, value []byte) (bool, error) {
 		c, err := schema.DecodeClear(key, value)
@@ -28,7 +28,7 @@ func (r Reader) Clears() (clears []schema.Clear, err error) {
 	return clears, err
 }
 
-// Cleared returns up to which sequence the queue of each user is cleared.
+// Cleared returns the sequence up to which each user's queue is cleared.
 func Cleared(r Reader) (schema.Cleared, error) {
 	cleared := make(schema.Cleared)
 	clears, err := r.Clears()

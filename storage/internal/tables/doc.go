@@ -1,4 +1,4 @@
-// Package tables reads and writes the tables of a store, in types instead of bytes:
-// a [Reader] over a database or a snapshot, and a [Batch] for each commit. Functions
-// that are not methods are for what opens, checks and repairs a store.
+// Package tables gives typed access to the tables of a store: a [Reader] of a database or
+// a snapshot, and a [Batch] for each commit. Its functions that are not methods are for
+// opening, checking and repairing a store.
 package tables

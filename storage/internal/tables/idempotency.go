@@ -7,8 +7,8 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/schema"
 )
 
-// IdempotencyRecord returns what was answered to the first call with an idempotency key; ok is
-// false for one that was not used.
+// IdempotencyRecord returns the result of the first call with an idempotency key. ok is
+// false if the key was not used.
 func (r Reader) IdempotencyRecord(scope [16]byte, key string) (o schema.IdempotencyRecord, ok bool, err error) {
 	err = r.get(schema.AppendIdempotencyKey(nil, scope, key), func(v []byte) error {
 		if o, err = schema.DecodeIdempotencyRecord(v); err != nil {
@@ -22,8 +22,8 @@ func (r Reader) IdempotencyRecord(scope [16]byte, key string) (o schema.Idempote
 	return o, err == nil, err
 }
 
-// IdempotencyExpiries returns up to limit idempotency keys that may go between two times in Unix
-// milliseconds.
+// IdempotencyExpiries returns up to limit idempotency keys that expire between two times
+// in Unix milliseconds.
 func (r Reader) IdempotencyExpiries(from, at int64, limit int) (ends []schema.IdempotencyExpiry, err error) {
 	err = r.scan(schema.NumberKey(schema.TableIdempotencyExpiry, schema.TimeNumber(from)), schema.NumberKey(schema.TableIdempotencyExpiry, schema.TimeNumber(at)+1), func(key, _ []byte) (bool, error) {
 		end, err := schema.ParseIdempotencyExpiryKey(key)

@@ -10,7 +10,7 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/schema"
 )
 
-// Letter returns a dead letter; ok is false where there is none.
+// Letter returns a dead letter. ok is false if there is none.
 func (r Reader) Letter(k schema.LetterKey) (l schema.Letter, ok bool, err error) {
 	ok, err = r.lookup("g", schema.EncodeLetterKey(k), func(v []byte) error {
 		l, err = schema.DecodeLetter(v)
@@ -19,7 +19,7 @@ func (r Reader) Letter(k schema.LetterKey) (l schema.Letter, ok bool, err error)
 	return l, ok, err
 }
 
-// LetterByID returns which dead letter has an id.
+// LetterByID returns the key of the dead letter with an id.
 func (r Reader) LetterByID(id schema.LetterID) (k schema.LetterKey, ok bool, err error) {
 	ok, err = r.lookup("i", schema.LetterIDKey(id), func(v []byte) error {
 		k, err = schema.DecodeLetterID(id, v)
@@ -28,8 +28,8 @@ func (r Reader) LetterByID(id schema.LetterID) (k schema.LetterKey, ok bool, err
 	return k, ok, err
 }
 
-// LetterMessage returns the message of dead letters. That of a broadcast has
-// neither receiver nor id (see [messaging.Message.CopyTo]).
+// LetterMessage returns the message of dead letters. That of a broadcast has neither
+// receiver nor id (see [messaging.Message.CopyTo]).
 func (r Reader) LetterMessage(k schema.LetterMessageKey) (m messaging.Message, ok bool, err error) {
 	ok, err = r.lookup("o", schema.EncodeLetterMessageKey(k), func(v []byte) error {
 		m, err = schema.DecodeLetterMessage(k.Sequence, slices.Clone(v))
@@ -38,8 +38,8 @@ func (r Reader) LetterMessage(k schema.LetterMessageKey) (m messaging.Message, o
 	return m, ok, err
 }
 
-// LetterRecipient returns one recipient of a dead letter; ok is false for
-// somebody who is none.
+// LetterRecipient returns one recipient of a dead letter. ok is false if the user is not
+// one.
 func (r Reader) LetterRecipient(k schema.LetterKey, user messaging.UserID) (l schema.LetterRecipient, ok bool, err error) {
 	ok, err = r.lookup("r", schema.RecipientKey(k, user), func(v []byte) error {
 		l, err = schema.DecodeLetterRecipient(v)
@@ -48,9 +48,8 @@ func (r Reader) LetterRecipient(k schema.LetterKey, user messaging.UserID) (l sc
 	return l, ok, err
 }
 
-// LetterRecipients calls each for the recipients of a dead letter after a user,
-// in the order of their keys, until it returns false. It holds an iterator open
-// meanwhile: each must be quick.
+// LetterRecipients calls each for the recipients of a dead letter after a user, in key
+// order, until each returns false. It holds an iterator open, so each must be quick.
 func (r Reader) LetterRecipients(k schema.LetterKey, after messaging.UserID, each func(user messaging.UserID, l schema.LetterRecipient) bool) error {
 	prefix := schema.RecipientsPrefix(k)
 	from := prefix
@@ -70,8 +69,8 @@ func (r Reader) LetterRecipients(k schema.LetterKey, after messaging.UserID, eac
 	})
 }
 
-// LetterIDs calls each for the ids after one, in their order, until it returns
-// false; the zero id is before all.
+// LetterIDs calls each for the ids after one, in order, until each returns false. The
+// zero id is before all others.
 func (r Reader) LetterIDs(after schema.LetterID, each func(id schema.LetterID, k schema.LetterKey) bool) error {
 	from := []byte{schema.TableLetterID}
 	if after.Kind != "" {
@@ -90,8 +89,8 @@ func (r Reader) LetterIDs(after schema.LetterID, each func(id schema.LetterID, k
 	})
 }
 
-// LetterKeys calls each for the keys of dead letters after one, in their order, until
-// it returns false; the zero key is before all.
+// LetterKeys calls each for the keys of dead letters after one, in order, until each
+// returns false. The zero key is before all others.
 func (r Reader) LetterKeys(after schema.LetterKey, each func(k schema.LetterKey) bool) error {
 	from := []byte{schema.TableLetter}
 	if after.Kind != "" {
@@ -120,8 +119,8 @@ func (r Reader) LettersOf(k schema.LetterMessageKey) (letters []schema.LetterKey
 	return letters, err
 }
 
-// NextLetterWithReason returns the first dead letter of a kind and a reason at or
-// after a sequence. The letters of other reasons are not walked over.
+// NextLetterWithReason returns the first dead letter of a kind and a reason at or after a
+// sequence. It does not scan letters of other reasons.
 func (r Reader) NextLetterWithReason(kind messaging.DeadLetterKind, reason, from uint64) (k schema.LetterKey, ok bool, err error) {
 	prefix := schema.ReasonPrefix(kind, reason)
 	lower := binary.BigEndian.AppendUint64(slices.Clone(prefix), from)
@@ -136,8 +135,8 @@ func (r Reader) NextLetterWithReason(kind messaging.DeadLetterKind, reason, from
 	return k, ok, err
 }
 
-// LetterMessages returns the sequences in [from, to) of which some recipient's
-// message is a dead letter of a kind.
+// LetterMessages returns the sequences in [from, to) whose message is in a dead letter of
+// a kind.
 func (r Reader) LetterMessages(kind messaging.DeadLetterKind, from, to uint64) (sequences map[uint64]bool, err error) {
 	sequences = make(map[uint64]bool)
 	lower, upper := schema.EncodeLetterMessageKey(schema.LetterMessageKey{Kind: kind, Sequence: from}), schema.EncodeLetterMessageKey(schema.LetterMessageKey{Kind: kind, Sequence: to})
@@ -152,7 +151,7 @@ func (r Reader) LetterMessages(kind messaging.DeadLetterKind, from, to uint64) (
 	return sequences, err
 }
 
-// LetterCount returns how many dead letters of a kind there are.
+// LetterCount returns the number of dead letters of a kind.
 func (r Reader) LetterCount(kind messaging.DeadLetterKind) (n uint64, err error) {
 	_, err = r.lookup("n", schema.KindKey(schema.TableLetterCount, kind), func(v []byte) error {
 		if len(v) != 8 {
@@ -164,8 +163,8 @@ func (r Reader) LetterCount(kind messaging.DeadLetterKind) (n uint64, err error)
 	return n, err
 }
 
-// Position returns how far the drain came: the lowest place not yet settled; zero
-// where nothing has been drained.
+// Position returns the drain's position: the lowest one that is not settled. It is zero
+// if nothing was drained.
 func (r Reader) Position() (p messaging.Position, err error) {
 	_, err = r.lookup("p", []byte{schema.TablePosition}, func(v []byte) error {
 		p, err = schema.DecodePosition(v)
@@ -174,7 +173,7 @@ func (r Reader) Position() (p messaging.Position, err error) {
 	return p, err
 }
 
-// Jobs returns the jobs that are kept, by id.
+// Jobs returns the stored jobs by id.
 func (r Reader) Jobs() (map[string]schema.JobRecord, error) {
 	jobs := make(map[string]schema.JobRecord)
 	err := r.scan([]byte{schema.TableJob}, []byte{schema.TableJob + 1}, func(key, value []byte) (bool, error) {
@@ -188,8 +187,7 @@ func (r Reader) Jobs() (map[string]schema.JobRecord, error) {
 	return jobs, err
 }
 
-// lookup reads one value, if it is there, and marks what cannot be read as
-// damage.
+// lookup reads one value, if it exists. A value that cannot be decoded is an ErrCorrupt.
 func (r Reader) lookup(table string, key []byte, use func(value []byte) error) (ok bool, err error) {
 	err = r.get(key, func(v []byte) error {
 		if err := use(v); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/schema"
 )
 
-// QueueState returns what a user's queue amounts to; a user without one has zeros.
+// QueueState returns a user's queue state. It is zero if the user has no queue.
 func (r Reader) QueueState(user messaging.UserID) (u schema.QueueState, err error) {
 	err = r.get(schema.UserKey(user), func(v []byte) error {
 		if u, err = schema.DecodeQueueState(v); err != nil {
@@ -25,8 +25,8 @@ func (r Reader) QueueState(user messaging.UserID) (u schema.QueueState, err erro
 	return u, err
 }
 
-// QueueStates calls each with what several users' queues amount to. In the order of their keys
-// it reads the store once, so sort them by [CompareUsers].
+// QueueStates calls each with the queue states of several users. If they are sorted by
+// [CompareUsers], it passes over the table only once.
 func (r Reader) QueueStates(users []messaging.UserID, each func(i int, u schema.QueueState)) (err error) {
 	iter, err := r.from.NewIter(&pebble.IterOptions{LowerBound: []byte{schema.TableUser}, UpperBound: []byte{schema.TableUser + 1}})
 	if err != nil {
@@ -60,8 +60,8 @@ func (r Reader) QueueStates(users []messaging.UserID, each func(i int, u schema.
 	return nil
 }
 
-// Entry returns a message's entry on one index of a user's queue; ok is false
-// where there is none.
+// Entry returns a message's entry in one index of a user's queue. ok is false if there is
+// none.
 func (r Reader) Entry(index schema.Index, user messaging.UserID, p messaging.Priority, seq uint64) (e schema.Entry, ok bool, err error) {
 	var key [2 + messaging.MaxIDLength + 9]byte
 	err = r.get(schema.AppendEntryKey(key[:0], index, user, p, seq), func(v []byte) error {
@@ -76,9 +76,8 @@ func (r Reader) Entry(index schema.Index, user messaging.UserID, p messaging.Pri
 	return e, err == nil, err
 }
 
-// Entries calls each for the entries of one index, user and priority from
-// sequence from up to, not including, to, in order, until it returns false. It
-// holds an iterator open meanwhile: each must be quick.
+// Entries calls each for the entries of one index, user and priority in [from, to), in
+// order, until each returns false. It holds an iterator open, so each must be quick.
 func (r Reader) Entries(index schema.Index, user messaging.UserID, p messaging.Priority, from, to uint64, each func(seq uint64, e schema.Entry) bool) error {
 	lower := schema.AppendEntryKey(nil, index, user, p, from)
 	upper := schema.AppendEntryKey(nil, index, user, p, to)
@@ -95,9 +94,8 @@ func (r Reader) Entries(index schema.Index, user messaging.UserID, p messaging.P
 	})
 }
 
-// AllEntries calls each for every entry of every queue on one index, in the
-// order of their keys; for checks, which may take their time. It leaves out what
-// a clear has marked.
+// AllEntries calls each for every entry of all queues in one index, in key order, except
+// for cleared entries. It is for checks, which may take long.
 func (r Reader) AllEntries(index schema.Index, each func(user messaging.UserID, p messaging.Priority, seq uint64) bool) error {
 	cleared, err := Cleared(r)
 	if err != nil {
@@ -112,13 +110,13 @@ func (r Reader) AllEntries(index schema.Index, each func(user messaging.UserID, 
 	})
 }
 
-// Timers calls each for the events of one kind between two times, both included, in
-// Unix milliseconds, in the order of their times, until it returns false.
+// Timers calls each for the events of one kind between two times in Unix milliseconds,
+// both included, in order of time, until each returns false.
 func (r Reader) Timers(what schema.Event, from, upTo int64, each func(t schema.Timer, p messaging.Priority) bool) error {
 	return r.timers(what, schema.NumberKey(byte(what), schema.TimeNumber(from)), upTo, each)
 }
 
-// TimersAfter is Timers for the events after one of them.
+// TimersAfter is like Timers, for the events after a timer.
 func (r Reader) TimersAfter(what schema.Event, after schema.Timer, upTo int64, each func(t schema.Timer, p messaging.Priority) bool) error {
 	return r.timers(what, append(schema.AppendTimerKey(nil, what, after), 0), upTo, each)
 }
@@ -133,8 +131,8 @@ func (r Reader) timers(what schema.Event, lower []byte, upTo int64, each func(t 
 	})
 }
 
-// NextTimer returns the time of the first event of one kind from a time on; ok is false where
-// there is none.
+// NextTimer returns the time of the first event of one kind at or after a time. ok is
+// false if there is none.
 func (r Reader) NextTimer(what schema.Event, from int64) (at int64, ok bool, err error) {
 	err = r.scan(schema.NumberKey(byte(what), schema.TimeNumber(from)), []byte{byte(what) + 1}, func(key, _ []byte) (bool, error) {
 		t, err := schema.ParseTimerKey(key)
@@ -147,7 +145,7 @@ func (r Reader) NextTimer(what schema.Event, from int64) (at int64, ok bool, err
 	return at, ok, err
 }
 
-// HasEntry says whether a message is in a user's queue, or due later.
+// HasEntry reports whether a message is in a user's queue, including delayed messages.
 func HasEntry(r Reader, user messaging.UserID, p messaging.Priority, seq uint64) (bool, error) {
 	for _, index := range []schema.Index{schema.Queued, schema.Delayed} {
 		if _, ok, err := r.Entry(index, user, p, seq); ok || err != nil {

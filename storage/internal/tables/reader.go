@@ -11,37 +11,37 @@ import (
 	"github.com/stayafrica/messaging/storage/internal/schema"
 )
 
-// Reader reads the tables of a store: as they are at each call, or as
-// they were at one moment ([Snapshot]). Its methods are safe for concurrent use.
+// Reader reads the tables of a store: the current state of a database, or that of one
+// moment ([Snapshot]). Its methods are safe for concurrent use.
 type Reader struct{ from Source }
 
-// NewReader returns a reader of a database, or of a snapshot of one.
+// NewReader returns a reader of a database or a snapshot.
 func NewReader(from Source) Reader { return Reader{from} }
 
-// Source is what a [pebble.DB] and a [pebble.Snapshot] have in common here.
+// Source is the common part of [pebble.DB] and [pebble.Snapshot].
 type Source interface {
 	Get(key []byte) (value []byte, closer io.Closer, err error)
 	NewIter(o *pebble.IterOptions) (*pebble.Iterator, error)
 }
 
-// Snapshot reads a store as it was when the snapshot was taken. It keeps what
-// was removed since on disk: close it soon.
+// Snapshot reads a store as of the moment when the snapshot was taken. It keeps what was
+// removed since on disk, so close it soon.
 type Snapshot struct {
 	Reader
 
 	snapshot *pebble.Snapshot
 }
 
-// NewSnapshot takes a snapshot of what was applied to a database.
+// NewSnapshot returns a snapshot of what was applied to a database.
 func NewSnapshot(db *pebble.DB) *Snapshot {
 	snapshot := db.NewSnapshot()
 	return &Snapshot{Reader{snapshot}, snapshot}
 }
 
-// Close ends the snapshot. No reading of it may be under way.
+// Close releases the snapshot. It must not be in use.
 func (s *Snapshot) Close() error { return s.snapshot.Close() }
 
-// get calls use with the value of a key while the value is valid.
+// get calls use with the value of a key. The value is valid during the call.
 func (r Reader) get(key []byte, use func(value []byte) error) error {
 	value, closer, err := r.from.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -54,7 +54,7 @@ func (r Reader) get(key []byte, use func(value []byte) error) error {
 	return errors.Join(err, closer.Close())
 }
 
-// readError marks what Pebble calls corrupt as damage.
+// readError wraps Pebble's corruption errors with [layout.ErrCorrupt].
 func readError(err error) error {
 	if pebble.IsCorruptionError(err) {
 		return fmt.Errorf("%w: %w", layout.ErrCorrupt, err)
@@ -96,7 +96,7 @@ func (r Reader) lastOf(lower, upper []byte, use func(key, value []byte) error) (
 	return use(iter.Key(), value)
 }
 
-// scan calls each for the keys in [lower, upper) until it returns false.
+// scan calls each for the keys in [lower, upper) until each returns false.
 func (r Reader) scan(lower, upper []byte, each func(key, value []byte) (bool, error)) (err error) {
 	iter, err := r.from.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
@@ -120,16 +120,16 @@ func (r Reader) scan(lower, upper []byte, each func(key, value []byte) (bool, er
 	return nil
 }
 
-// Get calls use with the value of a key while the value is valid. It returns
-// [layout.ErrNotFound] for a key that is not there.
+// Get calls use with the value of a key. The value is valid during the call. Get returns
+// [layout.ErrNotFound] if the key does not exist.
 func Get(r Reader, key []byte, use func(value []byte) error) error { return r.get(key, use) }
 
-// Scan calls each for the keys in [lower, upper) until it returns false.
+// Scan calls each for the keys in [lower, upper) until each returns false.
 func Scan(r Reader, lower, upper []byte, each func(key, value []byte) (bool, error)) error {
 	return r.scan(lower, upper, each)
 }
 
-// ScanTable calls each for the keys of a table until it returns false.
+// ScanTable calls each for the keys of a table until each returns false.
 func ScanTable(r Reader, table byte, each func(key, value []byte) (bool, error)) error {
 	return r.scan([]byte{table}, []byte{table + 1}, each)
 }

@@ -20,12 +20,12 @@ func (r Reader) Record(seq uint64) (record []byte, err error) {
 	return record, err
 }
 
-// RecordReader reads several records, best in their order: it keeps its place in
-// the store between them. It holds an iterator open, so it must not outlive a
-// page. It is not safe for concurrent use.
+// RecordReader reads several records, fastest in ascending order, because it keeps its
+// position. It holds an iterator open, so it must not be kept for longer than one page.
+// It is not safe for concurrent use.
 type RecordReader struct{ iter *pebble.Iterator }
 
-// RecordReader begins to read records.
+// RecordReader returns a new record reader.
 func (r Reader) RecordReader() (*RecordReader, error) {
 	iter, err := r.from.NewIter(&pebble.IterOptions{LowerBound: []byte{schema.TableLog}, UpperBound: []byte{schema.TableLog + 1}})
 	if err != nil {
@@ -34,8 +34,8 @@ func (r Reader) RecordReader() (*RecordReader, error) {
 	return &RecordReader{iter}, nil
 }
 
-// Records calls each for the records from sequence from up to, not including, to,
-// in order. The bytes are valid during the call.
+// Records calls each for the records in [from, to), in order. The bytes are valid during
+// the call.
 func (r *RecordReader) Records(from, to uint64, each func(seq uint64, record []byte)) error {
 	var key [9]byte
 	for ok := r.iter.SeekGE(schema.AppendNumberKey(key[:0], schema.TableLog, from)); ok; ok = r.iter.Next() {
@@ -61,7 +61,7 @@ func (r *RecordReader) Records(from, to uint64, each func(seq uint64, record []b
 	return nil
 }
 
-// Close ends the reading.
+// Close closes the reader.
 func (r *RecordReader) Close() error {
 	if err := r.iter.Close(); err != nil {
 		return readError(err)
@@ -69,8 +69,8 @@ func (r *RecordReader) Close() error {
 	return nil
 }
 
-// Records calls each for the records from sequence from up to, not including,
-// to, in order, until it returns false. The bytes are valid during the call.
+// Records calls each for the records in [from, to), in order, until each returns false.
+// The bytes are valid during the call.
 func (r Reader) Records(from, to uint64, each func(seq uint64, record []byte) (bool, error)) error {
 	return r.scan(schema.NumberKey(schema.TableLog, from), schema.NumberKey(schema.TableLog, to), func(key, value []byte) (bool, error) {
 		seq, err := schema.ParseNumberKey(key)
@@ -90,8 +90,8 @@ func (r Reader) Receivers(id messaging.MessageID, chunk uint32) (receivers []mes
 	return receivers, err
 }
 
-// SequenceBefore returns the sequence of the last note in the time index that is
-// not after ms, or 0.
+// SequenceBefore returns the sequence of the last entry in the time index that is not
+// after ms, or 0.
 func (r Reader) SequenceBefore(ms int64) (seq uint64, err error) {
 	err = r.lastOf([]byte{schema.TableTime}, schema.NumberKey(schema.TableTime, schema.TimeNumber(ms)+1), func(_, value []byte) error {
 		if len(value) != 8 {
@@ -116,7 +116,7 @@ func (r Reader) LastTime() (ms int64, err error) {
 	return ms, err
 }
 
-// Stages returns the broadcasts whose receivers were staged and never committed.
+// Stages returns the broadcasts whose receivers were staged but never committed.
 func (r Reader) Stages() (ids []messaging.MessageID, err error) {
 	err = r.scan([]byte{schema.TableStage}, []byte{schema.TableStage + 1}, func(key, _ []byte) (bool, error) {
 		if len(key) != 17 {
@@ -128,7 +128,7 @@ func (r Reader) Stages() (ids []messaging.MessageID, err error) {
 	return ids, err
 }
 
-// Fanouts returns the fan-outs that are not finished, oldest first.
+// Fanouts returns the unfinished fan-outs, oldest first.
 func (r Reader) Fanouts() (jobs []schema.Fanout, err error) {
 	err = r.scan([]byte{schema.TableFanout}, []byte{schema.TableFanout + 1}, func(key, value []byte) (bool, error) {
 		job, err := schema.DecodeFanout(key, value)

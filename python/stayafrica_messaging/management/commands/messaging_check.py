@@ -51,7 +51,7 @@ class Command(BaseCommand):
 
 
 def system_findings() -> List[Finding]:
-    """The results of the system checks, or one row that says there are no problems."""
+    """The results of the system checks, or one row that reports no problems."""
     databases = [conf.get("OUTBOX_DATABASE")] if readable() else None
     found = checks.run_checks(tags=[TAG], include_deployment_checks=True, databases=databases)
     rows = [Finding(short(m), level(m), m.msg, m.hint or "") for m in found if not m.is_silenced()]

@@ -1,4 +1,4 @@
-"""`manage.py feed`: accounts to log in with, and a first conversation."""
+"""`manage.py feed`: creates accounts and a first conversation."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ TALK = (
 
 
 class Command(BaseCommand):
-    """Makes Alice, Bob and an administrator, and lets the two begin to talk."""
+    """Creates Alice, Bob and an administrator, and sends the first messages."""
 
-    help = "Makes the accounts of the example, and sends the first messages."
+    help = "Creates the accounts of the example and sends the first messages."
 
     def handle(self, *args: Any, **options: Any) -> None:
         users = get_user_model().objects
