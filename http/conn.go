@@ -26,6 +26,7 @@ type conn struct {
 	// closeNotifyStopped is true while the current request does not need to know
 	// whether its client closes the connection.
 	closeNotifyStopped atomic.Bool
+	raw                syscall.RawConn // of the socket; nil if there is none
 	// overLimit is true if the connection was accepted over the limit. It is set
 	// before the first request.
 	overLimit bool
@@ -36,6 +37,9 @@ type conn struct {
 func newConn(accepted net.Conn) *conn {
 	c := &conn{Conn: accepted}
 	c.reads.set, c.writes.set = accepted.SetReadDeadline, accepted.SetWriteDeadline
+	if socket, ok := accepted.(syscall.Conn); ok {
+		c.raw, _ = socket.SyscallConn() // an error means that the connection is closed
+	}
 	return c
 }
 
@@ -106,16 +110,11 @@ func (c *conn) CloseWrite() error {
 // apart. ended peeks at the socket without reading, so a concurrent read is not
 // disturbed.
 func (c *conn) ended() bool {
-	raw, ok := c.Conn.(syscall.Conn)
-	if !ok {
+	if c.raw == nil {
 		return false
 	}
-	control, err := raw.SyscallConn()
-	if err != nil {
-		return true // the connection is closed
-	}
 	n := -1
-	err = control.Control(func(fd uintptr) {
+	err := c.raw.Control(func(fd uintptr) {
 		var one [1]byte
 		var peekErr error
 		if n, _, peekErr = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT); peekErr != nil {

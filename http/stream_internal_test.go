@@ -39,7 +39,7 @@ func TestAStreamArrivesPieceByPiece(t *testing.T) {
 		}
 		return nil
 	})
-	resp, err := http.Get(url) //nolint:noctx // a test
+	resp, err := http.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestAStreamThatFailsIsNotComplete(t *testing.T) {
 		_, err := io.WriteString(w, "a part")
 		return errors.Join(err, errors.New("the rest cannot be read"))
 	})
-	resp, err := http.Get(url) //nolint:noctx // a test
+	resp, err := http.Get(url)
 	if err == nil {
 		_, err = io.ReadAll(resp.Body)
 		resp.Body.Close()
@@ -92,7 +92,7 @@ func TestAStreamEndsWhenItsClientStopsReading(t *testing.T) {
 		ended <- err
 		return err
 	})
-	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://")) //nolint:noctx // a test
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -177,3 +177,26 @@ def test_signed_requests(start_service, live_server, settings):
             settings.STAYAFRICA_MESSAGING = {"SIGNING_KEYS": keys}
             eventually(lambda: Message.objects.count() == number, 60)
             client.send(1, 2, 3, "hello again")
+
+
+#: The mounts of the endpoint in urls_odd.py, each with a spelling for DJANGO_PERSIST_PATH.
+ODD_MOUNTS = {
+    "equals": "/api/v=1/erlang/persist/",
+    "semicolon": "/api/a;b/erlang/persist/",
+    "lower-case hexadecimal": "/api/caf%c3%a9/erlang/persist/",
+    "encoded tilde": "/api/a%7Eb/erlang/persist/",
+}
+
+
+@pytest.mark.parametrize("path", ODD_MOUNTS.values(), ids=ODD_MOUNTS)
+def test_a_signed_request_to_a_path_with_special_characters(start_service, live_server, settings, path):
+    settings.ROOT_URLCONF = "tests.urls_odd"
+    settings.STAYAFRICA_MESSAGING = {"SIGNING_KEYS": ["the only key of the two"]}
+    running = start_service(
+        DJANGO_API_URL=live_server.url, DJANGO_PERSIST_PATH=path, MESSAGING_SIGNING_KEYS="the only key of the two"
+    )
+    with MessagingClient(running.url) as client:
+        receipt = client.send(1, 2, 3, "hello")
+        eventually(Message.objects.exists, 60)
+        assert str(Message.objects.get().uuid) == receipt.id
+        assert client.stats()["persistence_failures"] == 0
