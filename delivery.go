@@ -87,7 +87,7 @@ const (
 )
 
 // Stats are the counters since the start of the service, and its current state.
-// Counts of messages have a broadcast as one for each receiver.
+// A broadcast counts as one message for each receiver.
 type Stats struct {
 	Accepted     uint64
 	Taken        uint64

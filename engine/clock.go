@@ -31,7 +31,7 @@ func (g *clockGuard) reset(wall, mono time.Time) {
 }
 
 // read compares the progress of both clocks since the last read. now is the engine's time.
-// steady is false during the quarantine after a jump.
+// steady is false for [clockQuarantine] after a jump.
 func (g *clockGuard) read(wall, mono time.Time) (now time.Time, steady bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -9,7 +9,8 @@ import (
 )
 
 // SweepDeadLetters removes dead letters that are older than their retention, until the
-// context ends. During the quarantine after a clock jump it removes none.
+// context ends. After a clock jump it removes none until the clock has been steady for
+// [clockQuarantine].
 func (e *Engine) SweepDeadLetters(ctx context.Context) error {
 	if e.config.DeadLetterRetention == 0 {
 		<-ctx.Done()

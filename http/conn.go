@@ -30,12 +30,15 @@ type conn struct {
 	// overLimit is true if the connection was accepted over the limit. It is set
 	// before the first request.
 	overLimit bool
-	// prev and next link the ring of idle connections. connLimiter.mu guards them.
-	prev, next *conn
+	// idle and unknown are the places in the rings of connLimiter, whose mu guards them.
+	idle, unknown ring
+	// accepted is true after the first request of an accepted caller.
+	accepted atomic.Bool
 }
 
 func newConn(accepted net.Conn) *conn {
 	c := &conn{Conn: accepted}
+	c.idle.conn, c.unknown.conn = c, c
 	c.reads.set, c.writes.set = accepted.SetReadDeadline, accepted.SetWriteDeadline
 	if socket, ok := accepted.(syscall.Conn); ok {
 		c.raw, _ = socket.SyscallConn() // an error means that the connection is closed
@@ -122,22 +125,6 @@ func (c *conn) ended() bool {
 		}
 	})
 	return err != nil || n == 0
-}
-
-// link adds the connection at the end of a ring; unlink removes it from its ring, if
-// any. The caller must hold the ring's lock.
-func (c *conn) link(ring *conn) {
-	c.unlink()
-	c.prev, c.next = ring.prev, ring
-	c.prev.next, c.next.prev = c, c
-}
-
-func (c *conn) unlink() {
-	if c.next == nil {
-		return
-	}
-	c.prev.next, c.next.prev = c.next, c.prev
-	c.prev, c.next = nil, nil
 }
 
 // deadline is the read or write deadline of a connection. It reduces the number of calls

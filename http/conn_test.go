@@ -3,6 +3,7 @@ package http
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -124,7 +125,7 @@ func TestDeadlineThatComesNearerEndsARead(t *testing.T) {
 // TestClientIsWatchedUnlessItSends checks that a waiting handler learns that its client
 // closed the connection, and that stopCloseNotify does not disturb requests with a body.
 func TestClientIsWatchedUnlessItSends(t *testing.T) {
-	limiter := newConnLimiter(10)
+	limiter := newConnLimiter(10, 0, slog.New(slog.DiscardHandler))
 	left, sent := make(chan error, 1), make(chan string, 2)
 	server := &http.Server{
 		ConnState: limiter.state, ConnContext: limiter.context,
@@ -173,7 +174,7 @@ func TestClientIsWatchedUnlessItSends(t *testing.T) {
 func TestChunksStayWatched(t *testing.T) {
 	c := idleConn(t)
 	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("x"))
-	r = r.WithContext(newConnLimiter(1).context(t.Context(), c))
+	r = r.WithContext(newConnLimiter(1, 0, slog.New(slog.DiscardHandler)).context(t.Context(), c))
 	r.ContentLength = -1
 	stopCloseNotify(r)
 	if c.closeNotifyStopped.Load() {

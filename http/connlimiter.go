@@ -2,6 +2,7 @@ package http
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -26,19 +27,46 @@ const (
 // that have been idle longest. Over the limit, requests other than health checks wait for
 // another connection to end. When the connections for health checks are in use too, new
 // connections wait in the kernel.
+//
+// An unauthenticated connection has had no request of an accepted caller yet. Such
+// connections have a limit of their own: a new one closes the one that has been open
+// longest. So a client without a token cannot keep connections from clients with one.
 type connLimiter struct {
 	max   int
 	slots chan struct{}
+	// maxUnknown is the limit of unauthenticated connections; 0 means none.
+	maxUnknown int
+	logger     *slog.Logger
 
 	mu    sync.Mutex
 	open  int
-	idle  conn          // the ring of idle connections; idle.next has been idle longest
+	idle  ring          // of idle connections, in the order in which they became idle
 	freed chan struct{} // closed and replaced when a connection ends
+	// unknown is the ring of unauthenticated connections, in the order in which they
+	// were opened. unknowns is their number.
+	unknown  ring
+	unknowns int
+	flood    flood
 }
 
-func newConnLimiter(limit int) *connLimiter {
-	cl := &connLimiter{max: limit, slots: make(chan struct{}, limit+HealthConnections), freed: make(chan struct{})}
-	cl.idle.prev, cl.idle.next = &cl.idle, &cl.idle
+// flood is the state of an excess of unauthenticated connections.
+type flood struct {
+	active bool
+	closed uint64    // connections that were closed in it
+	logged time.Time // when a begin was logged last
+	quiet  bool      // this one is not logged
+}
+
+// floodPause is the shortest time between two floods that are logged.
+const floodPause = time.Minute
+
+func newConnLimiter(limit, maxUnknown int, logger *slog.Logger) *connLimiter {
+	cl := &connLimiter{
+		max: limit, slots: make(chan struct{}, limit+HealthConnections), freed: make(chan struct{}),
+		maxUnknown: maxUnknown, logger: logger,
+	}
+	cl.idle.initHead()
+	cl.unknown.initHead()
 	return cl
 }
 
@@ -92,41 +120,102 @@ func (cl *connLimiter) state(of net.Conn, state http.ConnState) {
 	}
 	switch state {
 	case http.StateNew:
-		cl.opened()
+		cl.opened(c)
 	case http.StateActive:
 		cl.mu.Lock()
-		c.unlink()
+		c.idle.unlink()
 		cl.mu.Unlock()
 	case http.StateIdle:
 		c.closeNotifyStopped.Store(false)
 		cl.mu.Lock()
-		c.link(&cl.idle)
+		c.idle.link(&cl.idle)
 		cl.mu.Unlock()
 	case http.StateClosed, http.StateHijacked:
 		cl.ended(c)
 	}
 }
 
-// opened counts a new connection. Near the limit it closes the connections that have
-// been idle longest.
-func (cl *connLimiter) opened() {
+// opened counts a new connection. It closes connections that have been idle longest near
+// the limit, and the oldest unauthenticated one above their limit.
+func (cl *connLimiter) opened(c *conn) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	cl.open++
+	cl.limitUnknownLocked(c)
 	for range idleCloses {
-		c := cl.idle.next
-		if cl.open <= cl.near() || c == &cl.idle {
+		c := cl.idle.first()
+		if cl.open <= cl.near() || c == nil {
 			return
 		}
-		c.unlink()
+		c.idle.unlink()
 		go func() { _ = c.Close() }() // the server's read fails, and it ends the connection
 	}
+}
+
+// limitUnknownLocked counts a new connection as unauthenticated.
+func (cl *connLimiter) limitUnknownLocked(c *conn) {
+	if cl.maxUnknown == 0 {
+		return
+	}
+	c.unknown.link(&cl.unknown)
+	cl.unknowns++
+	if cl.unknowns <= cl.maxUnknown {
+		return
+	}
+	oldest := cl.unknown.first()
+	cl.forgetUnknownLocked(oldest)
+	go func() { _ = oldest.Close() }()
+	f := &cl.flood
+	f.closed++
+	if !f.active {
+		now := time.Now()
+		f.active, f.quiet = true, now.Sub(f.logged) < floodPause
+		if !f.quiet {
+			f.logged = now
+			cl.logger.Warn("connections without an accepted request have reached their limit: the oldest are closed", "max_unauthenticated", cl.maxUnknown)
+		}
+	}
+}
+
+// forgetUnknownLocked ends the count of a connection as unauthenticated.
+func (cl *connLimiter) forgetUnknownLocked(c *conn) {
+	if !c.unknown.unlink() {
+		return
+	}
+	cl.unknowns--
+	if f := &cl.flood; f.active && cl.unknowns <= cl.maxUnknown/2 {
+		if !f.quiet {
+			cl.logger.Info("connections without an accepted request are below half of their limit again", "closed", f.closed)
+			f.closed = 0
+		}
+		f.active = false
+	}
+}
+
+// accept records that the caller of a request was accepted.
+func (cl *connLimiter) accept(r *http.Request) {
+	c := connOf(r)
+	if c == nil || c.accepted.Load() {
+		return
+	}
+	c.accepted.Store(true)
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	cl.forgetUnknownLocked(c)
+}
+
+// unauthenticated returns the number of unauthenticated connections.
+func (cl *connLimiter) unauthenticated() int {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return cl.unknowns
 }
 
 func (cl *connLimiter) ended(c *conn) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	c.unlink()
+	c.idle.unlink()
+	cl.forgetUnknownLocked(c)
 	cl.open--
 	close(cl.freed)
 	cl.freed = make(chan struct{})

@@ -3,6 +3,7 @@ package http
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,14 +18,14 @@ import (
 // that connection.
 func fullLimiter(t *testing.T) (*connLimiter, context.Context) {
 	t.Helper()
-	cl := newConnLimiter(2)
+	cl := newConnLimiter(2, 0, slog.New(slog.DiscardHandler))
 	for range 2 {
 		cl.slots <- struct{}{}
-		cl.opened()
+		cl.opened(idleConn(t))
 	}
 	last := cl.context(t.Context(), idleConn(t))
 	cl.slots <- struct{}{}
-	cl.opened()
+	cl.opened(idleConn(t))
 	return cl, last
 }
 

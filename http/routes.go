@@ -151,10 +151,7 @@ func (s *Server) serve(route route) httprouter.Handle {
 	observe := s.requests.route(route.method, route.path)
 	return func(w http.ResponseWriter, r *http.Request, params httprouter.Params) {
 		began := time.Now()
-		if route.waits && r.URL.RawQuery != "" {
-			s.extendReadDeadline(w)
-		}
-		resp, err := s.call(route, r, params)
+		resp, err := s.call(w, route, r, params)
 		if err != nil {
 			resp = s.failure(w, r, err)
 		}
@@ -178,7 +175,7 @@ func callOf(r *http.Request, metrics bool) auth.Call {
 }
 
 // call checks the request and calls the handler. A panic fails this request only.
-func (s *Server) call(route route, r *http.Request, params httprouter.Params) (resp response, err error) {
+func (s *Server) call(w http.ResponseWriter, route route, r *http.Request, params httprouter.Params) (resp response, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.logger.ErrorContext(r.Context(), "a request panicked", "route", route.path, "panic", p, "stack", string(debug.Stack()))
@@ -186,14 +183,30 @@ func (s *Server) call(route route, r *http.Request, params httprouter.Params) (r
 		}
 	}()
 	if !route.public {
+		if err := s.access.Check(callOf(r, route.metrics)); err != nil {
+			closeRefused(w)
+			return response{}, err
+		}
+		s.limiter.accept(r)
 		if err := s.limiter.admit(r); err != nil {
 			return response{}, err
 		}
-		if err := s.access.Check(callOf(r, route.metrics)); err != nil {
-			return response{}, err
+		if route.waits && r.URL.RawQuery != "" {
+			s.extendReadDeadline(w)
 		}
 	}
 	return route.handle(r, params)
+}
+
+// refusedLinger is how long the rest of a refused request is read. Without it, a client
+// that still sends may get a reset instead of the response.
+const refusedLinger = 500 * time.Millisecond
+
+// closeRefused makes the server send the response to a refused caller at once, without
+// waiting for the body, and close the connection shortly afterwards.
+func closeRefused(w http.ResponseWriter) {
+	w.Header().Set("Connection", "close")
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(refusedLinger)) // on an error, the read deadline of the request holds
 }
 
 // refusal returns a handler for requests without a route.
@@ -201,6 +214,9 @@ func (s *Server) refusal(path string, why func(r *http.Request) error) http.Hand
 	observe := s.requests.route("any", path)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
+		if r.ContentLength != 0 {
+			closeRefused(w)
+		}
 		resp := s.failure(w, r, why(r))
 		observe(s.write(w, r, resp), time.Since(began))
 	})

@@ -74,6 +74,9 @@ type Config struct {
 	// loopback. All other names are refused. With neither, every name is allowed.
 	AllowedHosts []string
 	LoopbackOnly bool
+	// MaxUnauthenticated (a tenth of MaxConnections) is the limit of connections without
+	// an accepted request, if there are Tokens. Above it the oldest are closed.
+	MaxUnauthenticated int
 	// MaxConnections (10,000) is the limit of connections, MaxInflightBytes (64 MiB)
 	// the limit of memory of requests in progress, and RequestTimeout (30 s) the
 	// longest time for a request to arrive and for a response to leave.
@@ -124,7 +127,7 @@ func New(config Config) *Server {
 		config: config, logger: config.Logger, access: auth.New(auth.Config{
 			Tokens: config.Tokens, MetricsToken: config.MetricsToken, AllowedHosts: config.AllowedHosts, LoopbackOnly: config.LoopbackOnly,
 		}),
-		limiter: newConnLimiter(config.MaxConnections), started: config.Now(),
+		limiter: newConnLimiter(config.MaxConnections, maxUnauthenticated(config), config.Logger), started: config.Now(),
 	}
 	s.inflight = limits.NewBudget(config.MaxInflightBytes)
 	s.requests.set = config.Metrics
@@ -146,6 +149,14 @@ func New(config Config) *Server {
 	return s
 }
 
+// maxUnauthenticated returns the limit of unauthenticated connections; 0 for none.
+func maxUnauthenticated(config Config) int {
+	if len(config.Tokens) == 0 {
+		return 0
+	}
+	return cmp.Or(config.MaxUnauthenticated, max(1, config.MaxConnections/10))
+}
+
 // levelDown writes the log of net/http at debug level, because any client can cause many
 // entries.
 type levelDown struct{ slog.Handler }
@@ -162,6 +173,7 @@ func (h levelDown) Handle(ctx context.Context, r slog.Record) error {
 func (s *Server) gauges() {
 	set := s.config.Metrics
 	set.NewGauge("messaging_http_connections", func() float64 { return float64(s.limiter.count()) })
+	set.NewGauge("messaging_http_unauthenticated_connections", func() float64 { return float64(s.limiter.unauthenticated()) })
 	set.NewGauge("messaging_inflight_bytes", func() float64 { return float64(s.inflight.Used()) })
 	set.NewGauge("messaging_http_requests_in_flight", func() float64 { return float64(s.requests.inFlight.Load()) })
 }

@@ -124,7 +124,7 @@ func (d *Drain) Lag(now time.Time) (messages uint64, age time.Duration) {
 	return messages, age
 }
 
-// Waiting reports whether the drain is waiting out an outage of the backend.
+// Waiting reports whether the drain waits for the end of an outage of the backend.
 func (d *Drain) Waiting() bool { return d.waiting.Load() }
 
 // Stats returns the drain's part of the statistics.

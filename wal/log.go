@@ -39,7 +39,8 @@ type Tx struct {
 	log    *Log
 }
 
-// AddQueued adds the number of entries that enter queues; a negative number leaves them.
+// AddQueued adds n to the number of entries in all queues. It is negative for entries that
+// leave.
 func (tx *Tx) AddQueued(n int64) { tx.log.meta.Queued += n }
 
 // FirstSequence returns the lowest sequence that retention has kept.

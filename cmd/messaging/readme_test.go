@@ -19,7 +19,7 @@ var settingGroups = []struct {
 	title, about string
 	keys         []string
 }{
-	{"Listening", "", []string{"http_", "max_connections", "max_inflight_bytes", "request_timeout", "shutdown_"}},
+	{"Listening", "", []string{"http_", "max_connections", "max_unauthenticated", "max_inflight_bytes", "request_timeout", "shutdown_"}},
 	{"Access", "See [control access](../how-to/control-access.md).", []string{"api_tokens", "metrics_token", "allow"}},
 	{"Queues", "See [queues](queues.md).", []string{"message_", "queue_", "idempotency_", "dead_letter_"}},
 	{"Backend", "See [what each answer of Django does](django-answers.md), and [moving from the original](../how-to/move-from-the-original.md).", []string{"django_", "signing_keys"}},

@@ -113,7 +113,7 @@ func (m *Main) listen(ctx context.Context) (<-chan error, error) {
 	m.server = rest.New(rest.Config{ //nolint:contextcheck // requests bring their own contexts
 		Tokens: c.Tokens, MetricsToken: c.MetricsToken, AllowedHosts: c.AllowedHosts,
 		LoopbackOnly:   len(c.Tokens) == 0 && c.loopback(),
-		MaxConnections: m.files.connections, MaxInflightBytes: c.MaxInflight,
+		MaxConnections: m.files.connections, MaxUnauthenticated: c.MaxUnauthenticated, MaxInflightBytes: c.MaxInflight,
 		RequestTimeout: c.RequestTimeout, Metrics: m.metrics, MetricHelp: helpOf, Logger: m.Logger,
 	})
 	address := net.JoinHostPort(c.Addr, strconv.Itoa(c.Port))

@@ -17,6 +17,7 @@ import (
 // the defaults of the settings table.
 type Config struct {
 	Port, MaxConnections int
+	MaxUnauthenticated   int
 	Addr                 string
 
 	QueueMax            uint64
@@ -150,6 +151,10 @@ var settings = []setting{
 	{
 		key: "max_connections", fallback: "10000", help: "maximum number of open connections",
 		set: integer(1, 1_000_000, func(c *Config) *int { return &c.MaxConnections }),
+	},
+	{
+		key: "max_unauthenticated", fallback: "0", help: "maximum number of open connections without an accepted request, if tokens are set; above it the oldest are closed; 0 is a tenth of MAX_CONNECTIONS",
+		set: integer(0, 1_000_000, func(c *Config) *int { return &c.MaxUnauthenticated }),
 	},
 	{
 		key: "message_queue_max_size", fallback: "100000", help: "maximum number of messages in a user's queue; a full queue evicts its oldest message of the lowest priority",

@@ -1,14 +1,14 @@
-// Command format1 makes the data directory of format 1 that tests upgrade, and the
-// list of what is in it, with a program that writes that format:
+// Command format1 creates test data for upgrades from format 1: a data directory, and the
+// list of its contents (expected.json). It uses a program that writes that format:
 //
 //	git worktree add --detach /tmp/format1 153d469
 //	(cd /tmp/format1 && go build -o /tmp/format1-program ./cmd/messaging)
 //	go run ./testdata/format1 -program /tmp/format1-program
 //
-// With -check it unpacks what is there instead, runs the program on it, and
-// compares what a reader gets with expected.json. So it also shows that a later
-// program reads the same; members that it has added to responses are passed over,
-// and so are idempotency keys that are over by now. A test of cmd/messaging runs it.
+// With -check it unpacks the stored data directory, runs the program on it, and compares
+// the responses with expected.json. So it shows that a later program reads the same data.
+// It ignores members that the later program has added to responses, and idempotency keys
+// that have expired. A test of cmd/messaging runs it.
 package main
 
 import (
