@@ -27,8 +27,8 @@ run: build ## build, and serve on port 8765 with ./data
 
 # The fault injection tests run alone, because they load the whole machine.
 test: test-deps ## run all tests, including the end-to-end test with a real Django and the fault injection
-	MESSAGING_TEST_PYTHON="$$(sh testdata/python.sh)" $(GO) test -count=1 -timeout 15m $$($(GO) list ./... | grep -v /bench/faultinjection)
-	$(GO) test -count=1 -timeout 15m ./bench/faultinjection
+	MESSAGING_TEST_PYTHON="$$(sh testdata/python.sh)" $(GO) test -count=1 -timeout 30m $$($(GO) list ./... | grep -v /bench/faultinjection)
+	$(GO) test -count=1 -timeout 30m ./bench/faultinjection
 	$(MAKE) --no-print-directory test-python
 
 test-fast: ## run the tests that are quick, in 90 seconds: no rigs, no Django, no started program
@@ -41,7 +41,7 @@ demo: build ## the example project with the service: two who chat, and the admin
 	@python="$$(sh testdata/pythontests.sh)" && exec "$$python" python/example/demo.py --program bin/messaging
 
 race: test-deps ## run all tests with the race detector
-	MESSAGING_TEST_PYTHON="$$(sh testdata/python.sh)" CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m ./...
+	MESSAGING_TEST_PYTHON="$$(sh testdata/python.sh)" CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 40m ./...
 
 test-deps: ## bring what the tests need: Python with Django REST framework, tools to make disks with
 	@sh testdata/python.sh >/dev/null
