@@ -3,6 +3,7 @@ package persist_test
 import (
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -61,13 +62,8 @@ func TestResponseCostsNoMoreThanItsBatch(t *testing.T) {
 			sink := persist.NewDjango(persist.DjangoConfig{URL: server.URL})
 			defer sink.Close()
 			sink.Deliver(t.Context(), batch[:1]) // the connection and its buffers
-			var before, after runtime.MemStats
-			runtime.GC()
-			runtime.ReadMemStats(&before)
-			a := sink.Deliver(t.Context(), batch)
-			runtime.ReadMemStats(&after)
-			allocated, objects := after.TotalAlloc-before.TotalAlloc, after.Mallocs-before.Mallocs
-			t.Logf("%d KiB sent, %d KiB received: %d KiB in %d objects", sent>>10, (c.times*len(c.unit))>>10, allocated>>10, objects)
+			a, allocated := leastAllocated(3, func() persist.Response { return sink.Deliver(t.Context(), batch) })
+			t.Logf("%d KiB sent, %d KiB received: %d KiB were allocated", sent>>10, (c.times*len(c.unit))>>10, allocated>>10)
 			if a.Class != c.want {
 				t.Errorf("%s (%s), want %s", a.Class, a.Reason, c.want)
 			}
@@ -76,4 +72,20 @@ func TestResponseCostsNoMoreThanItsBatch(t *testing.T) {
 			}
 		})
 	}
+}
+
+// leastAllocated calls deliver several times. It returns the last response and the
+// smallest number of bytes that were allocated during a call. The number counts the whole
+// process, so other work that runs during one call may increase it.
+func leastAllocated(times int, deliver func() persist.Response) (a persist.Response, bytes uint64) {
+	bytes = math.MaxUint64
+	for range times {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		a = deliver()
+		runtime.ReadMemStats(&after)
+		bytes = min(bytes, after.TotalAlloc-before.TotalAlloc)
+	}
+	return a, bytes
 }
