@@ -43,7 +43,7 @@ func writeWithHelp(w io.Writer, text []byte, help func(name string) string) {
 	for line := range bytes.Lines(text) {
 		if name, ok := bytes.CutPrefix(line, []byte("# HELP ")); ok {
 			name := string(bytes.TrimSpace(name))
-			fmt.Fprintf(w, "# HELP %s %s\n", name, help(name)) // into a buffer
+			fmt.Fprintf(w, "# HELP %s %s\n", name, help(name)) // the writer keeps its error
 			continue
 		}
 		_, _ = w.Write(line)

@@ -57,8 +57,8 @@ func (s *service) settle(how, user string, more object) {
 	s.call("POST", "/api/messages/"+how, body)
 }
 
-// giveUp makes undeliverable dead letters of what the users have waiting.
-func (s *service) giveUp(users ...string) {
+// deadLetter makes undeliverable dead letters of the queued messages of users.
+func (s *service) deadLetter(users ...string) {
 	for _, user := range users {
 		s.settle("nack", user, nil)
 		s.settle("nack", user, nil)
@@ -132,7 +132,7 @@ func makeStore(path, dir string) (err error) {
 // outlive it.
 func (s *service) front() {
 	s.send("given-up", "given up, and its record is trimmed", nil)
-	s.giveUp("given-up")
+	s.deadLetter("given-up")
 	s.send("front", "refuse: its record is trimmed", nil)
 	s.broadcast("front", []string{"front", "7", "8"})
 	for n := range 20 {
@@ -193,12 +193,12 @@ func (s *service) deliveries() {
 	s.settle("nack", "nacked", nil)
 	s.settle("nack", dueLater, object{"delay_seconds": 86400})
 	s.settle("ack", "acked", nil)
-	s.giveUp("given-up")
+	s.deadLetter("given-up")
 	givenUp := []string{"given-up-1", "given-up-2", "given-up-3"}
 	s.broadcast("given up by all", givenUp)
-	s.giveUp(givenUp...)
+	s.deadLetter(givenUp...)
 	s.broadcast("given up by one", givenUp)
-	s.giveUp("given-up-2")
+	s.deadLetter("given-up-2")
 	s.lease("leased")
 }
 

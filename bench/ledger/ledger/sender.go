@@ -100,7 +100,7 @@ func (s *sender) outcomeOf(c *call, status int, err error) callOutcome {
 // make makes a call until its outcome is known or cannot be known: without a key, an
 // interrupted call is not sent again.
 func (s *sender) make(ctx context.Context, c *call) {
-	for giveUp := (time.Time{}); ; pause() {
+	for deadline := (time.Time{}); ; pause() {
 		era := s.load.cuts.Load()
 		responseBody, status, err := s.send(c)
 		switch outcome := s.outcomeOf(c, status, err); {
@@ -114,10 +114,10 @@ func (s *sender) make(ctx context.Context, c *call) {
 			s.unknown(c)
 			return
 		}
-		if ctx.Err() != nil && giveUp.IsZero() {
-			giveUp = time.Now().Add(lastTries)
+		if ctx.Err() != nil && deadline.IsZero() {
+			deadline = time.Now().Add(lastTries)
 		}
-		if s.load.failed.Load() != nil || (!giveUp.IsZero() && time.Now().After(giveUp)) {
+		if s.load.failed.Load() != nil || (!deadline.IsZero() && time.Now().After(deadline)) {
 			s.unknown(c)
 			return
 		}
