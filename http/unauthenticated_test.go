@@ -123,6 +123,7 @@ func TestUnauthenticatedConnectionsHoldFewPlaces(t *testing.T) {
 		_ = resp.Body.Close()
 	}
 	read()
+	var flood []net.Conn
 	for i, begun := range []string{
 		"",
 		"POST /api/mess",
@@ -132,7 +133,7 @@ func TestUnauthenticatedConnectionsHoldFewPlaces(t *testing.T) {
 		"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n",
 	} {
 		for range 60 {
-			s.openWith(begun)
+			flood = append(flood, s.openWith(begun))
 		}
 		if got := s.raw("POST", "/api/messages/send", message, nil); got.status != http.StatusOK {
 			t.Errorf("a client with a token, beside %q: %d %s", begun, got.status, got.text)
@@ -147,6 +148,10 @@ func TestUnauthenticatedConnectionsHoldFewPlaces(t *testing.T) {
 	}
 	_, _ = io.WriteString(idle, accepted)
 	read()
+	for _, c := range flood {
+		_ = c.Close()
+	}
+	eventually(t, func() bool { return strings.Contains(log.String(), "below half of their limit again") })
 	if n := strings.Count(log.String(), "without an accepted request have reached their limit"); n != 1 {
 		t.Errorf("the log has %d lines about the limit:\n%s", n, log)
 	}
