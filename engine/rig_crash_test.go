@@ -19,7 +19,7 @@ const crashesPerLife = 10
 // acknowledged (invariants 1 to 6 and 9). A round is the life of one store, with several
 // crashes.
 func TestRigCrash(t *testing.T) {
-	torture.Run(t, 2000/crashesPerLife/slower, bubbled(t, crashing(breach{})))
+	torture.Run(t, 1000/crashesPerLife/slower, bubbled(t, crashing(breach{})))
 }
 
 func TestRigCrashCatchesCommitsWithoutSync(t *testing.T) {

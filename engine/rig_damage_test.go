@@ -23,7 +23,7 @@ import (
 // damageEvery is the distance between the bytes that the short form flips, and between its
 // cuts, outside of headers.
 const (
-	damageEvery  = 64
+	damageEvery  = 128
 	damageHeader = 64
 )
 

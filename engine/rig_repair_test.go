@@ -190,7 +190,7 @@ func ruin(r *torture.Round, how string, b []byte, at int) []byte {
 // written, every message in an intact file is there, and no original file is lost.
 func TestRigRepair(t *testing.T) {
 	stores := []*spoiled{newSpoiled(t, true), newSpoiled(t, false)}
-	torture.Run(t, 100, func(r *torture.Round) {
+	torture.Run(t, 50, func(r *torture.Round) {
 		s := stores[r.Rand.IntN(len(stores))]
 		dir := filepath.Join(r.TempDir(), "data")
 		s.copyTo(r, dir)

@@ -35,7 +35,7 @@ type seams struct {
 }
 
 func TestRigSeams(t *testing.T) {
-	torture.Run(t, 3, bubbled(t, func(r *torture.Round) {
+	torture.Run(t, 2, bubbled(t, func(r *torture.Round) {
 		config := engine.Config{MaxDeliveries: 1 + uint32(r.Rand.IntN(2)), MinFree: 1, Free: func() (uint64, error) { return 1 << 40, nil }}
 		if r.Rand.IntN(2) == 0 {
 			config.RetryBackoff = time.Second
