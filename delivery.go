@@ -41,6 +41,18 @@ type TakeOptions struct {
 	Lease time.Duration
 	// Wait is the longest wait for the first message.
 	Wait time.Duration
+	// Quota bounds the leases of the reader; nil for no limit of its own.
+	Quota LeaseQuota
+}
+
+// LeaseQuota counts the leases of one caller. Its methods are called concurrently, also
+// under locks: they must not block.
+type LeaseQuota interface {
+	// Lease counts up to n more leases, and returns how many. If none are left it
+	// returns an error.
+	Lease(n int) (counted int, err error)
+	// EndLease ends the count of n leases.
+	EndLease(n int)
 }
 
 // Delivery is a set of messages that are being delivered to one reader. No other

@@ -92,17 +92,13 @@ func (e *Engine) onReceipts(user messaging.UserID, receipts []string, do func(q 
 	defer e.queues.unpin(q)
 	outcomes := make([]messaging.Outcome, len(receipts))
 	parsed := make([]receipt, len(receipts))
+	for i, text := range receipts {
+		parsed[i], outcomes[i] = e.receipts.decode(user, text)
+	}
 	var valid []leasedMessage
 	q.mu.Lock()
-	for i, text := range receipts {
-		r, ok := decodeReceipt(text)
-		parsed[i] = r
-		switch {
-		case !ok || r.user != userTag(user):
-			outcomes[i] = messaging.Unknown
-		case r.bootID != e.bootID:
-			outcomes[i] = messaging.Expired
-		default:
+	for i, r := range parsed {
+		if outcomes[i] == "" {
 			if held := q.claimed[r.sequence]; held != nil && held.lease != nil && held.lease.number == r.lease {
 				valid = append(valid, leasedMessage{index: i, sequence: r.sequence, claim: held, lease: held.lease})
 			}

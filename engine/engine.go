@@ -83,7 +83,7 @@ type Engine struct {
 	letters        *DeadLetters
 	clears         clears
 	inFlight       inFlightCalls
-	bootID         uint64 // identifies this run in receipts
+	receipts       receiptKey
 	// scans bounds the number of concurrent scans.
 	scans       chan struct{}
 	waiting     atomic.Int64
@@ -129,7 +129,7 @@ func Open(config Config) (*Engine, error) {
 	e.trimmer = newTrimmer(e)
 	e.clears.changed, e.clears.step = make(chan struct{}, 1), newWaitLock()
 	e.stopWaiting = sync.OnceFunc(func() { close(e.closing) })
-	e.bootID = newBootID()
+	e.receipts = newReceiptKey()
 	e.log.PreCommit(e.preCommit)
 	e.clock.reset(config.Now(), time.Now())
 	for _, open := range []func() error{e.openLetters, e.dropStages, e.findClears, e.catchUp, e.findFanouts} {

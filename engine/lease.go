@@ -22,7 +22,15 @@ type lease struct {
 	sequence uint64
 	number   uint64 // unique in this run
 	until    time.Time
-	index    int // in the heap; -1 after its removal
+	index    int                  // in the heap; -1 after its removal
+	quota    messaging.LeaseQuota // of the reader, or nil
+}
+
+// end ends the count of a lease that was removed from leases.
+func (x *lease) end() {
+	if x.quota != nil {
+		x.quota.EndLease(1)
+	}
 }
 
 // leases holds all leases, ordered by their end.
@@ -79,6 +87,7 @@ func (l *leases) drop(x *lease) bool {
 		return false
 	}
 	heap.Remove(&l.heap, x.index)
+	x.end()
 	return true
 }
 
@@ -113,6 +122,7 @@ func (l *leases) ended(now time.Time) (over []*lease, next time.Time) {
 	defer l.mu.Unlock()
 	for len(l.heap) > 0 && len(over) < page && !l.heap[0].until.After(now) {
 		if x, ok := heap.Pop(&l.heap).(*lease); ok {
+			x.end()
 			over = append(over, x)
 		}
 	}
@@ -167,16 +177,32 @@ func bodies(found []claimedMessage) (n int64) {
 	return n
 }
 
-// grant increments the delivery counts of messages, durably, and creates their leases. It
-// puts back the messages above the queue's limit of leases.
-func (e *Engine) grant(q *queue, found []claimedMessage, term time.Duration) ([]claimedMessage, error) {
+// grant creates the leases of messages. It puts back the messages above the limits of the
+// queue and of the reader.
+func (e *Engine) grant(q *queue, found []claimedMessage, o messaging.TakeOptions) ([]claimedMessage, error) {
 	n, err := q.reserveLeases(len(found), e.config.MaxLeased)
 	e.putBack(q, found[n:])
 	if err != nil {
 		return nil, err
 	}
 	defer q.releaseLeases(n)
-	found = found[:n]
+	if found = found[:n]; o.Quota == nil {
+		return e.lease(q, found, o)
+	}
+	if n, err = o.Quota.Lease(len(found)); err != nil {
+		n = 0
+	}
+	e.putBack(q, found[n:])
+	if err != nil {
+		return nil, err
+	}
+	kept, err := e.lease(q, found[:n], o)
+	o.Quota.EndLease(n - len(kept)) // each lease ends the count of its own
+	return kept, err
+}
+
+// lease increments the delivery counts of messages, durably, and creates their leases.
+func (e *Engine) lease(q *queue, found []claimedMessage, o messaging.TakeOptions) ([]claimedMessage, error) {
 	if err := e.leases.reserve(len(found)); err != nil {
 		e.putBack(q, found)
 		return nil, err
@@ -195,7 +221,7 @@ func (e *Engine) grant(q *queue, found []claimedMessage, term time.Duration) ([]
 		e.putBack(q, found)
 		return nil, err
 	}
-	until := time.Now().Add(term)
+	until := time.Now().Add(o.Lease)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	kept := found[:0]
@@ -204,15 +230,15 @@ func (e *Engine) grant(q *queue, found []claimedMessage, term time.Duration) ([]
 		if q.claimed[seq] != h.claim {
 			continue // evicted, cleared or expired since
 		}
-		x := &lease{queue: q, sequence: seq, number: e.leases.granted.Add(1), until: until}
+		x := &lease{queue: q, sequence: seq, number: e.leases.granted.Add(1), until: until, quota: o.Quota}
 		h.claim.lease = x
 		q.leased++
 		e.queues.pinAgain(q)
 		e.leases.add(x)
 		h.message.Deliveries = h.claim.entry.Deliveries
-		h.message.Receipt = receipt{
-			bootID: e.bootID, user: userTag(q.user), priority: h.claim.priority, sequence: seq, deliveries: h.message.Deliveries, lease: x.number,
-		}.encode()
+		h.message.Receipt = e.receipts.encode(q.user, receipt{
+			priority: h.claim.priority, sequence: seq, deliveries: h.message.Deliveries, lease: x.number,
+		})
 		kept = append(kept, h)
 	}
 	return kept, nil

@@ -1,11 +1,14 @@
 package engine
 
 import (
+	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"hash"
 	"math"
-	"math/rand/v2"
+	"sync"
 
 	"github.com/stayafrica/messaging"
 )
@@ -13,60 +16,108 @@ import (
 // receipt identifies one delivery of one message to one user in one run of the service. A
 // reader acknowledges with it:
 //
-//	bootID:8  user:4 (of SHA-256)  priority:1  sequence:uvarint  deliveries:uvarint  lease:uvarint
+//	bootID:8  mac:12  priority:1  sequence:uvarint  deliveries:uvarint  lease:uvarint
 //
 // It is encoded in URL-safe base64 without padding. The lease has its own number because
 // the delivery count is not unique: it starts again when a message is redriven, and it
 // does not change when a delivery did not arrive.
+//
+// mac is the first 96 bits of HMAC-SHA256 (RFC 2104) over what follows it and the user,
+// under a key that is random in each run. So a reader cannot make the receipt of one
+// message from that of another, nor use it for another user. bootID is not secret: it
+// distinguishes a receipt of another run, which has expired, from one that is not ours.
 type receipt struct {
-	bootID     uint64
-	user       uint32
 	priority   messaging.Priority
 	sequence   uint64
 	deliveries uint32
 	lease      uint64
 }
 
-const receiptFixed = 8 + 4 + 1
+const (
+	receiptBoot  = 8
+	receiptMAC   = 12
+	receiptFixed = receiptBoot + receiptMAC + 1
+	// receiptEnd is the largest number of bytes from the priority on.
+	receiptEnd = 1 + 2*binary.MaxVarintLen64 + binary.MaxVarintLen32
+)
 
-// newBootID returns a random number that distinguishes this run's receipts. No receipt may
-// begin with a hyphen, because a command line would read it as a flag.
-func newBootID() uint64 {
+// receiptKey makes and reads the receipts of this run. It is safe for concurrent use.
+type receiptKey struct {
+	boot [receiptBoot]byte
+	macs *sync.Pool // of hash.Hash with the key
+}
+
+func newReceiptKey() receiptKey {
+	key := make([]byte, sha256.Size)
+	_, _ = rand.Read(key) // it does not fail
+	k := receiptKey{macs: &sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}
+	// No receipt may begin with a hyphen, because a command line would read it as a flag.
 	const hyphen = 62 // its base64 digit
 	for {
-		if id := rand.Uint64(); id>>(64-6) != hyphen { //nolint:gosec // it is no secret
-			return id
+		_, _ = rand.Read(k.boot[:])
+		if k.boot[0]>>2 != hyphen {
+			return k
 		}
 	}
 }
 
-func userTag(user messaging.UserID) uint32 {
-	sum := sha256.Sum256([]byte(user))
-	return binary.BigEndian.Uint32(sum[:])
+// encode returns the text of a receipt of a user.
+func (k *receiptKey) encode(user messaging.UserID, r receipt) string {
+	var buf [receiptBoot + receiptMAC + receiptEnd]byte
+	end := append(buf[:receiptBoot+receiptMAC], byte(r.priority))
+	end = binary.AppendUvarint(end, r.sequence)
+	end = binary.AppendUvarint(end, uint64(r.deliveries))
+	end = binary.AppendUvarint(end, r.lease)
+	copy(buf[:], k.boot[:])
+	mac := k.mac(user, end[receiptBoot+receiptMAC:])
+	copy(buf[receiptBoot:], mac[:receiptMAC])
+	return base64.RawURLEncoding.EncodeToString(end)
 }
 
-func (r receipt) encode() string {
-	dst := binary.BigEndian.AppendUint64(make([]byte, 0, receiptFixed+3*binary.MaxVarintLen64), r.bootID)
-	dst = binary.BigEndian.AppendUint32(dst, r.user)
-	dst = append(dst, byte(r.priority))
-	dst = binary.AppendUvarint(dst, r.sequence)
-	dst = binary.AppendUvarint(dst, uint64(r.deliveries))
-	dst = binary.AppendUvarint(dst, r.lease)
-	return base64.RawURLEncoding.EncodeToString(dst)
+// mac returns the MAC of the end of a receipt, from its priority on, and a user. The end
+// describes its own length, so the two cannot be confused.
+func (k *receiptKey) mac(user messaging.UserID, end []byte) (sum [sha256.Size]byte) {
+	h, _ := k.macs.Get().(hash.Hash)
+	defer k.macs.Put(h)
+	h.Reset()
+	_, _ = h.Write(end) // a hash does not fail
+	_, _ = h.Write([]byte(user))
+	h.Sum(sum[:0])
+	return sum
 }
 
-// decodeReceipt decodes a receipt; ok is false for text that encode does not produce.
-func decodeReceipt(text string) (r receipt, ok bool) {
-	const longest = 64
-	if len(text) > longest {
+// decode reads a receipt of a user. The outcome is empty for a receipt of this run. It is
+// expired for one of another run, and unknown for text that is no receipt of the user.
+func (k *receiptKey) decode(user messaging.UserID, text string) (r receipt, outcome messaging.Outcome) {
+	const longest = (receiptBoot + receiptMAC + receiptEnd) * 4 / 3
+	if len(text) > longest+1 {
+		return receipt{}, messaging.Unknown
+	}
+	src, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || len(src) < receiptFixed {
+		return receipt{}, messaging.Unknown
+	}
+	r, ok := parseReceipt(src[receiptBoot+receiptMAC:])
+	if !ok {
+		return receipt{}, messaging.Unknown
+	}
+	if [receiptBoot]byte(src) != k.boot {
+		return r, messaging.Expired
+	}
+	mac := k.mac(user, src[receiptBoot+receiptMAC:])
+	if !hmac.Equal(mac[:receiptMAC], src[receiptBoot:receiptBoot+receiptMAC]) {
+		return receipt{}, messaging.Unknown
+	}
+	return r, ""
+}
+
+// parseReceipt parses a receipt from its priority on.
+func parseReceipt(end []byte) (r receipt, ok bool) {
+	if end[0] >= messaging.Priorities {
 		return receipt{}, false
 	}
-	src, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || len(src) < receiptFixed || src[12] >= messaging.Priorities {
-		return receipt{}, false
-	}
-	r = receipt{bootID: binary.BigEndian.Uint64(src), user: binary.BigEndian.Uint32(src[8:]), priority: messaging.Priority(src[12])}
-	rest := src[receiptFixed:]
+	r.priority = messaging.Priority(end[0])
+	rest := end[1:]
 	var deliveries uint64
 	for _, field := range []*uint64{&r.sequence, &deliveries, &r.lease} {
 		v, n := binary.Uvarint(rest)
@@ -75,9 +126,6 @@ func decodeReceipt(text string) (r receipt, ok bool) {
 		}
 		*field, rest = v, rest[n:]
 	}
-	if len(rest) > 0 || deliveries > math.MaxUint32 {
-		return receipt{}, false
-	}
-	r.deliveries = uint32(deliveries)
-	return r, r.encode() == text
+	r.deliveries = uint32(deliveries) //nolint:gosec // checked below
+	return r, len(rest) == 0 && deliveries <= math.MaxUint32
 }

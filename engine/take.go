@@ -31,7 +31,7 @@ func (e *Engine) Take(ctx context.Context, user messaging.UserID, o messaging.Ta
 		found, err = e.scanOrWait(ctx, q, o)
 	}
 	if err == nil && o.Lease > 0 && len(found) > 0 {
-		found, err = e.grant(q, found, o.Lease)
+		found, err = e.grant(q, found, o)
 	}
 	if err != nil || len(found) == 0 {
 		e.queues.unpin(q)
