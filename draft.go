@@ -21,6 +21,7 @@ const (
 type Draft struct {
 	Conversation string // empty only in a broadcast that names none
 	Receiver     UserID // empty in a broadcast
+	Sender       string
 	Priority     Priority
 	Defaulted    DefaultedFields
 	// NoPersist is true if the backend already has the message ("persist": false).
@@ -166,7 +167,7 @@ func (p *draftParser) member(m strictjson.Member) error {
 		p.draft.Conversation, err = ParseIDField("conversation_id", raw)
 	case "sender_id":
 		p.seen |= hasSender
-		_, err = parseID("sender_id", raw)
+		p.draft.Sender, err = ParseIDField("sender_id", raw)
 	case "receiver_id":
 		p.seen |= hasReceiver
 		var id string

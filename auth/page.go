@@ -7,11 +7,16 @@ import (
 	"strings"
 )
 
-// Page describes the web page that makes a call: the headers Origin, Referer and
-// Sec-Fetch-Site, and whether the connection uses TLS. Only browsers send the headers.
+// TakeHeader is the header with which a page of the service's own site shows that it
+// intends a take. A page of another site cannot send it.
+const TakeHeader = "X-Messaging-Take"
+
+// Page describes the web page that makes a call: the headers Origin, Referer,
+// Sec-Fetch-Site, User-Agent and [TakeHeader], and whether the connection uses TLS. Only
+// browsers send the first three.
 type Page struct {
-	Origin, Referer, FetchSite string
-	TLS                        bool
+	Origin, Referer, FetchSite, UserAgent, Take string
+	TLS                                         bool
 }
 
 // isForeign reports whether the page is of another site: its scheme, host or port
@@ -21,6 +26,14 @@ func (p Page) isForeign(host string) bool {
 		return true
 	}
 	return isForeignURL(p.Origin, host, p.TLS) || isForeignURL(p.Referer, host, p.TLS)
+}
+
+// isHidden reports whether the call is of a browser that does not describe its page, and
+// the page does not send [TakeHeader]. Browsers send Sec-Fetch-Site only over TLS and to
+// loopback, and a page can suppress its Referer.
+func (p Page) isHidden(host string) bool {
+	described := p.FetchSite != "" || p.TLS || isLoopback(hostName(host))
+	return !described && strings.HasPrefix(p.UserAgent, "Mozilla/") && p.Take != "1"
 }
 
 // isForeignURL reports whether an origin or a referrer is of another server. An empty

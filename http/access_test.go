@@ -9,9 +9,9 @@ import (
 )
 
 func TestTokens(t *testing.T) {
-	s := serveWithoutEngine(t, rest.Config{
+	s := serveWithoutEngine(t, rest.Config{Access: auth.New(auth.Config{
 		Tokens: []auth.Token{{Name: "a", Secret: "old"}, {Name: "b", Secret: "new"}}, MetricsToken: "scrape", AllowedHosts: []string{"messages.example"},
-	})
+	})})
 	host := map[string]string{"Host": "messages.example:8765"}
 	for _, c := range []struct {
 		path, authorization string
@@ -23,7 +23,8 @@ func TestTokens(t *testing.T) {
 		{"/api/stats", "Bearer ", 401},
 		{"/api/stats", "Bearer wrong", 401},
 		{"/api/stats", "Basic old", 401},
-		{"/api/stats", "Bearer scrape", 401},
+		{"/api/stats", "Bearer scrape", 403},
+		{"/openapi.json", "Bearer scrape", 403},
 		{"/metrics", "Bearer scrape", 200},
 		{"/metrics", "Bearer old", 200},
 		{"/metrics", "", 401},

@@ -26,7 +26,7 @@ func BenchmarkTakeResponse(b *testing.B) {
 		s := &Server{inflight: limits.NewBudget(64 << 20)}
 		b.ReportAllocs()
 		for b.Loop() {
-			resp, err := s.messagesResponse("789", messages)
+			resp, err := s.messagesResponse(&request{}, "789", messages)
 			if err != nil {
 				b.Fatal(err)
 			}

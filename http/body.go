@@ -39,20 +39,20 @@ func freeBuffer(b *[]byte) {
 // body reads the JSON body of a request and calls use with it. The bytes are valid
 // during the call. weight is the memory that one byte of the body takes while the
 // request is in progress.
-func (s *Server) body(r *http.Request, limit, weight int64, use func(body []byte) error) error {
+func (s *Server) body(r *request, limit, weight int64, use func(body []byte) error) error {
 	if _, err := checkContent(r.Header, mediaJSON); err != nil {
 		return err
 	}
 	if r.ContentLength > limit {
 		return tooLarge(limit)
 	}
-	stopCloseNotify(r) // a call with a body waits only for the disk
-	reservation := s.inflight.Hold()
+	stopCloseNotify(r.Request) // a call with a body waits only for the disk
+	reservation := s.inflight.Hold(r.share.Memory())
 	defer reservation.Release()
 	buffer := newBuffer()
 	defer freeBuffer(buffer)
 	var err error
-	if *buffer, err = readBody(r, (*buffer)[:0], limit, weight, reservation); err != nil {
+	if *buffer, err = readBody(r.Request, (*buffer)[:0], limit, weight, reservation); err != nil {
 		return err
 	}
 	return use(*buffer)

@@ -22,7 +22,7 @@ func (busyQueue) Busy() error {
 // send before it reads the body: to refuse it after that would cost as much as to
 // accept it.
 func TestBusyServiceRefusesBeforeItReadsABody(t *testing.T) {
-	s := serve(t, rest.Config{LoopbackOnly: true, RequestTimeout: 20 * time.Second})
+	s := serve(t, rest.Config{Access: loopbackOnly, RequestTimeout: 20 * time.Second})
 	busy := s.backend
 	busy.Queue = busyQueue{s.backend.Queue}
 	s.server.Open(busy)

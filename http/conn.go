@@ -1,6 +1,7 @@
 package http
 
 import (
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -9,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/stayafrica/messaging/limits"
 )
 
 // conn is a connection of the server. It avoids two costs of net/http per request, which
@@ -27,13 +30,16 @@ type conn struct {
 	// whether its client closes the connection.
 	closeNotifyStopped atomic.Bool
 	raw                syscall.RawConn // of the socket; nil if there is none
+	secure             bool            // TLS is spoken over it
 	// overLimit is true if the connection was accepted over the limit. It is set
 	// before the first request.
 	overLimit bool
 	// idle and unknown are the places in the rings of connLimiter, whose mu guards them.
 	idle, unknown ring
-	// accepted is true after the first request of an accepted caller.
+	// accepted is true after the first request of an accepted caller. share is the
+	// share of the caller of the last one, for which the connection counts.
 	accepted atomic.Bool
+	share    atomic.Pointer[limits.Share]
 }
 
 func newConn(accepted net.Conn) *conn {
@@ -44,6 +50,15 @@ func newConn(accepted net.Conn) *conn {
 		c.raw, _ = socket.SyscallConn() // an error means that the connection is closed
 	}
 	return c
+}
+
+// connUnder returns the connection of the server under TLS, or without it.
+func connUnder(of net.Conn) (*conn, bool) {
+	if secure, ok := of.(*tls.Conn); ok {
+		of = secure.NetConn()
+	}
+	c, ok := of.(*conn)
+	return c, ok
 }
 
 // connKey is the context key of a request's connection.
@@ -117,14 +132,26 @@ func (c *conn) ended() bool {
 		return false
 	}
 	n := -1
+	var first [tlsHeader]byte
 	err := c.raw.Control(func(fd uintptr) {
-		var one [1]byte
 		var peekErr error
-		if n, _, peekErr = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT); peekErr != nil {
+		if n, _, peekErr = syscall.Recvfrom(int(fd), first[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT); peekErr != nil {
 			n = -1 // no bytes have arrived, or a write will return the error
 		}
 	})
-	return err != nil || n == 0
+	return err != nil || n == 0 || (c.secure && n == tlsHeader && isAlert(first))
+}
+
+// tlsHeader is the length of the header of a TLS record (RFC 8446, section 5.1).
+const tlsHeader = 5
+
+// isAlert reports whether a TLS record is an alert, with which a client closes its side. In
+// TLS 1.3 its type is encrypted, but not its length: two bytes, the type, and a tag of 16
+// bytes. A request is longer.
+func isAlert(header [tlsHeader]byte) bool {
+	const alert, applicationData, encryptedAlert = 21, 23, 2 + 1 + 16
+	length := int(header[3])<<8 | int(header[4])
+	return header[0] == alert || (header[0] == applicationData && length == encryptedAlert)
 }
 
 // deadline is the read or write deadline of a connection. It reduces the number of calls

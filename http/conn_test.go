@@ -144,7 +144,7 @@ func TestClientIsWatchedUnlessItSends(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = server.Serve(limiter.listener(l)) }()
+	go func() { _ = server.Serve(limiter.listener(l, false)) }()
 	defer server.Close()
 
 	client, err := net.Dial("tcp", l.Addr().String())

@@ -16,11 +16,11 @@ import (
 )
 
 func TestConnectionsOverTheLimitWaitAndHealthIsAnswered(t *testing.T) {
-	s := serve(t, rest.Config{LoopbackOnly: true, MaxConnections: 4, RequestTimeout: 20 * time.Second})
+	s := serve(t, rest.Config{Access: loopbackOnly, MaxConnections: 4, RequestTimeout: 20 * time.Second})
 	client.CloseIdleConnections()
 	var unfinished []net.Conn
 	for range 4 { // a connection with an unfinished request is not idle
-		conn, err := net.Dial("tcp", s.addr)
+		conn, err := dial(s.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,12 +45,12 @@ func TestConnectionsOverTheLimitWaitAndHealthIsAnswered(t *testing.T) {
 }
 
 func TestLongestIdleConnectionsAreClosedNearTheLimit(t *testing.T) {
-	s := serve(t, rest.Config{LoopbackOnly: true, MaxConnections: 8})
+	s := serve(t, rest.Config{Access: loopbackOnly, MaxConnections: 8})
 	client.CloseIdleConnections()
 	var conns []*bufio.Reader
 	var raw []net.Conn
 	for range 12 { // each sends one request and stays open
-		conn, err := net.Dial("tcp", s.addr)
+		conn, err := dial(s.addr)
 		if err != nil {
 			t.Fatal(err)
 		}

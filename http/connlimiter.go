@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/limits"
 )
 
 const (
@@ -80,13 +81,15 @@ func (cl *connLimiter) count() int {
 func (cl *connLimiter) near() int { return cl.max - cl.max/32 }
 
 // listener returns a listener that is bounded by the limiter.
-func (cl *connLimiter) listener(l net.Listener) net.Listener {
-	return &boundedListener{Listener: l, limiter: cl, closed: make(chan struct{})}
+// secure is true if TLS is spoken over its connections.
+func (cl *connLimiter) listener(l net.Listener, secure bool) net.Listener {
+	return &boundedListener{Listener: l, limiter: cl, secure: secure, closed: make(chan struct{})}
 }
 
 type boundedListener struct {
 	net.Listener
 	limiter *connLimiter
+	secure  bool
 	once    sync.Once
 	closed  chan struct{}
 }
@@ -103,7 +106,9 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		<-l.limiter.slots
 		return nil, err
 	}
-	return newConn(accepted), nil
+	c := newConn(accepted)
+	c.secure = l.secure
+	return c, nil
 }
 
 // Close closes the listener and ends a waiting Accept.
@@ -114,7 +119,7 @@ func (l *boundedListener) Close() error {
 
 // state is the ConnState hook of the server. It tracks open and idle connections.
 func (cl *connLimiter) state(of net.Conn, state http.ConnState) {
-	c, ok := of.(*conn)
+	c, ok := connUnder(of)
 	if !ok {
 		return // of another listener than [connLimiter.listener]
 	}
@@ -192,16 +197,26 @@ func (cl *connLimiter) forgetUnknownLocked(c *conn) {
 	}
 }
 
-// accept records that the caller of a request was accepted.
-func (cl *connLimiter) accept(r *http.Request) {
+// accept records that the caller of a request was accepted. The connection counts for the
+// caller's share. It returns a too_many_requests error if that is at its limit of
+// connections.
+func (cl *connLimiter) accept(r *http.Request, share *limits.Share) error {
 	c := connOf(r)
-	if c == nil || c.accepted.Load() {
-		return
+	if c == nil || (c.accepted.Load() && share == c.share.Load()) {
+		return nil
 	}
 	c.accepted.Store(true)
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	cl.forgetUnknownLocked(c)
+	if former := c.share.Swap(nil); former != nil {
+		former.Disconnect()
+	}
+	if err := share.Connect(); err != nil {
+		return err
+	}
+	c.share.Store(share)
+	return nil
 }
 
 // unauthenticated returns the number of unauthenticated connections.
@@ -216,6 +231,7 @@ func (cl *connLimiter) ended(c *conn) {
 	defer cl.mu.Unlock()
 	c.idle.unlink()
 	cl.forgetUnknownLocked(c)
+	c.share.Swap(nil).Disconnect()
 	cl.open--
 	close(cl.freed)
 	cl.freed = make(chan struct{})
@@ -225,7 +241,7 @@ func (cl *connLimiter) ended(c *conn) {
 // context is the ConnContext hook of the server. It stores the connection in the context
 // of its requests, and sets its overLimit.
 func (cl *connLimiter) context(ctx context.Context, of net.Conn) context.Context {
-	c, ok := of.(*conn)
+	c, ok := connUnder(of)
 	if !ok {
 		return ctx
 	}

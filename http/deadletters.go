@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"net/http"
 
-	"github.com/julienschmidt/httprouter"
-
 	"github.com/stayafrica/messaging"
 )
 
@@ -15,8 +13,8 @@ const (
 	maxPage     = 1000
 )
 
-func (s *Server) listDeadLetters(r *http.Request, _ httprouter.Params) (response, error) {
-	filter, err := parseFilter(r)
+func (s *Server) listDeadLetters(r *request) (response, error) {
+	filter, err := parseFilter(r.Request)
 	if err != nil {
 		return response{}, err
 	}
@@ -32,7 +30,7 @@ func (s *Server) listDeadLetters(r *http.Request, _ httprouter.Params) (response
 	for i := range page.DeadLetters {
 		size += len(page.DeadLetters[i].Message.Body) + len(page.DeadLetters[i].Reason) + messaging.JSONOverhead
 	}
-	reservation := s.inflight.Hold() // a slow reader holds the memory of its response
+	reservation := s.inflight.Hold(r.share.Memory()) // a slow reader holds the memory of its response
 	if err := reservation.GrowResponse(int64(size)); err != nil {
 		return response{}, err
 	}
@@ -83,8 +81,8 @@ func parseFilter(r *http.Request) (f messaging.DeadLetterFilter, err error) {
 	return f, nil
 }
 
-func (s *Server) showDeadLetter(_ *http.Request, params httprouter.Params) (response, error) {
-	id := params.ByName("id")
+func (s *Server) showDeadLetter(r *request) (response, error) {
+	id := r.params.ByName("id")
 	if !messaging.ValidDeadLetterID(id) {
 		return response{}, messaging.FieldErrorf(messaging.CodeInvalidField, "id", "the id of a dead letter is <kind>-<message id>")
 	}
@@ -110,8 +108,8 @@ func (s *Server) showDeadLetter(_ *http.Request, params httprouter.Params) (resp
 	return resp, err
 }
 
-func (s *Server) dropDeadLetter(_ *http.Request, params httprouter.Params) (response, error) {
-	id := params.ByName("id")
+func (s *Server) dropDeadLetter(r *request) (response, error) {
+	id := r.params.ByName("id")
 	if !messaging.ValidDeadLetterID(id) {
 		return response{}, messaging.FieldErrorf(messaging.CodeInvalidField, "id", "the id of a dead letter is <kind>-<message id>")
 	}

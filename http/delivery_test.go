@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -76,7 +75,7 @@ func TestMessageLeavesTheQueueWhenItsAnswerLeftWhileTheRequestWasAlive(t *testin
 }
 
 func TestDeliveryToAReaderThatLeftStaysQueued(t *testing.T) {
-	s := serve(t, rest.Config{LoopbackOnly: true, RequestTimeout: 2 * time.Second})
+	s := serve(t, rest.Config{Access: loopbackOnly, RequestTimeout: 2 * time.Second})
 	large := `{"conversation_id":1,"sender_id":2,"receiver_id":789,"text":"` + strings.Repeat("x", 60<<10) + `"}`
 	const n = 120
 	for range n {
@@ -84,15 +83,15 @@ func TestDeliveryToAReaderThatLeftStaysQueued(t *testing.T) {
 			t.Fatal(status, a)
 		}
 	}
-	conn, err := net.Dial("tcp", s.addr)
+	conn, err := dial(s.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = conn.(*net.TCPConn).SetReadBuffer(4096)
+	_ = tcpOf(conn).SetReadBuffer(4096)
 	_, _ = io.WriteString(conn, "GET /api/messages/queue/789?max_count=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	time.Sleep(100 * time.Millisecond)
 	_, _ = s.do("GET", "/api/messages/queue/789?max_count=1", "") // another reader takes a message meanwhile
-	_ = conn.(*net.TCPConn).SetLinger(0)
+	_ = tcpOf(conn).SetLinger(0)
 	_ = conn.Close() // most of the response is unread
 	time.Sleep(100 * time.Millisecond)
 	got := 0

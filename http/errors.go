@@ -41,13 +41,13 @@ var statuses = map[messaging.Code]int{
 
 // failure returns the response of an error. It logs internal errors only: the others
 // are the caller's, and there may be many.
-func (s *Server) failure(w http.ResponseWriter, r *http.Request, err error) response {
+func (s *Server) failure(w http.ResponseWriter, r *request, err error) response {
 	e, ok := errors.AsType[*messaging.Error](err)
 	if !ok {
 		e = messaging.Internal(err)
 	}
 	if e.Code == messaging.CodeInternal {
-		s.logger.ErrorContext(r.Context(), "a request failed", "method", r.Method, "error", err)
+		s.logger.ErrorContext(r.Context(), "a request failed", "method", r.Method, "request_id", r.id, "error", err)
 	}
 	status := statuses[e.Code]
 	header := w.Header()
@@ -60,10 +60,10 @@ func (s *Server) failure(w http.ResponseWriter, r *http.Request, err error) resp
 		// The rest of the body is still on the connection.
 		header.Set("Connection", "close")
 	}
-	return response{status: status, body: appendError(nil, e)}
+	return response{status: status, body: appendError(nil, e, r.id)}
 }
 
-func appendError(dst []byte, e *messaging.Error) []byte {
+func appendError(dst []byte, e *messaging.Error, requestID string) []byte {
 	dst = append(dst, `{"status":"error","message":`...)
 	dst = appendString(dst, e.Message)
 	dst = append(dst, `,"code":`...)
@@ -78,7 +78,9 @@ func appendError(dst []byte, e *messaging.Error) []byte {
 		dst = append(dst, `,"index":`...)
 		dst = strconv.AppendInt(dst, int64(e.Item-1), 10)
 	}
-	return append(dst, '}')
+	dst = append(dst, `,"request_id":"`...)
+	dst = append(dst, requestID...) // has no character that JSON escapes
+	return append(dst, `"}`...)
 }
 
 // appendString appends a JSON string; it is empty if s is not valid UTF-8.

@@ -21,7 +21,7 @@ func TestFact8RouterMatchesDecodedPaths(t *testing.T) {
 	if !router.RedirectTrailingSlash || !router.RedirectFixedPath {
 		t.Error("the router no longer redirects by default")
 	}
-	s := serve(t, rest.Config{LoopbackOnly: true})
+	s := serve(t, rest.Config{Access: loopbackOnly})
 	s.do("POST", "/api/messages/send", strings.Replace(message, "789", "5", 1))
 	for path, want := range map[string]int{
 		"/api/messages/queue/5%2Fsize":    404,
@@ -51,7 +51,7 @@ func TestFact8RouterMatchesDecodedPaths(t *testing.T) {
 
 // TestFact9LaxJSONIsRefused checks that JSON is refused that encoding/json accepts.
 func TestFact9LaxJSONIsRefused(t *testing.T) {
-	s := serve(t, rest.Config{LoopbackOnly: true})
+	s := serve(t, rest.Config{Access: loopbackOnly})
 	for name, c := range map[string]struct{ body, code string }{
 		"duplicate key":       {strings.Replace(message, "{", `{"text":"a",`, 1), "duplicate_key"},
 		"key in another case": {strings.Replace(message, `"text"`, `"Text"`, 1), "missing_field"},
@@ -81,7 +81,7 @@ func TestFact9LaxJSONIsRefused(t *testing.T) {
 // each server has its own set, and that no label contains a user id.
 func TestFact12MetricsAreForPrometheus(t *testing.T) {
 	one, two := metrics.NewSet(), metrics.NewSet()
-	s, other := serve(t, rest.Config{LoopbackOnly: true, Metrics: one}), serve(t, rest.Config{LoopbackOnly: true, Metrics: two})
+	s, other := serve(t, rest.Config{Access: loopbackOnly, Metrics: one}), serve(t, rest.Config{Access: loopbackOnly, Metrics: two})
 	s.do("POST", "/api/messages/send", strings.Replace(message, "789", `"somebody-in-particular"`, 1))
 	s.do("GET", "/api/messages/queue/somebody-in-particular", "")
 	s.raw("GET", "/api/nothing/somebody-in-particular", "", nil)

@@ -74,7 +74,7 @@ func FuzzRequests(f *testing.F) {
 			f.Add(c.send)
 		}
 	}
-	server := rest.New(rest.Config{LoopbackOnly: true, RequestTimeout: time.Second})
+	server := rest.New(rest.Config{Access: loopbackOnly, RequestTimeout: time.Second})
 	server.Open(rest.Backend{
 		Queue: acceptAll{}, DeadLetters: acceptAll{}, Jobs: acceptAll{},
 		DiskOK: func() bool { return true }, Stats: func() messaging.Stats { return messaging.Stats{} },

@@ -21,7 +21,7 @@ import (
 // together.
 func cork(t *testing.T, conn net.Conn) {
 	t.Helper()
-	raw, err := conn.(*net.TCPConn).SyscallConn()
+	raw, err := tcpOf(conn).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func cork(t *testing.T, conn net.Conn) {
 // halfClosed sends one request, closes the client's side, and reads the response.
 func halfClosed(t *testing.T, addr, method, path, body string) (status int, answer map[string]any) {
 	t.Helper()
-	conn, err := net.Dial("tcp", addr)
+	conn, err := dial(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func halfClosed(t *testing.T, addr, method, path, body string) (status int, answ
 	if _, err := io.WriteString(conn, request+"\r\n"+body); err != nil {
 		t.Fatal(err)
 	}
-	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+	if err := closeWrite(conn); err != nil {
 		t.Fatal(err)
 	}
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -70,7 +70,7 @@ func halfClosed(t *testing.T, addr, method, path, body string) (status int, answ
 // A client may close its side after its request. The server serves every such call
 // except a plain take: the client may have left, and the messages would be lost.
 func TestAClientThatClosesItsSideIsServedUnlessItTakes(t *testing.T) {
-	s := serve(t, rest.Config{LoopbackOnly: true})
+	s := serve(t, rest.Config{Access: loopbackOnly})
 	const queue = "/api/messages/queue/789"
 	for range 20 {
 		if status, a := halfClosed(t, s.addr, "POST", "/api/messages/send", message); status != 200 {

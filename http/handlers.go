@@ -4,17 +4,15 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/metrics"
-
-	"github.com/julienschmidt/httprouter"
 )
 
-func (s *Server) health(*http.Request, httprouter.Params) (response, error) {
+func (s *Server) health(*request) (response, error) {
 	return jsonResponse(healthResponse{"ok", "messaging_service", s.config.Now().Unix()})
 }
 
 // ready returns 200 if requests can be served: the store is recovered, the disk accepts
 // writes, and the service is not stopping.
-func (s *Server) ready(*http.Request, httprouter.Params) (response, error) {
+func (s *Server) ready(*request) (response, error) {
 	b := s.backend.Load()
 	recovered, draining := b != nil, s.draining.Load()
 	disk := recovered && b.DiskOK()
@@ -29,14 +27,14 @@ func (s *Server) ready(*http.Request, httprouter.Params) (response, error) {
 	return resp, err
 }
 
-func (s *Server) metrics(*http.Request, httprouter.Params) (response, error) {
+func (s *Server) metrics(*request) (response, error) {
 	return response{contentType: "text/plain; version=0.0.4; charset=utf-8", stream: func(w *streamWriter) error {
 		s.writeMetrics(w)
 		return w.err
 	}}, nil
 }
 
-func (s *Server) stats(*http.Request, httprouter.Params) (response, error) {
+func (s *Server) stats(*request) (response, error) {
 	b, err := s.open()
 	if err != nil {
 		return response{}, err

@@ -7,7 +7,7 @@ import (
 )
 
 func TestReadiness(t *testing.T) {
-	s := serve(t, rest.Config{LoopbackOnly: true})
+	s := serve(t, rest.Config{Access: loopbackOnly})
 	if status, a := s.do("GET", "/health/ready", ""); status != 200 || a["ready"] != true {
 		t.Errorf("%d %v", status, a)
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -16,7 +15,7 @@ import (
 )
 
 func TestBodyTooLargeEndsTheConnection(t *testing.T) {
-	s := serve(t, rest.Config{LoopbackOnly: true})
+	s := serve(t, rest.Config{Access: loopbackOnly})
 	chunk := fmt.Sprintf("%x\r\n%s\r\n", 1<<20, strings.Repeat(" ", 1<<20))
 	got := s.talk(beginSend + "Host: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk + chunk)
 	if !strings.HasPrefix(got, "HTTP/1.1 413 ") || !strings.Contains(got, "\r\nConnection: close\r\n") {
@@ -25,20 +24,20 @@ func TestBodyTooLargeEndsTheConnection(t *testing.T) {
 }
 
 func TestAbortInTheMiddleOfABodyStoresNothing(t *testing.T) {
-	s := serve(t, rest.Config{LoopbackOnly: true})
+	s := serve(t, rest.Config{Access: loopbackOnly})
 	for _, body := range []string{
 		fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(message)+1, message),
 		fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(message), message[:len(message)-1]),
 		fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", len(message), message), // without the last chunk
 	} {
 		for _, linger := range []int{-1, 0} { // an end, and a reset
-			conn, err := net.Dial("tcp", s.addr)
+			conn, err := dial(s.addr)
 			if err != nil {
 				t.Fatal(err)
 			}
 			_, _ = io.WriteString(conn, beginSend+"Host: localhost\r\nContent-Type: application/json\r\n"+body)
 			time.Sleep(20 * time.Millisecond)
-			_ = conn.(*net.TCPConn).SetLinger(linger)
+			_ = tcpOf(conn).SetLinger(linger)
 			_ = conn.Close()
 		}
 	}
@@ -49,8 +48,8 @@ func TestAbortInTheMiddleOfABodyStoresNothing(t *testing.T) {
 }
 
 func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
-	s := serve(t, rest.Config{LoopbackOnly: true})
-	conn, err := net.Dial("tcp", s.addr)
+	s := serve(t, rest.Config{Access: loopbackOnly})
+	conn, err := dial(s.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +82,7 @@ func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
 }
 
 func TestHostileConnections(t *testing.T) {
-	s := serve(t, rest.Config{LoopbackOnly: true, RequestTimeout: time.Second})
+	s := serve(t, rest.Config{Access: loopbackOnly, RequestTimeout: time.Second})
 	head := "POST /api/messages/send HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 	chunk := fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(message), message)
 	smuggled := "GET /api/messages/queue/789 HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -30,7 +29,7 @@ var plainStatuses = []int{400, 431, 501, 505}
 func TestRigHostile(t *testing.T) {
 	cases := hostileCases(t)
 	torture.Run(t, 1, func(r *torture.Round) {
-		s := serve(t, rest.Config{LoopbackOnly: true, RequestTimeout: 5 * time.Second})
+		s := serve(t, rest.Config{Access: loopbackOnly, RequestTimeout: 5 * time.Second})
 		before := heapInUse()
 		for _, c := range cases {
 			(&hostile{TB: r, served: s, addr: s.addr, name: c.name}).check(&c)
@@ -76,7 +75,7 @@ func catches(t *testing.T, harm func(s *served, body string, answer *httptest.Re
 	t.Helper()
 	cases := slices.DeleteFunc(hostileCases(t), func(c hostileCase) bool { return !c.short || !strings.HasPrefix(c.send, "POST") })
 	torture.Control(t, 1, func(r *torture.Round) {
-		s := serve(t, rest.Config{LoopbackOnly: true})
+		s := serve(t, rest.Config{Access: loopbackOnly})
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 			body, _ := io.ReadAll(io.LimitReader(request.Body, 4<<20)) // a truncated body is refused as well
 			request.Body = io.NopCloser(bytes.NewReader(body))
@@ -176,7 +175,7 @@ func (h *hostile) wanted(c *hostileCase, answer string) {
 // the response may arrive before all bytes are written.
 func (h *hostile) exchange(text string) (status int, answer string) {
 	h.Helper()
-	conn, err := net.Dial("tcp", h.addr)
+	conn, err := dial(h.addr)
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -211,7 +210,7 @@ func (idleQueue) Busy() error { return nil }
 // BenchmarkRefusals refuses the cases of the corpus without the network. slowest-ms is the
 // duration of the slowest case.
 func BenchmarkRefusals(b *testing.B) {
-	server := rest.New(rest.Config{LoopbackOnly: true})
+	server := rest.New(rest.Config{Access: loopbackOnly})
 	server.Open(rest.Backend{Queue: idleQueue{}})
 	cases := slices.DeleteFunc(hostileCases(b), func(c hostileCase) bool {
 		return !c.short || c.status < 400 || c.status == 409 || !strings.HasPrefix(c.send, "POST")

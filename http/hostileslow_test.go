@@ -3,7 +3,6 @@ package http_test
 import (
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -16,7 +15,7 @@ import (
 // that other clients are served meanwhile.
 func TestClientsWithoutAnEndAreCutOff(t *testing.T) {
 	const deadline = time.Second
-	s := serve(t, rest.Config{LoopbackOnly: true, RequestTimeout: deadline})
+	s := serve(t, rest.Config{Access: loopbackOnly, RequestTimeout: deadline})
 	endless := func(text string) func(n int) string { return func(int) string { return text } }
 	head := beginSend + "Host: localhost\r\nContent-Type: application/json\r\n"
 	cases := []struct {
@@ -62,7 +61,7 @@ func TestClientsWithoutAnEndAreCutOff(t *testing.T) {
 // trickle sends begins, and then a part from goesOn every 20 ms until the connection ends.
 // It returns the response.
 func (s *served) trickle(begins string, goesOn func(n int) string) string {
-	conn, err := net.Dial("tcp", s.addr)
+	conn, err := dial(s.addr)
 	if err != nil {
 		s.t.Error(err)
 		return ""
@@ -83,19 +82,19 @@ func (s *served) trickle(begins string, goesOn func(n int) string) string {
 // TestConnectionsThatComeAndGoLeaveNothing opens connections and closes or resets them,
 // with and without part of a request.
 func TestConnectionsThatComeAndGoLeaveNothing(t *testing.T) {
-	s := serve(t, rest.Config{LoopbackOnly: true, MaxConnections: 64})
+	s := serve(t, rest.Config{Access: loopbackOnly, MaxConnections: 64})
 	for _, begins := range []string{
 		"", "G", "GET /api/stats HTTP/1.1\r\n", "GET /api/stats HTTP/1.1\r\nHost: localhost\r\n\r\n",
 		beginSend + "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 90000\r\n\r\n{",
 	} {
 		for _, linger := range []int{-1, 0} { // an end, and a reset
 			for range 50 {
-				conn, err := net.Dial("tcp", s.addr)
+				conn, err := dial(s.addr)
 				if err != nil {
 					t.Fatal(err)
 				}
 				_, _ = io.WriteString(conn, begins)
-				_ = conn.(*net.TCPConn).SetLinger(linger)
+				_ = tcpOf(conn).SetLinger(linger)
 				_ = conn.Close()
 			}
 		}
@@ -111,7 +110,7 @@ func TestConnectionsThatComeAndGoLeaveNothing(t *testing.T) {
 // TestConcurrentCallsWithOneKeyStoreOnce checks that concurrent calls with one idempotency
 // key store once and get the same id.
 func TestConcurrentCallsWithOneKeyStoreOnce(t *testing.T) {
-	s := serve(t, rest.Config{LoopbackOnly: true})
+	s := serve(t, rest.Config{Access: loopbackOnly})
 	ids := make(chan string, 16)
 	var wg sync.WaitGroup
 	for range cap(ids) {

@@ -1,17 +1,13 @@
 package http
 
 import (
-	"net/http"
-
-	"github.com/julienschmidt/httprouter"
-
 	"github.com/stayafrica/messaging"
 )
 
 // maxRequest is the largest body of a call that starts a job, in bytes.
 const maxRequest = messaging.MaxBody
 
-func (s *Server) redrive(r *http.Request, _ httprouter.Params) (response, error) {
+func (s *Server) redrive(r *request) (response, error) {
 	return s.startJob(r, func(jobs Jobs, body []byte) (messaging.Job, error) {
 		request, err := parseRedrive(body)
 		if err != nil {
@@ -21,7 +17,7 @@ func (s *Server) redrive(r *http.Request, _ httprouter.Params) (response, error)
 	})
 }
 
-func (s *Server) replay(r *http.Request, _ httprouter.Params) (response, error) {
+func (s *Server) replay(r *request) (response, error) {
 	return s.startJob(r, func(jobs Jobs, body []byte) (messaging.Job, error) {
 		request, err := parseReplay(body)
 		if err != nil {
@@ -31,16 +27,21 @@ func (s *Server) replay(r *http.Request, _ httprouter.Params) (response, error) 
 	})
 }
 
-func (s *Server) startJob(r *http.Request, start func(jobs Jobs, body []byte) (messaging.Job, error)) (resp response, err error) {
+func (s *Server) startJob(r *request, start func(jobs Jobs, body []byte) (messaging.Job, error)) (resp response, err error) {
 	b, err := s.open()
 	if err != nil {
 		return response{}, err
 	}
 	err = s.body(r, maxRequest, 1, func(body []byte) error {
+		if err := r.share.StartJob(func(id string) bool { return isRunning(b.Jobs, id) }); err != nil {
+			return err
+		}
 		job, err := start(b.Jobs, body)
 		if err != nil {
 			return err
 		}
+		r.share.Started(job.ID)
+		r.subject = job.ID
 		resp, err = jobJSON(&job)
 		return err
 	})
@@ -51,7 +52,7 @@ func jobJSON(job *messaging.Job) (response, error) {
 	return jsonResponse(jobResponse{succeeded(), viewOfJob(job)})
 }
 
-func (s *Server) listJobs(*http.Request, httprouter.Params) (response, error) {
+func (s *Server) listJobs(*request) (response, error) {
 	b, err := s.open()
 	if err != nil {
 		return response{}, err
@@ -67,20 +68,20 @@ func (s *Server) listJobs(*http.Request, httprouter.Params) (response, error) {
 	return jsonResponse(jobsResponse{succeeded(), views, len(views)})
 }
 
-func (s *Server) showJob(_ *http.Request, params httprouter.Params) (response, error) {
-	return s.oneJob(params, Jobs.FindJob)
+func (s *Server) showJob(r *request) (response, error) {
+	return s.oneJob(r, Jobs.FindJob)
 }
 
-func (s *Server) cancelJob(_ *http.Request, params httprouter.Params) (response, error) {
-	return s.oneJob(params, Jobs.CancelJob)
+func (s *Server) cancelJob(r *request) (response, error) {
+	return s.oneJob(r, Jobs.CancelJob)
 }
 
-func (s *Server) oneJob(params httprouter.Params, do func(jobs Jobs, id string) (messaging.Job, bool, error)) (response, error) {
+func (s *Server) oneJob(r *request, do func(jobs Jobs, id string) (messaging.Job, bool, error)) (response, error) {
 	b, err := s.open()
 	if err != nil {
 		return response{}, err
 	}
-	job, ok, err := do(b.Jobs, params.ByName("id"))
+	job, ok, err := do(b.Jobs, r.params.ByName("id"))
 	if err != nil {
 		return response{}, err
 	}
@@ -88,4 +89,10 @@ func (s *Server) oneJob(params httprouter.Params, do func(jobs Jobs, id string) 
 		return response{}, messaging.Errorf(messaging.CodeNotFound, "there is no such job")
 	}
 	return jobJSON(&job)
+}
+
+// isRunning reports whether a job runs. A job whose state cannot be read may run.
+func isRunning(jobs Jobs, id string) bool {
+	job, ok, err := jobs.FindJob(id)
+	return err != nil || (ok && job.State == messaging.JobRunning)
 }

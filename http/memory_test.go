@@ -19,7 +19,7 @@ import (
 func TestUnfinishedBatchesAndSlowReadersAreAccountedFor(t *testing.T) {
 	const limit = 1 << 20
 	t.Run("an unfinished message of a batch", func(t *testing.T) {
-		s := serve(t, rest.Config{LoopbackOnly: true, MaxInflightBytes: limit})
+		s := serve(t, rest.Config{Access: loopbackOnly, MaxInflightBytes: limit})
 		conn := s.dial()
 		defer conn.Close()
 		fmt.Fprintf(conn, "POST /api/messages/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 5000000\r\n\r\n")
@@ -28,7 +28,7 @@ func TestUnfinishedBatchesAndSlowReadersAreAccountedFor(t *testing.T) {
 		s.wantOverloadedSoon()
 	})
 	t.Run("a response that is not read", func(t *testing.T) {
-		s := serve(t, rest.Config{LoopbackOnly: true})
+		s := serve(t, rest.Config{Access: loopbackOnly})
 		body := fmt.Sprintf(`{"conversation_id":1,"sender_id":2,"receiver_id":1,"text":"x","y":"%s"}`, strings.Repeat("y", 900_000))
 		for range 8 {
 			if status, answer := s.do("POST", "/api/messages/send", body); status != 200 {
@@ -48,11 +48,11 @@ func TestUnfinishedBatchesAndSlowReadersAreAccountedFor(t *testing.T) {
 
 func (s *served) dial() net.Conn {
 	s.t.Helper()
-	conn, err := net.Dial("tcp", s.addr)
+	conn, err := dial(s.addr)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if err := conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+	if err := tcpOf(conn).SetReadBuffer(4096); err != nil {
 		s.t.Fatal(err)
 	}
 	return conn
@@ -86,7 +86,7 @@ func (s *served) wantOverloadedSoon() {
 func TestBatchThatHasNotBegunHoldsLittle(t *testing.T) {
 	for _, media := range []string{"application/json", "application/x-ndjson"} {
 		t.Run(media, func(t *testing.T) {
-			s := serve(t, rest.Config{LoopbackOnly: true, MaxInflightBytes: 1 << 20})
+			s := serve(t, rest.Config{Access: loopbackOnly, MaxInflightBytes: 1 << 20})
 			var before, after runtime.MemStats
 			runtime.GC()
 			runtime.ReadMemStats(&before)

@@ -10,7 +10,7 @@ import (
 )
 
 func TestMetricsAreReadable(t *testing.T) {
-	s := serve(t, rest.Config{LoopbackOnly: true})
+	s := serve(t, rest.Config{Access: loopbackOnly})
 	_, _ = s.do("POST", "/api/messages/send", message)
 	text := s.raw("GET", "/metrics", "", nil).text
 	for _, want := range []string{
@@ -25,7 +25,7 @@ func TestMetricsAreReadable(t *testing.T) {
 
 func TestMetricsHaveTheHelpThatTheServerIsGiven(t *testing.T) {
 	metrics.ExposeMetadata(true) // for all sets
-	s := serve(t, rest.Config{LoopbackOnly: true, MetricHelp: func(name string) string { return "Help of " + name + "." }})
+	s := serve(t, rest.Config{Access: loopbackOnly, MetricHelp: func(name string) string { return "Help of " + name + "." }})
 	text := s.raw("GET", "/metrics", "", nil).text
 	for _, name := range []string{"messaging_inflight_bytes", "process_resident_memory_bytes"} {
 		if !strings.Contains(text, "# HELP "+name+" Help of "+name+".\n# TYPE "+name+" gauge\n"+name+" ") {

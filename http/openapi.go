@@ -2,9 +2,6 @@ package http
 
 import (
 	_ "embed"
-	"net/http"
-
-	"github.com/julienschmidt/httprouter"
 )
 
 // openAPIDocument is the description of the interface (OpenAPI 3.1). Tests compare the
@@ -13,6 +10,6 @@ import (
 //go:embed openapi.json
 var openAPIDocument []byte
 
-func (s *Server) openAPI(*http.Request, httprouter.Params) (response, error) {
+func (s *Server) openAPI(*request) (response, error) {
 	return response{body: openAPIDocument}, nil
 }

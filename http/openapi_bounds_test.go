@@ -100,7 +100,7 @@ func bounds() (list []bound) {
 // document and the service must both accept a request, or both refuse it.
 func TestOpenAPIBoundsAreThoseOfTheService(t *testing.T) {
 	d := describe(t)
-	s := serve(t, rest.Config{LoopbackOnly: true})
+	s := serve(t, rest.Config{Access: loopbackOnly})
 	d.post(s, "/api/messages/send", message)
 	for _, b := range bounds() {
 		// Jobs that are not run stay, so each request gets new Jobs without any.

@@ -2,6 +2,7 @@ package http_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -31,11 +32,52 @@ func (backend) Deliver(_ context.Context, batch []messaging.Message) persist.Res
 	return a
 }
 
+// TestEveryRouteRespondsAsDescribed calls every route with every result, plain, over TLS, and
+// with the JWTs of users where a user may make the call.
 func TestEveryRouteRespondsAsDescribed(t *testing.T) {
+	access := func() *auth.Access {
+		return auth.New(auth.Config{Tokens: []auth.Token{{Name: "a", Secret: backendToken}}, Users: usersOf(true), AllowedHosts: []string{"127.0.0.1"}})
+	}
+	t.Run("plain", func(t *testing.T) { everyRoute(t, rest.Config{Access: access()}, nil) })
+	t.Run("TLS", func(t *testing.T) { everyRoute(t, rest.Config{Access: access(), TLS: serverTLS()}, nil) })
+	t.Run("JWTs", func(t *testing.T) { everyRoute(t, rest.Config{Access: access()}, jwtOrToken) })
+}
+
+// jwtOrToken returns the JWT of the user that a call is about, and the token of the backend
+// for calls that no user may make.
+func jwtOrToken(path, body string) string {
+	if rest, ok := strings.CutPrefix(path, "/api/messages/queue/"); ok {
+		if user, _, _ := strings.Cut(strings.SplitN(rest, "?", 2)[0], "/"); isUser(user) {
+			return jwtOf(user)
+		}
+	}
+	var of struct {
+		User    any   `json:"user_id"`
+		Sender  any   `json:"sender_id"`
+		Persist *bool `json:"persist"`
+	}
+	if !strings.HasPrefix(path, "/api/messages/") || json.Unmarshal([]byte(body), &of) != nil || of.Persist != nil {
+		return backendToken
+	}
+	for _, id := range []any{of.User, of.Sender} {
+		if user := fmt.Sprint(id); id != nil && isUser(user) {
+			return jwtOf(user)
+		}
+	}
+	return backendToken
+}
+
+func isUser(text string) bool {
+	_, ok := messaging.ParseUserID(text)
+	return ok
+}
+
+func everyRoute(t *testing.T, config rest.Config, tokenFor func(path, body string) string) {
+	t.Helper()
 	d := describe(t)
 	free := new(atomic.Uint64)
 	free.Store(2)
-	s := serveEngine(t, rest.Config{Tokens: []auth.Token{{Name: "a", Secret: "secret"}}, AllowedHosts: []string{"127.0.0.1"}},
+	s := serveEngine(t, config,
 		engine.Config{MinFree: 1, Free: func() (uint64, error) { return free.Load(), nil }, MaxLeases: 3})
 	jobs, err := persist.NewJobs(persist.JobsConfig{
 		Store: s.engine.DeadLetters(), History: s.log, DeadLetters: s.engine.DeadLetters(), Letters: s.engine.DeadLetters(), Sink: backend{},
@@ -46,6 +88,7 @@ func TestEveryRouteRespondsAsDescribed(t *testing.T) {
 	s.backend.Jobs = jobs
 	s.server.Open(s.backend)
 
+	s.tokenFor = tokenFor
 	d.operation(s)
 	d.refusedToAll(s)
 	d.refusedBodies(s)
@@ -85,7 +128,11 @@ func (d *described) operation(s *served) {
 // refusedToAll checks the refusals that every call has in common.
 func (d *described) refusedToAll(s *served) {
 	d.t.Helper()
-	early := serveUnopened(d.t, rest.Config{LoopbackOnly: true})
+	early := serveUnopened(d.t, rest.Config{Access: loopbackOnly})
+	throttling := serveUnopened(d.t, guarded(rest.Config{}))
+	for range 20 {
+		throttling.raw("GET", "/api/stats", "", map[string]string{"Authorization": "Bearer wrong"})
+	}
 	d.call(early, call{method: "GET", path: "/health/ready", status: 503})
 	for operation, o := range d.operations() {
 		method, path, _ := strings.Cut(operation, " ")
@@ -103,7 +150,8 @@ func (d *described) refusedToAll(s *served) {
 		refused := func(s *served, status int, code, name, value string) {
 			d.call(s, call{method: method, path: path, body: body, header: map[string]string{name: value}, status: status, code: code})
 		}
-		refused(s, 401, "unauthorized", "Authorization", "Bearer wrong")
+		refused(s, 401, "unauthorized", "Authorization", "Digest wrong")
+		refused(throttling, 429, "too_many_requests", "Authorization", "Bearer wrong")
 		refused(s, 421, "misdirected_request", "Host", "messages.example")
 		refused(early, 403, "forbidden", "Sec-Fetch-Site", "cross-site")
 		if !unseen(operation, "503") {

@@ -7,7 +7,7 @@ import (
 )
 
 func TestFiveCallsOfTheOriginal(t *testing.T) {
-	s := serve(t, rest.Config{LoopbackOnly: true})
+	s := serve(t, rest.Config{Access: loopbackOnly})
 	if status, a := s.do("GET", "/health", ""); status != 200 || a["status"] != "ok" || a["service"] != "messaging_service" || a["timestamp"] == nil {
 		t.Errorf("health: %d %v", status, a)
 	}

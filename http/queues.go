@@ -5,9 +5,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/julienschmidt/httprouter"
-
 	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/auth"
 )
 
 // Bounds of a take.
@@ -16,17 +15,6 @@ const (
 	maxCount     = 1000
 	maxWait      = time.Minute
 )
-
-// parseUser returns the user of a path.
-func parseUser(params httprouter.Params) (messaging.UserID, error) {
-	name := params.ByName("user_id")
-	user, ok := messaging.ParseUserID(name)
-	if !ok {
-		return "", messaging.FieldErrorf(messaging.CodeInvalidField, "user_id",
-			"user_id in the path must be 1 to %d characters out of A-Z a-z 0-9 _ . : @ -, and not . or ..", messaging.MaxIDLength)
-	}
-	return user, nil
-}
 
 // takeRequest is the request of a reader: a take, a lease or a peek.
 type takeRequest struct {
@@ -58,13 +46,24 @@ func parseTake(r *http.Request) (t takeRequest, err error) {
 	return t, nil
 }
 
-func (s *Server) queue(r *http.Request, params httprouter.Params) (response, error) {
-	user, err := parseUser(params)
+// need returns the kind of the call.
+func (t *takeRequest) need() auth.Scope {
+	if t.peek {
+		return auth.Peek
+	}
+	return auth.Take
+}
+
+func (s *Server) queue(r *request) (response, error) {
+	user, err := r.user()
 	if err != nil {
 		return response{}, err
 	}
-	t, err := parseTake(r)
+	t, err := parseTake(r.Request)
 	if err != nil {
+		return response{}, err
+	}
+	if err := r.caller.MayFor(t.need(), user); err != nil {
 		return response{}, err
 	}
 	b, err := s.open()
@@ -76,14 +75,20 @@ func (s *Server) queue(r *http.Request, params httprouter.Params) (response, err
 		if err != nil {
 			return response{}, err
 		}
-		return s.messagesResponse(user, within(messages, s.inflight.ResponseRoom()))
+		return s.messagesResponse(r, user, within(messages, s.inflight.ResponseRoom()))
 	}
-	t.Bytes = s.inflight.ResponseRoom()
+	if t.Wait > 0 {
+		if err := r.share.Wait(); err != nil {
+			return response{}, err
+		}
+		defer r.share.EndWait()
+	}
+	t.Bytes, t.Quota = s.inflight.ResponseRoom(), r.share.LeaseQuota()
 	delivery, err := b.Queue.Take(r.Context(), user, t.TakeOptions)
 	if err != nil {
 		return response{}, err
 	}
-	resp, err := s.messagesResponse(user, delivery.Messages)
+	resp, err := s.messagesResponse(r, user, delivery.Messages)
 	if err != nil {
 		delivery.Finish(false)
 		return response{}, err
@@ -107,12 +112,12 @@ func within(messages []messaging.Message, bytes int) []messaging.Message {
 
 // messagesResponse returns a response with messages. It reserves the memory of the
 // response, because a slow reader holds it.
-func (s *Server) messagesResponse(user messaging.UserID, messages []messaging.Message) (response, error) {
+func (s *Server) messagesResponse(r *request, user messaging.UserID, messages []messaging.Message) (response, error) {
 	size := 0
 	for i := range messages {
 		size += len(messages[i].Body) + messaging.JSONOverhead
 	}
-	reservation := s.inflight.Hold()
+	reservation := s.inflight.Hold(r.share.Memory())
 	if err := reservation.GrowResponse(int64(size)); err != nil {
 		return response{}, err
 	}
@@ -132,8 +137,8 @@ func (s *Server) messagesResponse(user messaging.UserID, messages []messaging.Me
 	return response{body: append(body, '}'), buffer: buffer, reservation: reservation}, nil
 }
 
-func (s *Server) size(_ *http.Request, params httprouter.Params) (response, error) {
-	user, err := parseUser(params)
+func (s *Server) size(r *request) (response, error) {
+	user, err := r.userFor(auth.Peek)
 	if err != nil {
 		return response{}, err
 	}
@@ -151,8 +156,8 @@ func (s *Server) size(_ *http.Request, params httprouter.Params) (response, erro
 	})
 }
 
-func (s *Server) clear(_ *http.Request, params httprouter.Params) (response, error) {
-	user, err := parseUser(params)
+func (s *Server) clear(r *request) (response, error) {
+	user, err := r.userFor(auth.Take)
 	if err != nil {
 		return response{}, err
 	}
@@ -167,26 +172,26 @@ func (s *Server) clear(_ *http.Request, params httprouter.Params) (response, err
 	return jsonResponse(clearedResponse{succeeded(), user, n})
 }
 
-func (s *Server) acknowledge(r *http.Request, _ httprouter.Params) (response, error) {
+func (s *Server) acknowledge(r *request) (response, error) {
 	return s.receipts(r, "", func(q Queue, p receiptsRequest) ([]messaging.Outcome, error) {
 		return q.Acknowledge(p.User, p.Receipts)
 	})
 }
 
-func (s *Server) reject(r *http.Request, _ httprouter.Params) (response, error) {
+func (s *Server) reject(r *request) (response, error) {
 	return s.receipts(r, "delay_seconds", func(q Queue, p receiptsRequest) ([]messaging.Outcome, error) {
 		return q.Nack(p.User, p.Receipts, p.Delay)
 	})
 }
 
-func (s *Server) extend(r *http.Request, _ httprouter.Params) (response, error) {
+func (s *Server) extend(r *request) (response, error) {
 	return s.receipts(r, "lease", func(q Queue, p receiptsRequest) ([]messaging.Outcome, error) {
 		return q.Extend(p.User, p.Receipts, p.Lease)
 	})
 }
 
 // receipts is the common part of the calls on leases.
-func (s *Server) receipts(r *http.Request, option string, do func(q Queue, p receiptsRequest) ([]messaging.Outcome, error)) (resp response, err error) {
+func (s *Server) receipts(r *request, option string, do func(q Queue, p receiptsRequest) ([]messaging.Outcome, error)) (resp response, err error) {
 	b, err := s.open()
 	if err != nil {
 		return response{}, err
@@ -196,6 +201,10 @@ func (s *Server) receipts(r *http.Request, option string, do func(q Queue, p rec
 		if err != nil {
 			return err
 		}
+		if err := r.caller.MayFor(auth.Take, request.User); err != nil {
+			return err
+		}
+		r.subject = string(request.User)
 		outcomes, err := do(b.Queue, request)
 		if err != nil {
 			return err

@@ -10,7 +10,7 @@ import (
 )
 
 func TestRefusals(t *testing.T) {
-	s := serve(t, rest.Config{LoopbackOnly: true})
+	s := serve(t, rest.Config{Access: loopbackOnly})
 	big := `{"text":"` + strings.Repeat("x", 1<<20) + `"}`
 	for _, c := range []struct {
 		name, method, path, body string
@@ -75,7 +75,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestHeadersGivenSeveralTimesAreRefused(t *testing.T) {
-	s := serve(t, rest.Config{LoopbackOnly: true})
+	s := serve(t, rest.Config{Access: loopbackOnly})
 	for _, headers := range []string{
 		"Content-Type: application/json\r\nContent-Encoding: identity\r\nContent-Encoding: gzip\r\n",
 		"Content-Type: application/json\r\nContent-Encoding: identity, gzip\r\n",
@@ -95,7 +95,7 @@ func TestHeadersGivenSeveralTimesAreRefused(t *testing.T) {
 }
 
 func TestAllowNamesTheMethodsThatAreTaken(t *testing.T) {
-	s := serve(t, rest.Config{LoopbackOnly: true})
+	s := serve(t, rest.Config{Access: loopbackOnly})
 	for _, c := range []struct {
 		method, target string
 		status         int

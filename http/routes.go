@@ -38,16 +38,17 @@ type response struct {
 	reservation *limits.Reservation
 }
 
-type handler func(r *http.Request, params httprouter.Params) (response, error)
+type handler func(r *request) (response, error)
 
 // route is one entry of the table of calls. Metrics have its pattern as a label, never
 // the path of a request.
 type route struct {
 	method, path string
 	handle       handler
-	public       bool // not subject to the limit of connections, the host check and tokens
-	metrics      bool // METRICS_TOKEN allows it too
-	waits        bool // may wait longer than RequestTimeout
+	public       bool       // not subject to the limit of connections, the host check and tokens
+	need         auth.Scope // one of these kinds; the handler checks the user
+	takes        bool       // it may be a plain take; it may wait longer than RequestTimeout
+	action       string     // of the audit log; empty for none
 }
 
 func (s *Server) table() []route {
@@ -56,26 +57,26 @@ func (s *Server) table() []route {
 		{method: http.MethodHead, path: "/health", handle: s.health, public: true},
 		{method: http.MethodGet, path: "/health/ready", handle: s.ready, public: true},
 		{method: http.MethodHead, path: "/health/ready", handle: s.ready, public: true},
-		{method: http.MethodGet, path: "/metrics", handle: s.metrics, metrics: true},
-		{method: http.MethodPost, path: "/api/messages/send", handle: s.send},
-		{method: http.MethodPost, path: "/api/messages/broadcast", handle: s.broadcast},
-		{method: http.MethodPost, path: "/api/messages/batch", handle: s.batch},
-		{method: http.MethodGet, path: "/api/messages/queue/:user_id", handle: s.queue, waits: true},
-		{method: http.MethodDelete, path: "/api/messages/queue/:user_id", handle: s.clear},
-		{method: http.MethodGet, path: "/api/messages/queue/:user_id/size", handle: s.size},
-		{method: http.MethodPost, path: "/api/messages/ack", handle: s.acknowledge},
-		{method: http.MethodPost, path: "/api/messages/nack", handle: s.reject},
-		{method: http.MethodPost, path: "/api/messages/extend", handle: s.extend},
-		{method: http.MethodGet, path: "/api/stats", handle: s.stats},
-		{method: http.MethodGet, path: "/api/dead-letters", handle: s.listDeadLetters},
-		{method: http.MethodPost, path: "/api/dead-letters/redrive", handle: s.redrive},
-		{method: http.MethodGet, path: "/api/dead-letters/:id", handle: s.showDeadLetter},
-		{method: http.MethodDelete, path: "/api/dead-letters/:id", handle: s.dropDeadLetter},
-		{method: http.MethodPost, path: "/api/replay", handle: s.replay},
-		{method: http.MethodGet, path: "/api/jobs", handle: s.listJobs},
-		{method: http.MethodGet, path: "/api/jobs/:id", handle: s.showJob},
-		{method: http.MethodDelete, path: "/api/jobs/:id", handle: s.cancelJob},
-		{method: http.MethodGet, path: "/openapi.json", handle: s.openAPI},
+		{method: http.MethodGet, path: "/metrics", handle: s.metrics, need: auth.Metrics},
+		{method: http.MethodPost, path: "/api/messages/send", handle: s.send, need: auth.Send, action: actionSend},
+		{method: http.MethodPost, path: "/api/messages/broadcast", handle: s.broadcast, need: auth.Send, action: actionSend},
+		{method: http.MethodPost, path: "/api/messages/batch", handle: s.batch, need: auth.Send, action: actionSend},
+		{method: http.MethodGet, path: "/api/messages/queue/:user_id", handle: s.queue, need: auth.Take | auth.Peek, takes: true, action: actionTake},
+		{method: http.MethodDelete, path: "/api/messages/queue/:user_id", handle: s.clear, need: auth.Take, action: "clear"},
+		{method: http.MethodGet, path: "/api/messages/queue/:user_id/size", handle: s.size, need: auth.Peek},
+		{method: http.MethodPost, path: "/api/messages/ack", handle: s.acknowledge, need: auth.Take, action: actionTake},
+		{method: http.MethodPost, path: "/api/messages/nack", handle: s.reject, need: auth.Take, action: actionTake},
+		{method: http.MethodPost, path: "/api/messages/extend", handle: s.extend, need: auth.Take, action: actionTake},
+		{method: http.MethodGet, path: "/api/stats", handle: s.stats, need: auth.Operate},
+		{method: http.MethodGet, path: "/api/dead-letters", handle: s.listDeadLetters, need: auth.Operate},
+		{method: http.MethodPost, path: "/api/dead-letters/redrive", handle: s.redrive, need: auth.Operate, action: "redrive"},
+		{method: http.MethodGet, path: "/api/dead-letters/:id", handle: s.showDeadLetter, need: auth.Operate},
+		{method: http.MethodDelete, path: "/api/dead-letters/:id", handle: s.dropDeadLetter, need: auth.Operate, action: "drop_dead_letter"},
+		{method: http.MethodPost, path: "/api/replay", handle: s.replay, need: auth.Operate, action: "replay"},
+		{method: http.MethodGet, path: "/api/jobs", handle: s.listJobs, need: auth.Operate},
+		{method: http.MethodGet, path: "/api/jobs/:id", handle: s.showJob, need: auth.Operate},
+		{method: http.MethodDelete, path: "/api/jobs/:id", handle: s.cancelJob, need: auth.Operate, action: "cancel_job"},
+		{method: http.MethodGet, path: "/openapi.json", handle: s.openAPI, need: auth.AnyCall},
 	}
 }
 
@@ -145,68 +146,47 @@ func hidesSlash(rawPath string) bool {
 	return rawPath != "" && strings.Contains(strings.ToLower(rawPath), "%2f")
 }
 
-// serve returns the HTTP handler of a route: the checks, the handler, the response and
-// the metrics.
+// serve returns the HTTP handler of a route: the checks, the handler, the response, the
+// metrics and the audit log.
 func (s *Server) serve(route route) httprouter.Handle {
 	observe := s.requests.route(route.method, route.path)
-	return func(w http.ResponseWriter, r *http.Request, params httprouter.Params) {
+	audited := s.isAudited(route.action)
+	return func(w http.ResponseWriter, of *http.Request, params httprouter.Params) {
 		began := time.Now()
-		resp, err := s.call(w, route, r, params)
+		r := s.newRequest(w, of, params)
+		resp, err := s.call(w, route, r)
 		if err != nil {
 			resp = s.failure(w, r, err)
 		}
-		observe(s.write(w, r, resp), time.Since(began))
+		status := s.write(w, r, resp)
+		observe(status, time.Since(began))
+		if audited {
+			s.audit(r, route.action, status)
+		}
 	}
 }
 
-// extendReadDeadline lets a request wait longer than RequestTimeout. Without it, the
-// watch of the connection would fail at the read deadline, and net/http would cancel the
-// request as if the client had closed the connection.
-func (s *Server) extendReadDeadline(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(maxWait + s.config.RequestTimeout)) // on an error it waits for less
-}
-
-// callOf returns the [auth.Call] of a request.
-func callOf(r *http.Request, metrics bool) auth.Call {
-	return auth.Call{
-		Host: r.Host, Authorization: r.Header.Get("Authorization"), Metrics: metrics,
-		Page: auth.Page{Origin: r.Header.Get("Origin"), Referer: r.Header.Get("Referer"), FetchSite: r.Header.Get("Sec-Fetch-Site"), TLS: r.TLS != nil},
-	}
+// newRequest returns a request with its id, which the response has too.
+func (s *Server) newRequest(w http.ResponseWriter, of *http.Request, params httprouter.Params) *request {
+	r := &request{Request: of, params: params, id: s.requestID(of.Header)}
+	w.Header()[requestIDHeader] = []string{r.id}
+	return r
 }
 
 // call checks the request and calls the handler. A panic fails this request only.
-func (s *Server) call(w http.ResponseWriter, route route, r *http.Request, params httprouter.Params) (resp response, err error) {
+func (s *Server) call(w http.ResponseWriter, route route, r *request) (resp response, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.logger.ErrorContext(r.Context(), "a request panicked", "route", route.path, "panic", p, "stack", string(debug.Stack()))
+			s.logger.ErrorContext(r.Context(), "a request panicked", "route", route.path, "request_id", r.id, "panic", p, "stack", string(debug.Stack()))
 			err = messaging.Internal(errPanic)
 		}
 	}()
 	if !route.public {
-		if err := s.access.Check(callOf(r, route.metrics)); err != nil {
-			closeRefused(w)
+		if err := s.admit(w, route, r); err != nil {
 			return response{}, err
-		}
-		s.limiter.accept(r)
-		if err := s.limiter.admit(r); err != nil {
-			return response{}, err
-		}
-		if route.waits && r.URL.RawQuery != "" {
-			s.extendReadDeadline(w)
 		}
 	}
-	return route.handle(r, params)
-}
-
-// refusedLinger is how long the rest of a refused request is read. Without it, a client
-// that still sends may get a reset instead of the response.
-const refusedLinger = 500 * time.Millisecond
-
-// closeRefused makes the server send the response to a refused caller at once, without
-// waiting for the body, and close the connection shortly afterwards.
-func closeRefused(w http.ResponseWriter) {
-	w.Header().Set("Connection", "close")
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(refusedLinger)) // on an error, the read deadline of the request holds
+	return route.handle(r)
 }
 
 // refusal returns a handler for requests without a route.
@@ -217,14 +197,15 @@ func (s *Server) refusal(path string, why func(r *http.Request) error) http.Hand
 		if r.ContentLength != 0 {
 			closeRefused(w)
 		}
-		resp := s.failure(w, r, why(r))
-		observe(s.write(w, r, resp), time.Since(began))
+		of := s.newRequest(w, r, nil)
+		resp := s.failure(w, of, why(r))
+		observe(s.write(w, of, resp), time.Since(began))
 	})
 }
 
 // write sends a response, reports to its handler whether it was sent, and returns its
 // status.
-func (s *Server) write(w http.ResponseWriter, r *http.Request, resp response) int {
+func (s *Server) write(w http.ResponseWriter, r *request, resp response) int {
 	resp.status = cmp.Or(resp.status, http.StatusOK)
 	header := w.Header()
 	header["Content-Type"] = jsonType
@@ -237,14 +218,14 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, resp response) in
 	}
 	// Checked before the write: a client that closes the connection after it read the
 	// response has received its messages.
-	if resp.wantsReader && hasEnded(r) {
+	if resp.wantsReader && hasEnded(r.Request) {
 		resp.onSent(false)
 		resp.release()
 		return s.write(w, r, s.failure(w, r, errReaderEnded))
 	}
 	if resp.stream != nil {
 		w.WriteHeader(resp.status)
-		s.writeStream(w, r, resp)
+		s.writeStream(w, r.Request, resp)
 		return resp.status
 	}
 	var err error

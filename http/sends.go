@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"strconv"
 
-	"github.com/julienschmidt/httprouter"
-
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/limits"
 )
@@ -30,7 +28,7 @@ func (s *Server) openToSends() (*Backend, error) {
 	return b, err
 }
 
-func (s *Server) send(r *http.Request, _ httprouter.Params) (resp response, err error) {
+func (s *Server) send(r *request) (resp response, err error) {
 	b, err := s.openToSends()
 	if err != nil {
 		return response{}, err
@@ -38,6 +36,9 @@ func (s *Server) send(r *http.Request, _ httprouter.Params) (resp response, err 
 	err = s.body(r, messaging.MaxBody, 1, func(body []byte) error {
 		draft, err := messaging.ParseDraft(body)
 		if err != nil {
+			return err
+		}
+		if err := r.caller.MaySend(&draft); err != nil {
 			return err
 		}
 		key, err := s.idempotencyKey(r, callSend, draft.Key, func() [sha256.Size]byte { return sha256.Sum256(draft.Raw) })
@@ -48,6 +49,7 @@ func (s *Server) send(r *http.Request, _ httprouter.Params) (resp response, err 
 		if err != nil {
 			return err
 		}
+		r.subject = string(draft.Receiver)
 		resp.buffer = newBuffer()
 		resp.body = appendSendResult((*resp.buffer)[:0], "Message queued", result, false)
 		return nil
@@ -59,7 +61,10 @@ func (s *Server) send(r *http.Request, _ httprouter.Params) (resp response, err 
 // its receivers are deduplicated.
 const broadcastWeight = 4
 
-func (s *Server) broadcast(r *http.Request, _ httprouter.Params) (resp response, err error) {
+func (s *Server) broadcast(r *request) (resp response, err error) {
+	if err := r.caller.MaySendMany(); err != nil {
+		return response{}, err
+	}
 	b, err := s.openToSends()
 	if err != nil {
 		return response{}, err
@@ -85,7 +90,7 @@ func (s *Server) broadcast(r *http.Request, _ httprouter.Params) (resp response,
 
 // idempotencyKey returns the idempotency key of a call, from the header or from the
 // field of a message. hash returns the hash of the body without the key.
-func (s *Server) idempotencyKey(r *http.Request, call, field string, hash func() [sha256.Size]byte) (messaging.IdempotencyKey, error) {
+func (s *Server) idempotencyKey(r *request, call, field string, hash func() [sha256.Size]byte) (messaging.IdempotencyKey, error) {
 	const name = "Idempotency-Key"
 	given, ok := r.Header[name]
 	if !ok && field == "" {
@@ -102,7 +107,7 @@ func (s *Server) idempotencyKey(r *http.Request, call, field string, hash func()
 				"the header and the field have different idempotency keys")
 		}
 	}
-	return messaging.NewIdempotencyKey(s.access.Caller(r.Header.Get("Authorization")), call, key, hash()), nil
+	return messaging.NewIdempotencyKey(r.caller.ID(), call, key, hash()), nil
 }
 
 // appendSendResult appends the response to a send or a broadcast.
@@ -133,18 +138,21 @@ func appendDuplicate(dst []byte, result messaging.SendResult) []byte {
 // the message and one in the commit.
 const batchWeight = 2
 
-func (s *Server) batch(r *http.Request, _ httprouter.Params) (response, error) {
+func (s *Server) batch(r *request) (response, error) {
+	if err := r.caller.MaySendMany(); err != nil {
+		return response{}, err
+	}
 	b, err := s.openToSends()
 	if err != nil {
 		return response{}, err
 	}
-	reservation := s.inflight.Hold()
+	reservation := s.inflight.Hold(r.share.Memory())
 	defer reservation.Release()
 	source := &batchSource{body: http.MaxBytesReader(nil, r.Body, maxBulkBody), reservation: reservation}
 	if _, ok := r.Header["Idempotency-Key"]; ok {
 		source.hash = sha256.New()
 	}
-	drafts, err := s.readBatch(r, source)
+	drafts, err := s.readBatch(r.Request, source)
 	if err != nil {
 		return response{}, err
 	}

@@ -15,24 +15,34 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/stayafrica/messaging"
+	"github.com/stayafrica/messaging/auth"
 	"github.com/stayafrica/messaging/engine"
 	rest "github.com/stayafrica/messaging/http"
 	"github.com/stayafrica/messaging/storage"
 	"github.com/stayafrica/messaging/wal"
 )
 
+// loopbackOnly allows every call under a name of loopback.
+var loopbackOnly = auth.New(auth.Config{LoopbackOnly: true})
+
+// backendToken is the token of tests with one token.
+const backendToken = "a secret of the backend"
+
 // served is a server with an engine on a file system in memory.
 type served struct {
 	t      *testing.T
 	addr   string
 	server *rest.Server
+	secure bool // it speaks TLS
 	// token is the bearer token of requests without their own Authorization.
-	token   string
-	store   *storage.Store
-	log     *wal.Log
-	engine  *engine.Engine
-	backend rest.Backend
-	full    bool
+	token string
+	// tokenFor, if set, returns the token of a request instead.
+	tokenFor func(path, body string) string
+	store    *storage.Store
+	log      *wal.Log
+	engine   *engine.Engine
+	backend  rest.Backend
+	full     bool
 }
 
 func serve(t *testing.T, config rest.Config) *served {
@@ -56,9 +66,10 @@ func serveEngine(t *testing.T, config rest.Config, engineConfig engine.Config) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &served{t: t, server: rest.New(config), store: store, log: log, engine: e}
-	if len(config.Tokens) > 0 {
-		s.token = config.Tokens[0].Secret
+	config = secured(config)
+	s := &served{t: t, server: rest.New(config), secure: config.TLS != nil, store: store, log: log, engine: e}
+	if config.Access.Closed() {
+		s.token = backendToken
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -99,7 +110,8 @@ func serveWithoutEngine(t *testing.T, config rest.Config) *served {
 // serveUnopened returns a server before its Open.
 func serveUnopened(t *testing.T, config rest.Config) *served {
 	t.Helper()
-	s := &served{t: t, server: rest.New(config)}
+	config = secured(config)
+	s := &served{t: t, server: rest.New(config), secure: config.TLS != nil}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +122,15 @@ func serveUnopened(t *testing.T, config rest.Config) *served {
 	return s
 }
 
-var client = &http.Client{Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+// url returns the address of the server.
+func (s *served) url() string {
+	if s.secure {
+		return "https://" + s.addr
+	}
+	return "http://" + s.addr
+}
+
+var client = &http.Client{Transport: newTransport(), Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
 func (s *served) do(method, path, body string) (int, map[string]any) {
 	s.t.Helper()
@@ -146,15 +166,19 @@ func (s *served) raw(method, path, body string, header map[string]string) receiv
 // request returns a request. A body is JSON unless header has another Content-Type.
 func (s *served) request(method, path, body string, header map[string]string) *http.Request {
 	s.t.Helper()
-	request, err := http.NewRequest(method, "http://"+s.addr+path, strings.NewReader(body))
+	request, err := http.NewRequest(method, s.url()+path, strings.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	if body != "" {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	if s.token != "" {
-		request.Header.Set("Authorization", "Bearer "+s.token)
+	token := s.token
+	if s.tokenFor != nil {
+		token = s.tokenFor(path, body)
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
 	}
 	for name, value := range header {
 		request.Header.Set(name, value)
@@ -171,7 +195,7 @@ const message = `{"conversation_id":1,"sender_id":2,"receiver_id":789,"text":"He
 // connection ends.
 func (s *served) talk(text string) string {
 	s.t.Helper()
-	conn, err := net.Dial("tcp", s.addr)
+	conn, err := dial(s.addr)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -185,7 +209,7 @@ func (s *served) talk(text string) string {
 // begin sends the head of a request and part of its body, and leaves the connection open.
 func (s *served) begin(head, body string) {
 	s.t.Helper()
-	conn, err := net.Dial("tcp", s.addr)
+	conn, err := dial(s.addr)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/julienschmidt/httprouter"
+	"golang.org/x/time/rate"
 
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/auth"
@@ -67,15 +69,18 @@ type Backend struct {
 // Config is the access control and the limits of a server. A zero value selects the
 // default in parentheses.
 type Config struct {
-	// Tokens allow every call; MetricsToken allows /metrics only. Health needs none.
-	Tokens       []auth.Token
-	MetricsToken string
-	// AllowedHosts are the host names of the service; LoopbackOnly adds the names of
-	// loopback. All other names are refused. With neither, every name is allowed.
-	AllowedHosts []string
-	LoopbackOnly bool
+	// Access decides who may call (default everyone). Health needs no token.
+	Access *auth.Access
+	// TrustedProxies are the proxies whose X-Forwarded-For names the client.
+	TrustedProxies auth.Proxies
+	// Audit is called for each entry of the audit log, concurrently; nil for none.
+	// AuditMessages adds sends and reads.
+	Audit         func(AuditEvent)
+	AuditMessages bool
+	// TLS is the configuration of TLS; nil serves plain HTTP.
+	TLS *tls.Config
 	// MaxUnauthenticated (a tenth of MaxConnections) is the limit of connections without
-	// an accepted request, if there are Tokens. Above it the oldest are closed.
+	// an accepted request, if calls need a token. Above it the oldest are closed.
 	MaxUnauthenticated int
 	// MaxConnections (10,000) is the limit of connections, MaxInflightBytes (64 MiB)
 	// the limit of memory of requests in progress, and RequestTimeout (30 s) the
@@ -100,12 +105,18 @@ type Server struct {
 	router   *httprouter.Router
 	server   *http.Server
 	access   *auth.Access
-	backend  atomic.Pointer[Backend]
-	draining atomic.Bool
-	limiter  *connLimiter
-	inflight *limits.Budget
-	requests requestMetrics
-	started  time.Time
+	callers  *limits.Callers
+	failures *limits.Failures
+	logins   *logins
+	// auditedLogins bounds the failed logins in the audit log.
+	auditedLogins *rate.Limiter
+	ids           *requestIDs
+	backend       atomic.Pointer[Backend]
+	draining      atomic.Bool
+	limiter       *connLimiter
+	inflight      *limits.Budget
+	requests      requestMetrics
+	started       time.Time
 }
 
 // New returns a server. It accepts no connections before [Server.Serve]. Before
@@ -123,16 +134,21 @@ func New(config Config) *Server {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
+	if config.Access == nil {
+		config.Access = auth.New(auth.Config{})
+	}
 	s := &Server{
-		config: config, logger: config.Logger, access: auth.New(auth.Config{
-			Tokens: config.Tokens, MetricsToken: config.MetricsToken, AllowedHosts: config.AllowedHosts, LoopbackOnly: config.LoopbackOnly,
-		}),
+		config: config, logger: config.Logger, access: config.Access, callers: limits.NewCallers(),
+		failures: limits.NewFailures(failedLogins, failedLoginWindow, nil), logins: newLogins(config.Metrics, config.Logger),
+		auditedLogins: newLoginLimiter(), ids: newRequestIDs(),
 		limiter: newConnLimiter(config.MaxConnections, maxUnauthenticated(config), config.Logger), started: config.Now(),
 	}
 	s.inflight = limits.NewBudget(config.MaxInflightBytes)
 	s.requests.set = config.Metrics
 	s.router = s.routes()
 	s.gauges()
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true) // HTTP/2: docs/adr/0008
 	s.server = &http.Server{
 		Handler: s,
 		// The server refuses OPTIONS * itself, like OPTIONS for a call.
@@ -144,6 +160,7 @@ func New(config Config) *Server {
 		MaxHeaderBytes:               64 << 10,
 		ConnState:                    s.limiter.state,
 		ConnContext:                  s.limiter.context,
+		Protocols:                    protocols,
 		ErrorLog:                     slog.NewLogLogger(levelDown{config.Logger.Handler()}, slog.LevelDebug),
 	}
 	return s
@@ -151,7 +168,7 @@ func New(config Config) *Server {
 
 // maxUnauthenticated returns the limit of unauthenticated connections; 0 for none.
 func maxUnauthenticated(config Config) int {
-	if len(config.Tokens) == 0 {
+	if !config.Access.Closed() {
 		return 0
 	}
 	return cmp.Or(config.MaxUnauthenticated, max(1, config.MaxConnections/10))
@@ -186,7 +203,11 @@ func (s *Server) Drain() { s.draining.Store(true) }
 
 // Serve serves requests on a listener until [Server.Shutdown]; then it returns nil.
 func (s *Server) Serve(l net.Listener) error {
-	err := s.server.Serve(s.limiter.listener(l))
+	l = s.limiter.listener(l, s.config.TLS != nil)
+	if s.config.TLS != nil {
+		l = tls.NewListener(l, s.config.TLS)
+	}
+	err := s.server.Serve(l)
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

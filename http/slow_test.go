@@ -18,7 +18,7 @@ func TestSlowBodiesCountForWhatArrived(t *testing.T) {
 		{"declared broadcast", beginBroadcast, "Content-Length: 60000000\r\n\r\n{"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := serve(t, rest.Config{LoopbackOnly: true, MaxInflightBytes: 256 << 10, RequestTimeout: 20 * time.Second})
+			s := serve(t, rest.Config{Access: loopbackOnly, MaxInflightBytes: 256 << 10, RequestTimeout: 20 * time.Second})
 			for range 4 {
 				s.begin(c.head, c.body)
 			}
@@ -40,7 +40,7 @@ func TestTooManyBytesInFlightAreRefused(t *testing.T) {
 		{"a broadcast counts for more than its body", beginBroadcast, "Content-Length: 50000\r\n\r\n" + strings.Repeat(" ", 40_000), 128 << 10},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := serve(t, rest.Config{LoopbackOnly: true, MaxInflightBytes: c.limit, RequestTimeout: 2 * time.Second})
+			s := serve(t, rest.Config{Access: loopbackOnly, MaxInflightBytes: c.limit, RequestTimeout: 2 * time.Second})
 			s.begin(c.head, c.body)
 			eventually(t, func() bool { return s.inflight() == c.limit })
 			got := s.raw("POST", "/api/messages/send", message, nil)

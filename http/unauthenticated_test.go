@@ -19,14 +19,14 @@ import (
 
 // guarded is a configuration with a token.
 func guarded(c rest.Config) rest.Config {
-	c.Tokens = []auth.Token{{Name: "backend", Secret: "a secret of the backend"}}
+	c.Access = auth.New(auth.Config{Tokens: []auth.Token{{Name: "backend", Secret: backendToken}}})
 	return c
 }
 
 // openWith opens a connection that is closed at the end of the test, and writes to it.
 func (s *served) openWith(text string) net.Conn {
 	s.t.Helper()
-	c, err := net.Dial("tcp", s.addr)
+	c, err := dial(s.addr)
 	if err != nil {
 		s.t.Fatal(err)
 	}

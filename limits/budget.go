@@ -30,11 +30,13 @@ func (b *Budget) Used() int64 { return b.used.Load() }
 // the end of the request.
 type Reservation struct {
 	budget *Budget
+	own    *Budget // of the caller; nil for none
 	bytes  int64
 }
 
-// Hold returns an empty reservation.
-func (b *Budget) Hold() *Reservation { return &Reservation{budget: b} }
+// Hold returns an empty reservation. own is a budget of the caller, which the reservation
+// uses too, or nil.
+func (b *Budget) Hold(own *Budget) *Reservation { return &Reservation{budget: b, own: own} }
 
 // responseLimit returns the part of the budget that responses may use.
 func (b *Budget) responseLimit() int64 { return b.limit - b.limit/4 }
@@ -53,26 +55,43 @@ func (b *Budget) ResponseRoom() int {
 }
 
 // Grow reserves n more bytes for the body of a request. It returns an overloaded error
-// if the budget has too few bytes left. One request never counts for more than the
-// whole budget, so a single request is accepted however small the limit is.
+// if the budget has too few bytes left, and a too_many_requests error if the caller's own
+// budget has. One request never counts for more than the whole budget, so a single request
+// is accepted however small the limit is.
 func (r *Reservation) Grow(n int64) error { return r.growWithin(n, r.budget.limit) }
 
 // GrowResponse reserves n bytes for a response, like [Reservation.Grow].
 func (r *Reservation) GrowResponse(n int64) error { return r.growWithin(n, r.budget.responseLimit()) }
 
 func (r *Reservation) growWithin(n, limit int64) error {
-	b := r.budget
 	n = min(n, limit-r.bytes)
+	if r.own != nil {
+		n = min(n, r.own.limit-r.bytes)
+		if !r.own.take(n, r.own.limit) {
+			return over("bytes of requests in progress", time.Second)
+		}
+	}
+	if r.budget.take(n, limit) {
+		r.bytes += n
+		return nil
+	}
+	if r.own != nil {
+		r.own.used.Add(-n)
+	}
+	err := messaging.Errorf(messaging.CodeOverloaded, "requests in progress use all memory for requests: try again in a second")
+	err.RetryAfter = time.Second
+	return err
+}
+
+// take reserves n bytes unless the budget would exceed limit.
+func (b *Budget) take(n, limit int64) bool {
 	for {
 		used := b.used.Load()
 		if used+n > limit {
-			err := messaging.Errorf(messaging.CodeOverloaded, "requests in progress use all memory for requests: try again in a second")
-			err.RetryAfter = time.Second
-			return err
+			return false
 		}
 		if b.used.CompareAndSwap(used, used+n) {
-			r.bytes += n
-			return nil
+			return true
 		}
 	}
 }
@@ -80,6 +99,9 @@ func (r *Reservation) growWithin(n, limit int64) error {
 // Release returns all reserved bytes to the budget. It may be called again.
 func (r *Reservation) Release() {
 	r.budget.used.Add(-r.bytes)
+	if r.own != nil {
+		r.own.used.Add(-r.bytes)
+	}
 	r.bytes = 0
 }
 

@@ -7,7 +7,7 @@ import (
 
 func TestBudget(t *testing.T) {
 	b := NewBudget(100)
-	first, second := b.Hold(), b.Hold()
+	first, second := b.Hold(nil), b.Hold(nil)
 	for _, step := range []struct {
 		who  *Reservation
 		n    int64
@@ -43,7 +43,7 @@ func TestBudgetIsNeverExceeded(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 2000 {
-				r := b.Hold()
+				r := b.Hold(nil)
 				for r.Grow(90) == nil && r.bytes < 500 {
 					if used := b.used.Load(); used > b.limit {
 						t.Errorf("%d are used", used)

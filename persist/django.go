@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -37,6 +38,8 @@ type DjangoConfig struct {
 	// SigningKeys are the keys that sign each request, with one signature per key (see
 	// [SignatureHeader]). Without keys, requests are not signed.
 	SigningKeys []string
+	// TLS is the configuration for https addresses; nil trusts the system's authorities.
+	TLS *tls.Config
 	// Timeout bounds one request (default 10 s).
 	Timeout time.Duration
 	// Connections is the maximum number of concurrent requests (default 4).
@@ -75,6 +78,7 @@ func NewDjango(config DjangoConfig) *Django {
 			MaxConnsPerHost:        config.Connections + 1,
 			IdleConnTimeout:        60 * time.Second,
 			TLSHandshakeTimeout:    config.Timeout,
+			TLSClientConfig:        config.TLS,
 			DisableCompression:     true, // a compressed body could expand to any size
 			MaxResponseHeaderBytes: 64 << 10,
 		},

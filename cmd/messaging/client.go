@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -32,12 +33,35 @@ func (r *remote) complete() error {
 	if r.Token != "" {
 		given["token"] = r.Token
 	}
+	if r.CA != "" {
+		given["ca"] = r.CA
+	}
 	c, err := loadClient(given, os.LookupEnv)
 	if err != nil {
 		return err
 	}
-	r.URL, r.Token, r.completed = c.ServiceURL, c.ServiceToken, true
+	if r.client, err = newClient(&c); err != nil {
+		return err
+	}
+	r.URL, r.Token, r.CA, r.completed = c.ServiceURL, c.ServiceToken, c.ServiceCA, true
 	return nil
+}
+
+// newClient returns the client for the service. It does not follow redirects: Go would
+// send the token to the other server, or change a POST to a GET.
+func newClient(c *Config) (*http.Client, error) {
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	if c.ServiceCA == "" {
+		return client, nil
+	}
+	authorities, err := loadAuthorities("MESSAGING_CA", c.ServiceCA)
+	if err != nil {
+		return nil, err
+	}
+	client.Transport = &http.Transport{
+		Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12},
+	}
+	return client, nil
 }
 
 // call calls a running service and returns its response. The error contains the service's
@@ -65,7 +89,7 @@ func (r *remote) send(method, path string, body io.Reader, header http.Header) (
 	if r.Token != "" {
 		request.Header.Set("Authorization", "Bearer "+r.Token)
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := r.client.Do(request)
 	if err != nil {
 		return nil, r.noAnswer(err)
 	}
@@ -73,6 +97,9 @@ func (r *remote) send(method, path string, body io.Reader, header http.Header) (
 	answer, err := io.ReadAll(io.LimitReader(response.Body, 256<<20))
 	if err != nil {
 		return nil, fmt.Errorf("%w: the response from %s was cut off: look at the log of the service, and try again", errNoAnswer, redacted(r.URL))
+	}
+	if location := response.Header.Get("Location"); response.StatusCode/100 == 3 && location != "" {
+		return nil, fmt.Errorf("%w: %s redirects to %s, which is not followed: set --url to the final address", errNoAnswer, redacted(r.URL), redacted(location))
 	}
 	if response.StatusCode != http.StatusOK {
 		return answer, refusedError(response, answer)
@@ -96,6 +123,8 @@ func (r *remote) noAnswer(err error) error {
 		return fmt.Errorf("%w: nothing listens at %s: is the service running there? (see --url and MESSAGING_URL)", errNoAnswer, where)
 	case unknown && dns.IsNotFound:
 		return fmt.Errorf("%w: the host %q in %s is not known: see --url and MESSAGING_URL", errNoAnswer, dns.Name, where)
+	case isCertificateFault(err):
+		return fmt.Errorf("%w: the certificate of %s cannot be trusted: %w (see --ca and MESSAGING_CA)", errNoAnswer, where, certificateFault(err))
 	case timed && timeout.Timeout():
 		return fmt.Errorf("%w: %s did not answer in time: is this service running there? (see --url and MESSAGING_URL)", errNoAnswer, where)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
@@ -105,6 +134,16 @@ func (r *remote) noAnswer(err error) error {
 		err = call.Err
 	}
 	return fmt.Errorf("%w from %s: %w (see --url and MESSAGING_URL)", errNoAnswer, where, err)
+}
+
+func isCertificateFault(err error) bool { return certificateFault(err) != nil }
+
+// certificateFault returns the error of the check of a certificate, or nil.
+func certificateFault(err error) error {
+	if fault, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return fault.Err
+	}
+	return nil
 }
 
 // notOurs returns the error for a response of another service.

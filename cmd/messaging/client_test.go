@@ -8,7 +8,7 @@ import (
 )
 
 func TestCommandLineFindsTheService(t *testing.T) {
-	s := startService(t, "API_TOKENS=test:s3cret")
+	s := startService(t, "API_TOKENS=test:s3cret-of-the-tests")
 	port := strings.TrimPrefix(s.env[0], "HTTP_PORT=")
 	dir := t.TempDir()
 	write := func(name, text string) string {
@@ -18,8 +18,8 @@ func TestCommandLineFindsTheService(t *testing.T) {
 		}
 		return path
 	}
-	token := write("token", "s3cret\n")
-	file := write("c.yaml", "messaging_url: "+s.url+"\nmessaging_token: s3cret\n")
+	token := write("token", "s3cret-of-the-tests\n")
+	file := write("c.yaml", "messaging_url: "+s.url+"\nmessaging_token: s3cret-of-the-tests\n")
 	portFile := write("p.yaml", "http_port: "+port+"\n")
 	for _, c := range []struct {
 		name   string
@@ -29,8 +29,8 @@ func TestCommandLineFindsTheService(t *testing.T) {
 	}{
 		{name: "token in a file", env: []string{"MESSAGING_URL=" + s.url, "MESSAGING_TOKEN_FILE=" + token}, args: []string{"stats"}},
 		{name: "all in the configuration file", env: []string{"MESSAGING_CONFIG=" + file}, args: []string{"stats"}},
-		{name: "flags", args: []string{"stats", "--url", s.url + "/", "--token", "s3cret"}},
-		{name: "flags win", env: []string{"MESSAGING_URL=http://127.0.0.1:1", "MESSAGING_TOKEN=x"}, args: []string{"stats", "--url", s.url, "--token", "s3cret"}},
+		{name: "flags", args: []string{"stats", "--url", s.url + "/", "--token", "s3cret-of-the-tests"}},
+		{name: "flags win", env: []string{"MESSAGING_URL=http://127.0.0.1:1", "MESSAGING_TOKEN=x"}, args: []string{"stats", "--url", s.url, "--token", "s3cret-of-the-tests"}},
 		{name: "the service's port", env: []string{"HTTP_PORT=" + port}, args: []string{"ping"}},
 		{name: "the service's port and address", env: []string{"MESSAGING_HTTP_PORT=" + port, "HTTP_PORT=tcp://10.0.0.1:80", "HTTP_ADDR=0.0.0.0"}, args: []string{"ping"}},
 		{name: "the service's port in its file", env: []string{"MESSAGING_CONFIG=" + portFile}, args: []string{"ping"}},
@@ -55,8 +55,8 @@ func TestConfigShowsWhatTheCommandLineUses(t *testing.T) {
 	}{
 		{nil, []string{"http://127.0.0.1:8765"}},
 		{[]string{"HTTP_PORT=9000"}, []string{"http://127.0.0.1:9000", "HTTP_ADDR and HTTP_PORT"}},
-		{[]string{"MESSAGING_URL=http://chat.example", "MESSAGING_TOKEN=s3cret"}, []string{"http://chat.example", "environment MESSAGING_URL", "environment MESSAGING_TOKEN"}},
-		{[]string{"MESSAGING_ERLANG_SHARED_SECRET=s3cret"}, []string{"environment MESSAGING_ERLANG_SHARED_SECRET"}},
+		{[]string{"MESSAGING_URL=http://chat.example", "MESSAGING_TOKEN=s3cret-of-the-tests"}, []string{"http://chat.example", "environment MESSAGING_URL", "environment MESSAGING_TOKEN"}},
+		{[]string{"MESSAGING_ERLANG_SHARED_SECRET=s3cret-of-the-tests"}, []string{"environment MESSAGING_ERLANG_SHARED_SECRET"}},
 	} {
 		status, out, errs := messaging(t, c.env, "config")
 		for _, want := range c.want {
@@ -64,7 +64,7 @@ func TestConfigShowsWhatTheCommandLineUses(t *testing.T) {
 				t.Errorf("%v: status %d, no %q in %s%s", c.env, status, want, out, errs)
 			}
 		}
-		if strings.Contains(out, "s3cret") {
+		if strings.Contains(out, "s3cret-of-the-tests") {
 			t.Errorf("a secret is shown: %s", out)
 		}
 	}

@@ -113,7 +113,7 @@ func TestConfigShowsWhereValuesComeFrom(t *testing.T) {
 	dir := t.TempDir()
 	yaml, toml, secret := filepath.Join(dir, "c.yaml"), filepath.Join(dir, "c.toml"), filepath.Join(dir, "secret")
 	for name, text := range map[string]string{
-		yaml: "http_port: 1000\nmax_connections: 20\nallowed_hosts: [a, b]\n", toml: "http_port = 1000\nmax_connections = 20\nallowed_hosts = [\"a\", \"b\"]\n", secret: "s3cret\n",
+		yaml: "http_port: 1000\nmax_connections: 20\nallowed_hosts: [a, b]\n", toml: "http_port = 1000\nmax_connections = 20\nallowed_hosts = [\"a\", \"b\"]\n", secret: "s3cret-of-the-tests\n",
 	} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -142,7 +142,7 @@ func TestConfigShowsWhereValuesComeFrom(t *testing.T) {
 				t.Errorf("%s: %q, want %q", name, got[name], want)
 			}
 		}
-		if strings.Contains(out, "s3cret") {
+		if strings.Contains(out, "s3cret-of-the-tests") {
 			t.Error("the secret is shown")
 		}
 	}
@@ -171,8 +171,8 @@ func TestExitStatuses(t *testing.T) {
 }
 
 func TestCommandsTalkToAService(t *testing.T) {
-	s := startService(t, "API_TOKENS=test:s3cret")
-	env := []string{"MESSAGING_URL=" + s.url, "MESSAGING_TOKEN=s3cret"}
+	s := startService(t, "API_TOKENS=test:s3cret-of-the-tests")
+	env := []string{"MESSAGING_URL=" + s.url, "MESSAGING_TOKEN=s3cret-of-the-tests"}
 	run := func(want int, args ...string) string {
 		t.Helper()
 		status, out, errs := messaging(t, env, args...)
@@ -211,8 +211,8 @@ func TestCommandsTalkToAService(t *testing.T) {
 }
 
 func TestLogsAndMetricsHoldNoSecretAndNoText(t *testing.T) {
-	s := startService(t, "API_TOKENS=test:t0psecret", "LOG_LEVEL=debug", "DJANGO_API_URL=http://127.0.0.1:1", "DJANGO_API_TOKEN=t0psecret", "PERSIST_MAX_BACKOFF=50ms")
-	status, _, errs := messaging(t, []string{"MESSAGING_URL=" + s.url, "MESSAGING_TOKEN=t0psecret"}, "send", "1", "private words")
+	s := startService(t, "API_TOKENS=test:t0psecret-of-the-tests", "LOG_LEVEL=debug", "DJANGO_API_URL=http://127.0.0.1:1", "DJANGO_API_TOKEN=t0psecret-of-the-tests", "PERSIST_MAX_BACKOFF=50ms")
+	status, _, errs := messaging(t, []string{"MESSAGING_URL=" + s.url, "MESSAGING_TOKEN=t0psecret-of-the-tests"}, "send", "1", "private words")
 	if status != 0 {
 		t.Fatal(errs)
 	}
@@ -221,7 +221,7 @@ func TestLogsAndMetricsHoldNoSecretAndNoText(t *testing.T) {
 		t.Errorf("exit status %d", code)
 	}
 	log := s.log.String()
-	for _, never := range []string{"t0psecret", "private words"} {
+	for _, never := range []string{"t0psecret-of-the-tests", "private words"} {
 		if strings.Contains(log, never) {
 			t.Errorf("the log has %q", never)
 		}

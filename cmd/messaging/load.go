@@ -115,14 +115,31 @@ func (from *sources) environment(s *setting) (value, error) {
 			continue
 		}
 		if path, ok := from.getenv(name + "_FILE"); ok && path != "" {
-			text, err := os.ReadFile(path)
+			secret, err := readSecret(name+"_FILE", path)
 			if err != nil {
-				return value{}, usagef("%s_FILE %q cannot be read: %s; name a file that contains only the secret", name, path, fileFault(err))
+				return value{}, err
 			}
-			return value{text: strings.TrimSpace(string(text)), source: "file of " + name + "_FILE", name: "the file of " + name + "_FILE"}, nil
+			return value{text: secret, source: "file of " + name + "_FILE", name: "the file of " + name + "_FILE"}, nil
 		}
 	}
 	return value{}, nil
+}
+
+// maxSecret bounds the size of a file with a secret.
+const maxSecret = 1 << 20
+
+// readSecret reads a file that contains only a secret. An empty one is refused: the
+// operator wanted a secret.
+func readSecret(setting, path string) (string, error) {
+	text, err := readPrivate(setting, path, maxSecret)
+	if err != nil {
+		return "", err
+	}
+	secret := strings.TrimSpace(string(text))
+	if secret == "" {
+		return "", usagef("%s %q is empty: put the secret into it, or unset %s", setting, path, setting)
+	}
+	return secret, nil
 }
 
 // add adds the values of the wanted settings.
@@ -203,6 +220,9 @@ func readFile(path string) (map[string]string, error) {
 		parser = toml.Parser()
 	default:
 		return nil, usagef("the configuration file %s must end in .yaml, .yml or .toml", path)
+	}
+	if info, err := os.Stat(path); err == nil && info.Mode()&othersWrite != 0 {
+		return nil, usagef("the configuration file %s can be written by every user of this machine: chmod o-w it", path)
 	}
 	k := koanf.New("\x00")
 	if err := k.Load(file.Provider(path), parser); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"reflect"
 	"runtime/debug"
@@ -77,6 +78,7 @@ type cli struct {
 	Clear       clearCmd       `cmd:"" help:"Empty a queue."`
 	DeadLetters deadLettersCmd `cmd:"" name:"dead-letters" help:"List or show dead letters, send them again, or drop them."`
 	Replay      replayCmd      `cmd:"" help:"Send a range of the log to the backend again."`
+	Tokens      tokensCmd      `cmd:"" help:"Make tokens that may do less than API_TOKENS."`
 	Jobs        jobsCmd        `cmd:"" help:"List, show or cancel redrives and replays."`
 	Drain       drainCmd       `cmd:"" help:"Skip messages that wait for the backend."`
 	Verify      verifyCmd      `cmd:"" help:"Check the data directory of a stopped service, without changing it."`
@@ -95,9 +97,11 @@ type deadLettersCmd struct {
 type remote struct {
 	URL   string `help:"Address of the service (also MESSAGING_URL; default: this machine, at HTTP_PORT)."`
 	Token string `help:"Token for the service (also MESSAGING_TOKEN, MESSAGING_TOKEN_FILE)."`
+	CA    string `name:"ca" placeholder:"FILE" help:"Certificates (PEM) to trust instead of the system's, for an https address (also MESSAGING_CA)."`
 	JSON  bool   `negatable:"" name:"json" help:"Print JSON instead of a table."`
 
 	completed bool // complete has run
+	client    *http.Client
 }
 
 // settingFlags holds the flags of the settings table. Its structure type is built at run
@@ -151,7 +155,7 @@ func (f settingFlags) given() map[string]string {
 
 func main() {
 	stop := profiled()
-	status := run(os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr, term.IsTerminal(int(os.Stdout.Fd()))})
+	status := run(os.Args[1:], stdio{os.Stdin, escapingWriter{os.Stdout}, os.Stderr, term.IsTerminal(int(os.Stdout.Fd()))})
 	stop()
 	os.Exit(status)
 }
@@ -208,8 +212,9 @@ func warnUnknown(command string, std *stdio) {
 // has printed everything.
 var errQuiet = errors.New("quiet")
 
-// oneLine returns the text of an error on one line. Joined errors have several lines.
-func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+// oneLine returns the text of an error on one line, without characters that could control
+// a terminal: it may contain what a server said. Joined errors have several lines.
+func oneLine(err error) string { return printable(strings.ReplaceAll(err.Error(), "\n", "; ")) }
 
 type versionCmd struct {
 	JSON bool `negatable:"" name:"json" help:"Print JSON."`

@@ -41,6 +41,7 @@ var metricHelp = map[string]string{
 	"messaging_http_request_seconds":             "Duration of requests, from the head to the end of the response, in seconds, by route, method and status. Long polls include their wait.",
 	"messaging_http_connections":                 "Open connections. At MAX_CONNECTIONS, new connections wait.",
 	"messaging_http_unauthenticated_connections": "Open connections without an accepted request, counted if tokens are set. At MAX_UNAUTHENTICATED, the oldest are closed.",
+	"messaging_failed_logins_total":              "Calls with a wrong token, by result. Throttled ones are of an address with more than 20 in a minute. Growth means that somebody guesses, or that a client has an old token.",
 	"messaging_http_requests_in_flight":          "Requests in progress, including long polls.",
 	"messaging_inflight_bytes":                   "Bytes of request and response bodies in memory. At MAX_INFLIGHT_BYTES, requests are refused with 503.",
 	"messaging_commit_changes":                   "Changes in one commit: sends, takes and others that share one fsync. High values under load are good, because many calls share one fsync.",

@@ -20,7 +20,9 @@ var settingGroups = []struct {
 	keys         []string
 }{
 	{"Listening", "", []string{"http_", "max_connections", "max_unauthenticated", "max_inflight_bytes", "request_timeout", "shutdown_"}},
-	{"Access", "See [control access](../how-to/control-access.md).", []string{"api_tokens", "metrics_token", "allow"}},
+	{"Access", "See [control access](../how-to/control-access.md).", []string{"api_tokens", "tokens_file", "metrics_token", "allow", "trusted_proxies", "audit_"}},
+	{"JWTs of users", "See [control access](../how-to/control-access.md#jwts-of-users).", []string{"jwt_"}},
+	{"TLS", "See [control access](../how-to/control-access.md#tls).", []string{"tls_"}},
 	{"Queues", "See [queues](queues.md).", []string{"message_", "queue_", "idempotency_", "dead_letter_"}},
 	{"Backend", "See [what each answer of Django does](django-answers.md), and [moving from the original](../how-to/move-from-the-original.md).", []string{"django_", "signing_keys"}},
 	{"Drain", "How messages are sent to the backend.", []string{"persist_"}},

@@ -24,7 +24,7 @@ func (m *Main) logStart(ctx context.Context, began time.Time) {
 		"recovered_sequence", meta.Last, "recovered_queued", meta.Queued, "generation", meta.Generation,
 		"took_seconds", time.Since(began).Seconds())
 	m.logBacklog(ctx)
-	if len(c.Tokens) == 0 && !c.loopback() {
+	if !c.Access.isClosed() && !c.loopback() {
 		m.Logger.WarnContext(ctx, "ALLOW_ANONYMOUS is set: everyone who can reach the port can read and send")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sort"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -53,10 +54,23 @@ func (c *serveCmd) Run(std *stdio, flags *settingFlags) error {
 	if unknown := unknownVariables(os.Environ()); unknown != "" {
 		logger.Warn("the environment has unknown variables: " + unknown) //nolint:sloglint // the names are the message
 	}
-	ctx, force, stop := watchSignals(logger)
+	for _, name := range secretFlags(values) {
+		logger.Warn("a secret on the command line can be read by every user of this machine: set it in the environment or in a file", "flag", name)
+	}
+	ctx, force, hangups, stop := watchSignals(logger)
 	defer stop()
-	m := &Main{Config: config, Logger: logger, Faults: faults(), Fatal: func(err error) { fatalExit(logger, err) }}
+	m := &Main{Config: config, Logger: logger, Hangups: hangups, Faults: faults(), Fatal: func(err error) { fatalExit(logger, err) }}
 	return dataDirFault(values[keyDataDir], m.Run(ctx, force))
+}
+
+// secretFlags returns the flags with which secrets were given.
+func secretFlags(values map[string]value) (names []string) {
+	for i := range settings {
+		if v := values[settings[i].key]; settings[i].secret && strings.HasPrefix(v.source, "flag ") {
+			names = append(names, v.name)
+		}
+	}
+	return names
 }
 
 // fatalExit ends the process after a failure of its disk or its store.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"strconv"
 	"syscall"
@@ -39,14 +40,20 @@ type Main struct {
 	Listening func(addr net.Addr)
 	Ready     func()
 
-	metrics  *metrics.Set
-	commits  *commitMetrics
-	server   *rest.Server
-	files    openFiles
-	listener net.Listener
-	store    *storage.Store
-	log      *wal.Log
-	engine   *engine.Engine
+	// Hangups receives each SIGHUP; nil for none.
+	Hangups <-chan struct{}
+
+	access    *access
+	endAccess context.CancelFunc
+	audit     *auditLog
+	metrics   *metrics.Set
+	commits   *commitMetrics
+	server    *rest.Server
+	files     openFiles
+	listener  net.Listener
+	store     *storage.Store
+	log       *wal.Log
+	engine    *engine.Engine
 	// recovered is the backlog when the store was opened.
 	recovered backlog
 	oldest    oldestPlace
@@ -110,12 +117,15 @@ func (m *Main) listen(ctx context.Context) (<-chan error, error) {
 	if m.files, err = limitOpenFiles(ctx, c.MaxConnections, m.Logger); err != nil {
 		return nil, err
 	}
-	m.server = rest.New(rest.Config{ //nolint:contextcheck // requests bring their own contexts
-		Tokens: c.Tokens, MetricsToken: c.MetricsToken, AllowedHosts: c.AllowedHosts,
-		LoopbackOnly:   len(c.Tokens) == 0 && c.loopback(),
+	config := rest.Config{
+		TrustedProxies: c.Access.TrustedProxies, AuditMessages: c.Access.AuditMessages,
 		MaxConnections: m.files.connections, MaxUnauthenticated: c.MaxUnauthenticated, MaxInflightBytes: c.MaxInflight,
 		RequestTimeout: c.RequestTimeout, Metrics: m.metrics, MetricHelp: helpOf, Logger: m.Logger,
-	})
+	}
+	if err = m.openAccess(ctx, &config); err != nil {
+		return nil, err
+	}
+	m.server = rest.New(config) //nolint:contextcheck // requests bring their own contexts
 	address := net.JoinHostPort(c.Addr, strconv.Itoa(c.Port))
 	m.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
@@ -127,6 +137,38 @@ func (m *Main) listen(ctx context.Context) (<-chan error, error) {
 	serving := make(chan error, 1)
 	go func() { serving <- m.server.Serve(m.listener) }()
 	return serving, nil
+}
+
+// openAccess opens the audit log and the access control, and adds them to the
+// configuration of the server.
+func (m *Main) openAccess(ctx context.Context, config *rest.Config) (err error) {
+	c := &m.Config
+	if m.audit, err = openAuditLog(c.Access.AuditLog, os.Stderr, m.Logger); err != nil {
+		return err
+	}
+	// Calls are checked until the listener is closed, so the key set outlives ctx.
+	keys, end := context.WithCancel(context.WithoutCancel(ctx))
+	if m.access, err = openAccess(keys, c, m.audit, m.Logger); err != nil {
+		end()
+		return errors.Join(err, m.audit.Close())
+	}
+	m.endAccess = end
+	m.access.warn(ctx)
+	config.Access = m.access.control
+	if m.audit != nil {
+		config.Audit = m.audit.record
+	}
+	if m.access.tls != nil {
+		config.TLS = m.access.tls.server()
+	}
+	return nil
+}
+
+// reloads returns the service that loads files again.
+func (m *Main) reloads() *reloader {
+	r := &reloader{logger: m.Logger, hangups: m.Hangups, audit: m.audit}
+	m.access.watch(r)
+	return r
 }
 
 // listenFault returns an error that states why the service cannot listen on an address,
@@ -190,6 +232,7 @@ func (m *Main) open(supervisor *supervisor) error {
 	}
 	supervisor.add("progress", m.checkpointLoop)
 	supervisor.add("reporter", m.report)
+	supervisor.add("reloader", m.reloads().Run)
 	m.metrics.RegisterMetricsWriter(m.writeMetrics)
 	m.server.Open(rest.Backend{
 		Queue: m.engine, DeadLetters: m.engine.DeadLetters(), Jobs: m.jobs, Stats: m.stats,
@@ -231,7 +274,12 @@ func (m *Main) openDrain() (err error) {
 	if c.DjangoToken != "" {
 		header.Set("Authorization", c.DjangoScheme+" "+c.DjangoToken)
 	}
+	backendTLS, err := c.Access.djangoTLS()
+	if err != nil {
+		return err
+	}
 	m.django = persist.NewDjango(persist.DjangoConfig{
+		TLS: backendTLS,
 		URL: c.DjangoURL + c.DjangoPath, Header: header, SigningKeys: c.SigningKeys, Timeout: c.PersistTimeout, Connections: c.Concurrency,
 		Duplicate: c.DuplicatePattern, Permanent: c.PermanentPattern, Trust2xx: c.Trust2xx,
 	})
@@ -259,6 +307,8 @@ func (m *Main) close() error {
 	if m.store != nil {
 		errs = append(errs, m.store.Close())
 	}
+	m.endAccess()
+	errs = append(errs, m.audit.Close())
 	return errors.Join(errs...)
 }
 

@@ -5,10 +5,10 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/stayafrica/messaging/auth"
 	"github.com/stayafrica/messaging/engine"
 	"github.com/stayafrica/messaging/persist"
 )
@@ -48,10 +48,7 @@ type Config struct {
 	DiskMinFree int64
 	CacheBytes  int64
 
-	Tokens         []auth.Token
-	MetricsToken   string
-	AllowAnonymous bool
-	AllowedHosts   []string
+	Access AccessConfig
 
 	RequestTimeout, ShutdownGrace, ShutdownDelay time.Duration
 	MaxInflight                                  int64
@@ -59,7 +56,7 @@ type Config struct {
 	LogLevel, LogFormat string
 
 	// The service that the command line calls.
-	ServiceURL, ServiceToken string
+	ServiceURL, ServiceToken, ServiceCA string
 }
 
 // setting is one row of the settings table. Its key is the name in a file. The
@@ -139,7 +136,9 @@ const (
 )
 
 // settings is the settings table, in display order.
-var settings = []setting{
+var settings = slices.Concat(coreSettings, accessSettings, clientSettings)
+
+var coreSettings = []setting{
 	{
 		key: keyPort, fallback: "8765", help: "port to listen on; 0 chooses a free port",
 		set: integer(0, 65535, func(c *Config) *int { return &c.Port }),
@@ -182,7 +181,7 @@ var settings = []setting{
 	},
 	{
 		key: "django_shared_secret", secret: true, also: "ERLANG_SHARED_SECRET", help: "secret that is sent as X-Erlang-Secret",
-		set: headerText(func(c *Config) *string { return &c.DjangoSecret }),
+		set: djangoSecret,
 	},
 	{
 		key: "signing_keys", secret: true, help: "keys that sign requests to the backend: one, or two during a key rotation, comma separated",
@@ -245,22 +244,6 @@ var settings = []setting{
 		set: orAuto(size(1<<20, 1<<40, func(c *Config) *int64 { return &c.CacheBytes }), func(c *Config) { c.CacheBytes = cacheFor(memory()) }),
 	},
 	{
-		key: "api_tokens", secret: true, help: "tokens of the callers: name:token, comma separated",
-		set: tokens,
-	},
-	{
-		key: "metrics_token", secret: true, help: "token that allows only /metrics",
-		set: secretText(func(c *Config) *string { return &c.MetricsToken }),
-	},
-	{
-		key: "allow_anonymous", fallback: "false", help: "allow calls without tokens on addresses other than loopback",
-		onOff: true, set: boolean(func(c *Config) *bool { return &c.AllowAnonymous }),
-	},
-	{
-		key: "allowed_hosts", help: "host names under which the service may be called, comma separated",
-		set: hosts,
-	},
-	{
 		key: "idempotency_window", fallback: "24h", help: "how long a repeated idempotency key returns the result of its first send",
 		unit: time.Second, set: duration(time.Second, 30*24*time.Hour, func(c *Config) *time.Duration { return &c.IdempotencyWindow }),
 	},
@@ -308,6 +291,10 @@ var settings = []setting{
 		key: "log_format", help: "text or json; by default text on a terminal, else json",
 		set: oneOf(func(c *Config) *string { return &c.LogFormat }, "", "text", "json"),
 	},
+}
+
+// clientSettings are for the commands that call a service.
+var clientSettings = []setting{
 	{
 		key: keyURL, fallback: "http://127.0.0.1:8765", client: true, help: "address of the service for the command line; by default this machine, at HTTP_PORT",
 		set: serviceURL, show: redacted,
@@ -315,6 +302,10 @@ var settings = []setting{
 	{
 		key: keyToken, secret: true, client: true, help: "token of the command line",
 		set: secretText(func(c *Config) *string { return &c.ServiceToken }),
+	},
+	{
+		key: "messaging_ca", client: true, help: "file with the certificates (PEM) that the command line trusts instead of the system's, for an https address",
+		set: text(func(c *Config) *string { return &c.ServiceCA }),
 	},
 }
 
@@ -329,11 +320,11 @@ func (c *Config) loopback() bool {
 
 // check checks settings that depend on each other.
 func (c *Config) check() error {
-	if len(c.Tokens) == 0 && !c.loopback() && !c.AllowAnonymous {
-		return usagef("HTTP_ADDR=%s without API_TOKENS would let anyone read and send: set API_TOKENS=name:token, or ALLOW_ANONYMOUS=true if that is intended", c.Addr)
+	if !c.Access.isClosed() && !c.loopback() && !c.Access.AllowAnonymous {
+		return usagef("HTTP_ADDR=%s without API_TOKENS would let anyone read and send: set API_TOKENS=name:token (or TOKENS_FILE, or JWT_SECRET), or ALLOW_ANONYMOUS=true if that is intended", c.Addr)
 	}
 	if c.DataDir == "" {
 		return usagef("DATA_DIR must not be empty: name a directory")
 	}
-	return nil
+	return c.Access.check()
 }

@@ -14,19 +14,20 @@ import (
 const sameSignal = time.Second
 
 // watchSignals returns two contexts. ctx ends with SIGTERM or SIGINT. force ends with a
-// second signal at least sameSignal later, and ends every grace period. SIGHUP, which a
-// terminal sends when it closes, is logged and has no effect. stop stops the watching.
-func watchSignals(logger *slog.Logger) (ctx, force context.Context, stop func()) {
+// second signal at least sameSignal later, and ends every grace period. hangups receives
+// SIGHUP, which a terminal sends too when it closes. stop stops the watching.
+func watchSignals(logger *slog.Logger) (ctx, force context.Context, hangups <-chan struct{}, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	force, cutShort := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	hup := make(chan struct{}, 1)
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		handleSignals(logger, signals, done, cancel, cutShort)
+		handleSignals(logger, signals, hup, done, cancel, cutShort)
 	}()
-	return ctx, force, func() {
+	return ctx, force, hup, func() {
 		signal.Stop(signals)
 		close(done)
 		<-ended
@@ -35,7 +36,7 @@ func watchSignals(logger *slog.Logger) (ctx, force context.Context, stop func())
 	}
 }
 
-func handleSignals(logger *slog.Logger, signals <-chan os.Signal, done <-chan struct{}, cancel, cutShort func()) {
+func handleSignals(logger *slog.Logger, signals <-chan os.Signal, hup chan<- struct{}, done <-chan struct{}, cancel, cutShort func()) {
 	var stopping time.Time
 	for {
 		var received os.Signal
@@ -46,7 +47,10 @@ func handleSignals(logger *slog.Logger, signals <-chan os.Signal, done <-chan st
 		}
 		switch {
 		case received == syscall.SIGHUP:
-			logger.Info("SIGHUP: nothing is reloaded yet, restart to change settings")
+			select {
+			case hup <- struct{}{}:
+			default: // one is on its way
+			}
 		case stopping.IsZero():
 			stopping = time.Now()
 			cancel()

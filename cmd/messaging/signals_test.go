@@ -13,11 +13,11 @@ import (
 // at once. SIGHUP does neither.
 func TestASignalWithinASecondIsTheSame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		signals, done := make(chan os.Signal), make(chan struct{})
+		signals, hangups, done := make(chan os.Signal), make(chan struct{}, 2), make(chan struct{})
 		ended, cancelled, cut := make(chan struct{}), false, false
 		go func() {
 			defer close(ended)
-			handleSignals(slog.New(slog.DiscardHandler), signals, done, func() { cancelled = true }, func() { cut = true })
+			handleSignals(slog.New(slog.DiscardHandler), signals, hangups, done, func() { cancelled = true }, func() { cut = true })
 		}()
 		for _, step := range []struct {
 			after             time.Duration
@@ -40,5 +40,8 @@ func TestASignalWithinASecondIsTheSame(t *testing.T) {
 		}
 		close(done)
 		<-ended
+		if n := len(hangups); n != 2 {
+			t.Errorf("%d SIGHUPs are handed on, want 2", n)
+		}
 	})
 }

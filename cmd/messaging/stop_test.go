@@ -134,12 +134,12 @@ func TestTwoSignalsWithinASecondAreOne(t *testing.T) {
 	}
 }
 
-func TestHangupIsLoggedAndChangesNothing(t *testing.T) {
+func TestHangupIsLoggedAndServiceGoesOn(t *testing.T) {
 	s := startService(t)
 	_ = s.cmd.Process.Signal(syscall.SIGHUP)
 	time.Sleep(300 * time.Millisecond)
 	s.send(t, 1, "after it")
-	if code := s.terminate(); code != 0 || strings.Count(s.log.String(), "SIGHUP: nothing is reloaded yet") != 1 {
+	if code := s.terminate(); code != 0 || strings.Count(s.log.String(), "SIGHUP: files are loaded again") != 1 {
 		t.Errorf("exit status %d, %s", code, s.log)
 	}
 }

@@ -1,6 +1,8 @@
 package main_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -23,9 +25,13 @@ func TestUnknownVariablesAreWarnedAbout(t *testing.T) {
 }
 
 func TestKnownVariablesAreNotWarnedAbout(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("name:a-secret-of-the-tests\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, env := range []string{
-		"MESSAGING_URL=http://127.0.0.1:1", "MESSAGING_TOKEN=x", "MESSAGING_TOKEN_FILE=/dev/null", "MESSAGING_CONFIG=", "MESSAGING_HTTP_PORT=1",
-		"MESSAGING_ERLANG_SHARED_SECRET=x", "MESSAGING_API_TOKENS_FILE=/dev/null", "MESSAGING_TEST_BINARY=x", "MESSAGING_TEST_PYTHON=x",
+		"MESSAGING_URL=http://127.0.0.1:1", "MESSAGING_TOKEN=x", "MESSAGING_TOKEN_FILE=" + secret, "MESSAGING_CONFIG=", "MESSAGING_HTTP_PORT=1",
+		"MESSAGING_ERLANG_SHARED_SECRET=a-secret-of-the-tests", "MESSAGING_API_TOKENS_FILE=" + secret, "MESSAGING_TEST_BINARY=x", "MESSAGING_TEST_PYTHON=x",
 		"MESSAGING_FAULT=x", "MESSAGING_CPU_PROFILE=x",
 		// Kubernetes sets these beside services named messaging and messaging-web.
 		"MESSAGING_SERVICE_HOST=10.0.0.1", "MESSAGING_SERVICE_PORT=8765", "MESSAGING_SERVICE_PORT_HTTP=8765", "MESSAGING_PORT=tcp://10.0.0.1:8765",

@@ -77,7 +77,7 @@ func TestMistakesNameThePlaceTheValueAndTheRemedy(t *testing.T) {
 		{args: []string{"serve"}, env: []string{"MESSAGE_RETENTION_DAYS=0"}, want: `MESSAGE_RETENTION_DAYS "0" must be a number of days, with a fraction or without, or a duration such as 12h or 90d, above 0 and at most 36500 days`},
 		{args: []string{"serve"}, env: []string{"ALLOW_ANONYMOUS=maybe"}, want: `ALLOW_ANONYMOUS "maybe" must be true or false (or 1, 0, yes, no)`},
 		{args: []string{"serve"}, env: []string{"DJANGO_DUPLICATE_PATTERN=("}, want: `DJANGO_DUPLICATE_PATTERN "(" must be a regular expression: it has an error at "(" (missing closing ))`},
-		{args: []string{"serve"}, env: []string{"API_TOKENS_FILE=/nope"}, want: `API_TOKENS_FILE "/nope" cannot be read: it does not exist; name a file that contains only the secret`},
+		{args: []string{"serve"}, env: []string{"API_TOKENS_FILE=/nope"}, want: `API_TOKENS_FILE "/nope" cannot be read: it does not exist`},
 		{args: []string{"serve", "--config", "none.yaml"}, want: `the configuration file none.yaml cannot be read: it does not exist (see --config and MESSAGING_CONFIG)`},
 		{args: []string{"serve", "--config", "file"}, want: `the configuration file file must end in .yaml, .yml or .toml`},
 		{args: []string{"serve", "--config", "a.yaml"}, want: `the configuration file a.yaml is not YAML: line 1: did not find expected ',' or ']'`},

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"regexp/syntax"
@@ -17,7 +15,6 @@ import (
 	"time"
 
 	"github.com/stayafrica/messaging"
-	"github.com/stayafrica/messaging/auth"
 	"github.com/stayafrica/messaging/engine"
 )
 
@@ -276,75 +273,4 @@ func headers(c *Config, s string) error {
 		c.DjangoHeaders.Add(name, value)
 	}
 	return nil
-}
-
-func tokens(c *Config, s string) error {
-	c.Tokens = nil
-	seen := make(map[string]bool)
-	for part := range strings.SplitSeq(s, ",") {
-		if strings.TrimSpace(part) == "" {
-			continue
-		}
-		name, secret, ok := strings.Cut(strings.TrimSpace(part), ":")
-		if !ok || name == "" || secret == "" || hasControl(name+secret) || strings.Contains(secret, " ") || seen[name] {
-			return errors.New("must be name:token, comma separated, each name once, and no token empty or with spaces or control characters")
-		}
-		seen[name] = true
-		c.Tokens = append(c.Tokens, auth.Token{Name: name, Secret: secret})
-	}
-	return nil
-}
-
-// leastKey is the minimum length of a key: 128 bits, if each character is a random byte.
-const leastKey = 16
-
-func signingKeys(c *Config, s string) error {
-	c.SigningKeys = nil
-	if strings.TrimSpace(s) == "" {
-		return nil
-	}
-	for part := range strings.SplitSeq(s, ",") {
-		key := strings.TrimSpace(part)
-		switch {
-		case len(key) < leastKey || hasControl(key) || len(c.SigningKeys) == 2:
-			return fmt.Errorf("must be one key or two, comma separated, each of at least %d characters (make one with: openssl rand -hex 32)", leastKey)
-		default:
-			c.SigningKeys = append(c.SigningKeys, key)
-		}
-	}
-	return nil
-}
-
-func hosts(c *Config, s string) error {
-	c.AllowedHosts = nil
-	for part := range strings.SplitSeq(s, ",") {
-		part = strings.TrimSpace(part)
-		if part == "" {
-			continue
-		}
-		name, ok := hostName(part)
-		if !ok {
-			return errors.New("must be names such as chat.example.com, comma separated, without scheme, path or wildcard")
-		}
-		c.AllowedHosts = append(c.AllowedHosts, name)
-	}
-	return nil
-}
-
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]*$`)
-
-// hostName returns the name or address in a host as a URL spells it. It drops the port,
-// because any port may lead to the service.
-func hostName(host string) (name string, ok bool) {
-	if name, port, err := net.SplitHostPort(host); err == nil {
-		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-			return "", false
-		}
-		host = name
-	}
-	name = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	if _, err := netip.ParseAddr(name); err == nil {
-		return name, true
-	}
-	return name, namePattern.MatchString(name)
 }

@@ -11,8 +11,8 @@ func TestHostsAreNamesWithOrWithoutAPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{"chat.example", "Chat.Example", "10.0.0.1", "::1", "::1", "::1", "my_service"}
-	if !slices.Equal(c.AllowedHosts, want) {
-		t.Errorf("%q, want %q", c.AllowedHosts, want)
+	if !slices.Equal(c.Access.AllowedHosts, want) {
+		t.Errorf("%q, want %q", c.Access.AllowedHosts, want)
 	}
 }
 
@@ -23,7 +23,7 @@ func TestValuesThatHeadersTakeAreTaken(t *testing.T) {
 		func() error { return djangoPath(&c, "/api/v1/messaging/erlang/persist/") },
 		func() error { return djangoPath(&c, "/with%20escapes/?format=json") },
 		func() error { return headers(&c, "X-Tenant: a b\tc; Accept: */*") },
-		func() error { return tokens(&c, "web:a-b_c~1+/=, mobile:xyz") },
+		func() error { return tokens(&c, "web:a-b_c~1+/=01234567, mobile:xyz0123456789012") },
 	} {
 		if err := read(); err != nil {
 			t.Error(err)
