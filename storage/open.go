@@ -149,6 +149,9 @@ func (s *Store) prepareDirectory() error {
 	if s.config.FS != nil {
 		return nil
 	}
+	if err := layout.CheckOwned(s.config.Dir); err != nil {
+		return err
+	}
 	if err := os.Chmod(s.config.Dir, 0o700); err != nil { //nolint:gosec // a directory needs its x bit
 		return fmt.Errorf("make the data directory private: %w", err)
 	}

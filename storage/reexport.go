@@ -11,6 +11,9 @@ const Format = layout.Format
 
 // Errors of [Open]. Each has its own exit status, and its text says what to do.
 var (
+	// ErrForeign means that a directory is not a data directory of this user. Nothing was
+	// changed.
+	ErrForeign = layout.ErrForeign
 	// ErrLocked means that another process uses the directory.
 	ErrLocked = layout.ErrLocked
 	// ErrCorrupt means that the store is damaged or holds less than was acknowledged.

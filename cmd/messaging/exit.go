@@ -25,7 +25,7 @@ func exitStatus(err error) int {
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.Is(err, errConfig):
+	case errors.Is(err, errConfig), errors.Is(err, storage.ErrForeign):
 		return exitConfig
 	case errors.Is(err, storage.ErrLocked):
 		return exitLocked

@@ -23,6 +23,9 @@ var boltOptions = bbolt.Options{
 	Timeout:        5 * time.Second,
 	FreelistType:   bbolt.FreelistMapType,
 	NoFreelistSync: true,
+	OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+		return os.OpenFile(name, flag|layout.NoFollow, mode)
+	},
 }
 
 // Create creates a control file under a temporary name and renames it once it is

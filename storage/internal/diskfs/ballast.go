@@ -31,7 +31,7 @@ func (b *Ballast) Restore() error {
 	if b.held {
 		return nil
 	}
-	f, err := os.OpenFile(b.path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(b.path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return fmt.Errorf("open the reserve: %w", err)
 	}

@@ -17,7 +17,7 @@ import (
 // process id to the file. It returns [ErrLocked] if another process holds the lock.
 func Lock(dir string) (io.Closer, error) {
 	path := filepath.Join(dir, LockName)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|NoFollow, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the lock: %w", err)
 	}
@@ -67,7 +67,7 @@ func LockToRead(dir string) (io.Closer, error) {
 // InUse returns [ErrLocked] if another process uses a data directory. It returns nil if
 // none does or if this is unknown.
 func InUse(dir string) error {
-	f, err := os.OpenFile(dir+"/"+LockName, os.O_RDWR, 0)
+	f, err := os.OpenFile(dir+"/"+LockName, os.O_RDWR|NoFollow, 0)
 	if err != nil {
 		return nil
 	}
