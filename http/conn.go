@@ -31,9 +31,12 @@ type conn struct {
 	closeNotifyStopped atomic.Bool
 	raw                syscall.RawConn // of the socket; nil if there is none
 	secure             bool            // TLS is spoken over it
+	began              time.Time       // of the connection
 	// overLimit is true if the connection was accepted over the limit. It is set
 	// before the first request.
 	overLimit bool
+	// closing is true if connLimiter closes it; its mu guards it.
+	closing bool
 	// idle and unknown are the places in the rings of connLimiter, whose mu guards them.
 	idle, unknown ring
 	// accepted is true after the first request of an accepted caller. share is the
@@ -43,7 +46,7 @@ type conn struct {
 }
 
 func newConn(accepted net.Conn) *conn {
-	c := &conn{Conn: accepted}
+	c := &conn{Conn: accepted, began: time.Now()}
 	c.idle.conn, c.unknown.conn = c, c
 	c.reads.set, c.writes.set = accepted.SetReadDeadline, accepted.SetWriteDeadline
 	if socket, ok := accepted.(syscall.Conn); ok {

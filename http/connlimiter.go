@@ -39,10 +39,11 @@ type connLimiter struct {
 	maxUnknown int
 	logger     *slog.Logger
 
-	mu    sync.Mutex
-	open  int
-	idle  ring          // of idle connections, in the order in which they became idle
-	freed chan struct{} // closed and replaced when a connection ends
+	mu      sync.Mutex
+	open    int
+	closing int           // of open: the limiter closes them, and they have not ended yet
+	idle    ring          // of idle connections, in the order in which they became idle
+	freed   chan struct{} // closed and replaced when a connection ends
 	// unknown is the ring of unauthenticated connections, in the order in which they
 	// were opened. unknowns is their number.
 	unknown  ring
@@ -77,6 +78,18 @@ func (cl *connLimiter) count() int {
 	return cl.open
 }
 
+// heldLocked returns the number of open connections that will stay open. Those that are
+// being closed do not count: otherwise a flood, whose connections end a moment after their
+// close, would close idle connections of accepted callers, and make others wait.
+func (cl *connLimiter) heldLocked() int { return cl.open - cl.closing }
+
+// closeLocked closes a connection. The server's read fails, and it ends the connection.
+func (cl *connLimiter) closeLocked(c *conn) {
+	c.closing = true
+	cl.closing++
+	go func() { _ = c.Close() }()
+}
+
 // near returns the number of connections above which idle ones are closed.
 func (cl *connLimiter) near() int { return cl.max - cl.max/32 }
 
@@ -106,9 +119,34 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		<-l.limiter.slots
 		return nil, err
 	}
+	l.awaitUnknown()
 	c := newConn(accepted)
 	c.secure = l.secure
 	return c, nil
+}
+
+// unknownGrace is the shortest time that an unauthenticated connection has for its first
+// request. Without it a flood would also close connections of clients with a token, and
+// health checks, before their first request is read.
+const unknownGrace = 200 * time.Millisecond
+
+// awaitUnknown waits until one more unauthenticated connection does not close one that is
+// younger than unknownGrace. It bounds the rate of a flood, to the limit in each
+// unknownGrace; above that rate, connections wait in the kernel.
+func (l *boundedListener) awaitUnknown() {
+	for {
+		wait := l.limiter.unknownWait()
+		if wait <= 0 {
+			return
+		}
+		timer := time.NewTimer(min(wait, unknownGrace/10)) // one may end before
+		select {
+		case <-timer.C:
+		case <-l.closed:
+			timer.Stop()
+			return
+		}
+	}
 }
 
 // Close closes the listener and ends a waiting Accept.
@@ -149,11 +187,11 @@ func (cl *connLimiter) opened(c *conn) {
 	cl.limitUnknownLocked(c)
 	for range idleCloses {
 		c := cl.idle.first()
-		if cl.open <= cl.near() || c == nil {
+		if cl.heldLocked() <= cl.near() || c == nil {
 			return
 		}
 		c.idle.unlink()
-		go func() { _ = c.Close() }() // the server's read fails, and it ends the connection
+		cl.closeLocked(c)
 	}
 }
 
@@ -169,7 +207,9 @@ func (cl *connLimiter) limitUnknownLocked(c *conn) {
 	}
 	oldest := cl.unknown.first()
 	cl.forgetUnknownLocked(oldest)
-	go func() { _ = oldest.Close() }()
+	if !oldest.closing {
+		cl.closeLocked(oldest)
+	}
 	f := &cl.flood
 	f.closed++
 	if !f.active {
@@ -180,6 +220,16 @@ func (cl *connLimiter) limitUnknownLocked(c *conn) {
 			cl.logger.Warn("connections without an accepted request have reached their limit: the oldest are closed", "max_unauthenticated", cl.maxUnknown)
 		}
 	}
+}
+
+// unknownWait returns how long the oldest unauthenticated connection keeps the last place.
+func (cl *connLimiter) unknownWait() time.Duration {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if cl.maxUnknown == 0 || cl.unknowns < cl.maxUnknown {
+		return 0
+	}
+	return unknownGrace - time.Since(cl.unknown.first().began)
 }
 
 // forgetUnknownLocked ends the count of a connection as unauthenticated.
@@ -233,6 +283,9 @@ func (cl *connLimiter) ended(c *conn) {
 	cl.forgetUnknownLocked(c)
 	c.share.Swap(nil).Disconnect()
 	cl.open--
+	if c.closing {
+		cl.closing--
+	}
 	close(cl.freed)
 	cl.freed = make(chan struct{})
 	<-cl.slots
@@ -246,7 +299,7 @@ func (cl *connLimiter) context(ctx context.Context, of net.Conn) context.Context
 		return ctx
 	}
 	cl.mu.Lock()
-	c.overLimit = cl.open >= cl.max
+	c.overLimit = cl.heldLocked() >= cl.max
 	cl.mu.Unlock()
 	return context.WithValue(ctx, connKey{}, c)
 }
@@ -261,7 +314,7 @@ func (cl *connLimiter) admit(r *http.Request) error {
 	defer timeout.Stop()
 	for {
 		cl.mu.Lock()
-		ok, freed := cl.open <= cl.max, cl.freed
+		ok, freed := cl.heldLocked() <= cl.max, cl.freed
 		cl.mu.Unlock()
 		if ok {
 			return nil

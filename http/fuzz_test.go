@@ -12,6 +12,7 @@ import (
 
 	"github.com/stayafrica/messaging"
 	rest "github.com/stayafrica/messaging/http"
+	"github.com/stayafrica/messaging/internal/hostiletest"
 )
 
 // acceptAll is a backend that accepts every call and stores nothing.
@@ -69,9 +70,9 @@ func (acceptAll) ListDeadLetters(messaging.DeadLetterFilter) (messaging.DeadLett
 
 // FuzzRequests checks that no request causes a redirect, a panic or an internal error.
 func FuzzRequests(f *testing.F) {
-	for _, c := range hostileCases(f) {
-		if len(c.send) < 4<<10 {
-			f.Add(c.send)
+	for _, c := range hostiletest.Cases(f, "../testdata/hostile") {
+		if len(c.Send) < 4<<10 {
+			f.Add(c.Send)
 		}
 	}
 	server := rest.New(rest.Config{Access: loopbackOnly, RequestTimeout: time.Second})

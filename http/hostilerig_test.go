@@ -17,6 +17,7 @@ import (
 	"github.com/stayafrica/messaging"
 	"github.com/stayafrica/messaging/bench/torture"
 	rest "github.com/stayafrica/messaging/http"
+	"github.com/stayafrica/messaging/internal/hostiletest"
 )
 
 // plainStatuses are the statuses that net/http writes itself, in plain text.
@@ -27,12 +28,12 @@ var plainStatuses = []int{400, 431, 501, 505}
 // that take time or many connections are in hostile_test.go, slow_test.go and
 // connections_test.go. Responses of Django are in the tests of package persist.
 func TestRigHostile(t *testing.T) {
-	cases := hostileCases(t)
+	cases := hostiletest.Cases(t, "../testdata/hostile")
 	torture.Run(t, 1, func(r *torture.Round) {
 		s := serve(t, rest.Config{Access: loopbackOnly, RequestTimeout: 5 * time.Second})
 		before := heapInUse()
 		for _, c := range cases {
-			(&hostile{TB: r, served: s, addr: s.addr, name: c.name}).check(&c)
+			(&hostile{TB: r, served: s, addr: s.addr, name: c.Name}).check(&c)
 		}
 		eventually(t, func() bool { return s.inflight() == 0 })
 		if grown := heapInUse() - before; grown > 32<<20 {
@@ -73,7 +74,7 @@ var kept [][]byte
 // checks must fail.
 func catches(t *testing.T, harm func(s *served, body string, answer *httptest.ResponseRecorder)) {
 	t.Helper()
-	cases := slices.DeleteFunc(hostileCases(t), func(c hostileCase) bool { return !c.short || !strings.HasPrefix(c.send, "POST") })
+	cases := slices.DeleteFunc(hostiletest.Cases(t, "../testdata/hostile"), func(c hostiletest.Case) bool { return !c.Short || !strings.HasPrefix(c.Send, "POST") })
 	torture.Control(t, 1, func(r *torture.Round) {
 		s := serve(t, rest.Config{Access: loopbackOnly})
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
@@ -90,7 +91,7 @@ func catches(t *testing.T, harm func(s *served, body string, answer *httptest.Re
 		}))
 		defer server.Close()
 		for _, c := range cases {
-			(&hostile{TB: r, served: s, addr: server.Listener.Addr().String(), name: c.name}).check(&c)
+			(&hostile{TB: r, served: s, addr: server.Listener.Addr().String(), name: c.Name}).check(&c)
 		}
 	})
 }
@@ -109,15 +110,15 @@ func (h *hostile) wrong(format string, args ...any) {
 	h.Errorf("%s: %s", h.name, fmt.Sprintf(format, args...))
 }
 
-func (h *hostile) check(c *hostileCase) {
+func (h *hostile) check(c *hostiletest.Case) {
 	h.Helper()
 	stored, allocated := h.served.log.Durable(), allocatedBytes()
-	status, answer := h.exchange(c.send)
-	if status != c.status {
-		h.wrong("got %d %.300q, want %d", status, answer, c.status)
+	status, answer := h.exchange(c.Send)
+	if status != c.Status {
+		h.wrong("got %d %.300q, want %d", status, answer, c.Status)
 	}
-	if limit := uint64(16<<20 + 24*len(c.send)); allocatedBytes()-allocated > limit {
-		h.wrong("%d bytes allocated %d bytes", len(c.send), allocatedBytes()-allocated)
+	if limit := uint64(16<<20 + 24*len(c.Send)); allocatedBytes()-allocated > limit {
+		h.wrong("%d bytes allocated %d bytes", len(c.Send), allocatedBytes()-allocated)
 	}
 	if status >= 400 {
 		h.refused(status, answer)
@@ -153,20 +154,20 @@ func (h *hostile) refused(status int, answer string) {
 	}
 }
 
-func (h *hostile) wanted(c *hostileCase, answer string) {
+func (h *hostile) wanted(c *hostiletest.Case, answer string) {
 	h.Helper()
-	for _, want := range c.wants {
-		switch want.kind {
+	for _, want := range c.Wants {
+		switch want.Kind {
 		case "has", "never":
-			if strings.Contains(answer, want.text) != (want.kind == "has") {
-				h.wrong("got %.300q, want: %s %s", answer, want.kind, want.text)
+			if strings.Contains(answer, want.Text) != (want.Kind == "has") {
+				h.wrong("got %.300q, want: %s %s", answer, want.Kind, want.Text)
 			}
 		case "kept":
-			if queue := h.served.raw("GET", "/api/messages/queue/789?peek=true", "", nil).text; !strings.Contains(queue, want.text) {
-				h.wrong("the queue does not have %.100q: %.300q", want.text, queue)
+			if queue := h.served.raw("GET", "/api/messages/queue/789?peek=true", "", nil).text; !strings.Contains(queue, want.Text) {
+				h.wrong("the queue does not have %.100q: %.300q", want.Text, queue)
 			}
 		default:
-			h.Fatalf("%s: unknown kind %q", h.name, want.kind)
+			h.Fatalf("%s: unknown kind %q", h.name, want.Kind)
 		}
 	}
 }
@@ -212,13 +213,13 @@ func (idleQueue) Busy() error { return nil }
 func BenchmarkRefusals(b *testing.B) {
 	server := rest.New(rest.Config{Access: loopbackOnly})
 	server.Open(rest.Backend{Queue: idleQueue{}})
-	cases := slices.DeleteFunc(hostileCases(b), func(c hostileCase) bool {
-		return !c.short || c.status < 400 || c.status == 409 || !strings.HasPrefix(c.send, "POST")
+	cases := slices.DeleteFunc(hostiletest.Cases(b, "../testdata/hostile"), func(c hostiletest.Case) bool {
+		return !c.Short || c.Status < 400 || c.Status == 409 || !strings.HasPrefix(c.Send, "POST")
 	})
 	var slowest time.Duration
 	for n := 0; b.Loop(); n++ {
 		c := &cases[n%len(cases)]
-		request, err := http.ReadRequest(bufio.NewReader(strings.NewReader(c.send)))
+		request, err := http.ReadRequest(bufio.NewReader(strings.NewReader(c.Send)))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -226,8 +227,8 @@ func BenchmarkRefusals(b *testing.B) {
 		answer := httptest.NewRecorder()
 		server.ServeHTTP(answer, request)
 		slowest = max(slowest, time.Since(began))
-		if answer.Code != c.status {
-			b.Fatalf("%s: %d %s", c.name, answer.Code, answer.Body)
+		if answer.Code != c.Status {
+			b.Fatalf("%s: %d %s", c.Name, answer.Code, answer.Body)
 		}
 	}
 	b.ReportMetric(float64(len(cases)), "cases")

@@ -25,21 +25,29 @@ type target struct {
 	*program.Program
 
 	client *http.Client
+	token  string // of its client; empty for none
 }
 
 // startTarget starts a service on an empty directory. At the end of the round it is
 // stopped and must exit by itself.
 func startTarget(r *torture.Round, config program.Config) *target {
 	r.Helper()
+	return startTargetAs(r, config, "")
+}
+
+// startTargetAs is startTarget with the token of the client.
+func startTargetAs(r *torture.Round, config program.Config, token string) *target {
+	r.Helper()
 	config.Dir = filepath.Join(r.TempDir(), "data")
 	p, err := program.Start(config)
 	if err != nil {
 		r.Fatal(err)
 	}
-	v := &target{Round: r, Program: p, client: &http.Client{
+	v := &target{Round: r, Program: p, token: token}
+	v.client = &http.Client{
 		Timeout:   time.Minute,
-		Transport: &http.Transport{MaxIdleConnsPerHost: 256, MaxConnsPerHost: 256},
-	}}
+		Transport: &http.Transport{MaxIdleConnsPerHost: 256, MaxConnsPerHost: 256, TLSClientConfig: p.TLS},
+	}
 	r.Cleanup(func() {
 		v.client.CloseIdleConnections()
 		if status, err := p.Stop(30 * time.Second); err != nil || status != 0 {
@@ -61,6 +69,9 @@ func (v *target) call(method, path string, body []byte) (status int, header http
 	}
 	if len(body) > 0 {
 		request.Header.Set("Content-Type", "application/json")
+	}
+	if v.token != "" {
+		request.Header.Set("Authorization", "Bearer "+v.token)
 	}
 	response, err := v.client.Do(request)
 	if err != nil {

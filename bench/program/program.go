@@ -5,6 +5,7 @@ package program
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -72,6 +73,8 @@ type Config struct {
 	Env []string
 	// Prefix is a command prefix, such as prlimit with its arguments.
 	Prefix []string
+	// Certificate makes the service speak TLS; nil is plain HTTP.
+	Certificate *Certificate
 	// Log receives the whole output of the service, if not nil; see [Program.Log] for
 	// the end of the output.
 	Log io.Writer
@@ -80,6 +83,7 @@ type Config struct {
 // Program is a running service. Its methods are safe for concurrent use.
 type Program struct {
 	URL  string
+	TLS  *tls.Config // of its clients; nil for plain HTTP
 	PID  int
 	cmd  *exec.Cmd
 	log  tail
@@ -101,6 +105,11 @@ func Start(c Config) (*Program, error) {
 	}
 	command := append(append([]string(nil), c.Prefix...), c.Path, "serve")
 	p := &Program{URL: "http://127.0.0.1:" + strconv.Itoa(c.Port), done: make(chan struct{})}
+	if c.Certificate != nil {
+		p.URL = "https://127.0.0.1:" + strconv.Itoa(c.Port)
+		p.TLS = c.Certificate.Client()
+		c.Env = append(c.Certificate.env(), c.Env...)
+	}
 	p.cmd = exec.CommandContext(context.Background(), command[0], command[1:]...) //nolint:gosec // who runs a rig names the program
 	p.cmd.Env = append(append(os.Environ(), "HTTP_PORT="+strconv.Itoa(c.Port), "DATA_DIR="+c.Dir, "DJANGO_API_URL=off", "DISK_MIN_FREE=1MiB",
 		"LOG_LEVEL=warn"), c.Env...)
@@ -155,7 +164,7 @@ var ErrEnded = errors.New("the service ended")
 // took. It returns [ErrEnded] if the service ends first.
 func (p *Program) Ready(within time.Duration) (time.Duration, error) {
 	began := time.Now()
-	client := &http.Client{Timeout: 5 * time.Second}
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: p.TLS}}
 	defer client.CloseIdleConnections()
 	for time.Since(began) < within {
 		select {

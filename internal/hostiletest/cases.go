@@ -1,4 +1,4 @@
-package http_test
+package hostiletest
 
 import (
 	"fmt"
@@ -16,23 +16,23 @@ var (
 	manyKeys    = regexp.MustCompile(`<<(\d+) keys>>`)
 )
 
-// hostileCase is one pair of files of testdata/hostile: the bytes to send, and the
+// Case is one pair of files of testdata/hostile: the bytes to send, and the
 // expected response.
-type hostileCase struct {
-	name, send string
-	short      bool // the case is one complete request in short form
-	status     int
-	wants      []hostileWant
+type Case struct {
+	Name, Send string
+	Short      bool // the case is one complete request in short form
+	Status     int
+	Wants      []Want
 }
 
-// hostileWant is one line about a response: "has" and "never" test for a text in it,
+// Want is one line about a response: "has" and "never" test for a text in it,
 // "kept" for a text in the receiver's queue after it.
-type hostileWant struct{ kind, text string }
+type Want struct{ Kind, Text string }
 
-// hostileCases reads the corpus.
-func hostileCases(tb testing.TB) (cases []hostileCase) {
+// Cases reads the corpus, which is in dir.
+func Cases(tb testing.TB, dir string) (cases []Case) {
 	tb.Helper()
-	archives, err := filepath.Glob("../testdata/hostile/*.txtar")
+	archives, err := filepath.Glob(filepath.Join(dir, "*.txtar"))
 	if err != nil || len(archives) == 0 {
 		tb.Fatalf("no cases: %v", err)
 	}
@@ -46,7 +46,7 @@ func hostileCases(tb testing.TB) (cases []hostileCase) {
 	return cases
 }
 
-func casesOf(tb testing.TB, text string) (cases []hostileCase) {
+func casesOf(tb testing.TB, text string) (cases []Case) {
 	tb.Helper()
 	heads := archiveHead.FindAllStringSubmatchIndex(text, -1)
 	content := func(i int) string {
@@ -62,15 +62,15 @@ func casesOf(tb testing.TB, text string) (cases []hostileCase) {
 		write = inShort
 	}
 	for i := 0; i+1 < len(heads); i += 2 {
-		c := hostileCase{name: text[heads[i][2]:heads[i][3]], send: write(tb, content(i)), short: short}
+		c := Case{Name: text[heads[i][2]:heads[i][3]], Send: write(tb, content(i)), Short: short}
 		first, rest, _ := strings.Cut(content(i+1), "\n")
 		var err error
-		if c.status, err = strconv.Atoi(first); err != nil {
-			tb.Fatalf("%s: %v", c.name, err)
+		if c.Status, err = strconv.Atoi(first); err != nil {
+			tb.Fatalf("%s: %v", c.Name, err)
 		}
 		for line := range strings.Lines(rest) {
 			kind, part, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
-			c.wants = append(c.wants, hostileWant{kind, expanded(unescaped(tb, part))})
+			c.Wants = append(c.Wants, Want{kind, expanded(unescaped(tb, part))})
 		}
 		cases = append(cases, c)
 	}
