@@ -7,7 +7,7 @@ RUN go mod download
 COPY . .
 ARG VERSION=devel
 ARG COMMIT=
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-X main.release=${VERSION} -X main.commit=${COMMIT}" -o /out/messaging ./cmd/messaging \
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.release=${VERSION} -X main.commit=${COMMIT}" -o /out/messaging ./cmd/messaging \
  && mkdir -p -m 0700 /out/data
 
 FROM scratch

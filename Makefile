@@ -16,7 +16,7 @@ export CGO_ENABLED ?= 0
 .PHONY: build run test test-fast test-python demo race lint words fmt fuzz bench bench-quick bench-comparisons bench-peers bench-compare bench-go bench-build bench-deps profile torture faults docker clean help test-deps
 
 build: ## build bin/messaging
-	$(GO) build -trimpath -ldflags '-X main.release=$(VERSION) -X main.commit=$(COMMIT)' -o bin/messaging ./cmd/messaging
+	$(GO) build -trimpath -ldflags '-s -w -X main.release=$(VERSION) -X main.commit=$(COMMIT)' -o bin/messaging ./cmd/messaging
 
 run: build ## build, and serve on port 8765 with ./data
 	@if bin/messaging config 2>/dev/null | grep -Eq '^DJANGO_API_URL .* default *$$'; then \
@@ -28,6 +28,7 @@ run: build ## build, and serve on port 8765 with ./data
 # The fault injection tests run alone, because they load the whole machine.
 test: test-deps ## run all tests, including the end-to-end test with a real Django and the fault injection
 	MESSAGING_TEST_PYTHON="$$(sh testdata/python.sh)" $(GO) test -count=1 -timeout 30m $$($(GO) list ./... | grep -v /bench/faultinjection)
+	MESSAGING_TEST_TLS=1 $(GO) test -count=1 -timeout 30m ./http # the contract again, over TLS
 	$(GO) test -count=1 -timeout 30m ./bench/faultinjection
 	$(MAKE) --no-print-directory test-python
 

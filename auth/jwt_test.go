@@ -181,7 +181,7 @@ func TestWhatAUserMayDo(t *testing.T) {
 }
 
 func TestKeysThatAreRefused(t *testing.T) {
-	short, _ := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // refused for that
+	short, _ := rsa.GenerateKey(rand.Reader, 1024)
 	curve, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	private, _ := x509.MarshalPKCS8PrivateKey(rsaKey)
 	for name, text := range map[string]string{

@@ -59,9 +59,6 @@ func (s Scope) String() string {
 	return strings.Join(names, ",")
 }
 
-// bound are the kinds that a token may have for some users only.
-const bound = Take | Peek | Follow
-
 // Pattern names users: one user id, or a prefix of user ids followed by *.
 type Pattern string
 

@@ -126,6 +126,6 @@ func parseReceipt(end []byte) (r receipt, ok bool) {
 		}
 		*field, rest = v, rest[n:]
 	}
-	r.deliveries = uint32(deliveries) //nolint:gosec // checked below
+	r.deliveries = uint32(deliveries)
 	return r, len(rest) == 0 && deliveries <= math.MaxUint32
 }

@@ -198,8 +198,8 @@ func (s *Server) refusal(path string, why func(r *http.Request) error) http.Hand
 			closeRefused(w)
 		}
 		of := s.newRequest(w, r, nil)
-		resp := s.failure(w, of, why(r))
-		observe(s.write(w, of, resp), time.Since(began))
+		resp := s.failure(w, of, why(r))                 //nolint:contextcheck // the request has it
+		observe(s.write(w, of, resp), time.Since(began)) //nolint:contextcheck // the request has it
 	})
 }
 

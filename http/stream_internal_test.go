@@ -18,7 +18,7 @@ func streamServer(t *testing.T, timeout time.Duration, stream func(w *streamWrit
 	s := New(Config{RequestTimeout: timeout})
 	sent = make(chan bool, 1)
 	served := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.write(w, &request{Request: r}, response{contentType: "text/plain", stream: stream, onSent: func(delivered bool) { sent <- delivered }})
+		s.write(w, &request{Request: r}, response{contentType: "text/plain", stream: stream, onSent: func(delivered bool) { sent <- delivered }}) //nolint:contextcheck // the request has it
 	}))
 	served.Start()
 	t.Cleanup(served.Close)

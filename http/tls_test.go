@@ -1,80 +1,58 @@
 package http_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"sync"
 	"time"
 
+	"github.com/stayafrica/messaging/bench/program"
 	rest "github.com/stayafrica/messaging/http"
 )
 
 // secure is true if all tests of this package use TLS. `make test` runs them both ways.
 var secure = os.Getenv("MESSAGING_TEST_TLS") != ""
 
-// authority signs the certificates of tests, and is what their clients trust.
-var authority = sync.OnceValue(func() *authorityOfTests {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// certificate is the certificate of servers of tests, which their clients trust.
+var certificate = sync.OnceValues(func() (*program.Certificate, error) {
+	dir, err := os.MkdirTemp("", "messaging-tls-")
 	if err != nil {
-		panic(err)
+		return nil, err
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of tests"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	defer os.RemoveAll(dir)
+	c, err := program.NewCertificate(dir)
 	if err != nil {
-		panic(err)
+		return nil, err
 	}
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		panic(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(certificate)
-	return &authorityOfTests{key, certificate, pool}
+	pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+	serverPair = pair
+	return c, err
 })
 
-type authorityOfTests struct {
-	key         *ecdsa.PrivateKey
-	certificate *x509.Certificate
-	pool        *x509.CertPool
+// serverPair is the pair of certificate, once that was called.
+var serverPair tls.Certificate
+
+// serverTLS returns the configuration of servers of tests with TLS. Without a certificate
+// each handshake fails.
+func serverTLS() *tls.Config {
+	_, err := certificate()
+	return &tls.Config{
+		NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &serverPair, err },
+	}
 }
 
-// issue returns a certificate with a name, for servers on loopback and for clients.
-func (a *authorityOfTests) issue(name string) tls.Certificate {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// clientTLS returns the configuration of their clients.
+func clientTLS() *tls.Config {
+	c, err := certificate()
 	if err != nil {
-		panic(err)
+		return &tls.Config{MinVersion: tls.VersionTLS12}
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, &key.PublicKey, a.key)
-	if err != nil {
-		panic(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return c.Client()
 }
-
-// serverTLS is the configuration of servers of tests with TLS.
-var serverTLS = sync.OnceValue(func() *tls.Config {
-	return &tls.Config{Certificates: []tls.Certificate{authority().issue("server")}, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12}
-})
-
-// clientTLS is the configuration of their clients.
-var clientTLS = sync.OnceValue(func() *tls.Config { return &tls.Config{RootCAs: authority().pool, MinVersion: tls.VersionTLS12} })
 
 // secured adds TLS to a configuration if all tests use it.
 func secured(c rest.Config) rest.Config {
@@ -90,9 +68,7 @@ func dial(addr string) (net.Conn, error) {
 	if err != nil || !secure {
 		return conn, err
 	}
-	config := clientTLS().Clone()
-	config.ServerName = "127.0.0.1"
-	over := tls.Client(conn, config)
+	over := tls.Client(conn, clientTLS())
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 	if err := over.Handshake(); err != nil {
 		return nil, errors.Join(err, conn.Close())

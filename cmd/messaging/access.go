@@ -96,7 +96,7 @@ func openUserKeys(ctx context.Context, of *AccessConfig, logger *slog.Logger) (*
 	if of.JWTKeySetURL != "" {
 		var err error
 		k.set, err = auth.NewKeySet(ctx, auth.KeySetConfig{URL: of.JWTKeySetURL, Failed: func(err error) {
-			logger.Warn("the key set of JWT_JWKS_URL cannot be read: the last keys stay in force", "error", err)
+			logger.WarnContext(ctx, "the key set of JWT_JWKS_URL cannot be read: the last keys stay in force", "error", err)
 		}})
 		if err != nil {
 			return nil, usagef("JWT_JWKS_URL %q cannot be used: %s", of.JWTKeySetURL, err.Error())

@@ -59,8 +59,14 @@ func TestTokensFile(t *testing.T) {
 		token, path string
 		want        int
 	}{
-		{reader, "/api/messages/queue/789", 200}, {reader, "/api/messages/queue/tenant-a.1", 200}, {reader, "/api/messages/queue/790", 403},
-		{reader, "/api/messages/queue/790?peek=true", 200}, {reader, "/api/stats", 403}, {metrics, "/metrics", 401}, {"", "/api/stats", 401}, {"", "/health", 200},
+		{reader, "/api/messages/queue/789", 200},
+		{reader, "/api/messages/queue/tenant-a.1", 200},
+		{reader, "/api/messages/queue/790", 403},
+		{reader, "/api/messages/queue/790?peek=true", 200},
+		{reader, "/api/stats", 403},
+		{metrics, "/metrics", 401},
+		{"", "/api/stats", 401},
+		{"", "/health", 200},
 	} {
 		if got := s.as(c.token, "GET", c.path); got != c.want {
 			t.Errorf("%s: %d, want %d", c.path, got, c.want)
@@ -89,9 +95,12 @@ func TestTokensFile(t *testing.T) {
 
 func TestTokensNewRefusesMistakes(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
-		{"x", "--scopes"}, {"x --scopes fly", `the scope "fly" is unknown: the scopes are send, take, peek, follow, operate, metrics`},
-		{"x --scopes send --take 1", "lists users for take, and does not have that scope"}, {"x --scopes take --take a/b", `"a/b" is not a user id`},
-		{"x --scopes take --expires soon", `expires "soon" must be a time`}, {"a:b --scopes take", "needs a name"},
+		{"x", "--scopes"},
+		{"x --scopes fly", `the scope "fly" is unknown: the scopes are send, take, peek, follow, operate, metrics`},
+		{"x --scopes send --take 1", "lists users for take, and does not have that scope"},
+		{"x --scopes take --take a/b", `"a/b" is not a user id`},
+		{"x --scopes take --expires soon", `expires "soon" must be a time`},
+		{"a:b --scopes take", "needs a name"},
 	} {
 		status, out, errs := messaging(t, nil, append([]string{"tokens", "new"}, strings.Fields(c.args)...)...)
 		if status != 2 || out != "" || !strings.Contains(errs, c.want) || strings.Count(errs, "\n") != 1 {
@@ -193,7 +202,7 @@ func TestAuditLogFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "audit.log")
 	s := startService(t, "API_TOKENS=backend:a-secret-of-the-tests", "AUDIT_LOG="+path)
-	clear := func(user string) {
+	clearQueue := func(user string) {
 		if got := s.as("a-secret-of-the-tests", "DELETE", "/api/messages/queue/"+user); got != 200 {
 			t.Fatalf("clear: %d", got)
 		}
@@ -212,7 +221,7 @@ func TestAuditLogFile(t *testing.T) {
 		}
 		return users
 	}
-	clear("1")
+	clearQueue("1")
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("%v %v", info, err)
 	}
@@ -223,7 +232,7 @@ func TestAuditLogFile(t *testing.T) {
 		}
 		trigger()
 		eventually(t, 10*time.Second, "there is a new file", func() bool { _, err := os.Stat(path); return err == nil })
-		clear("2")
+		clearQueue("2")
 	}
 	got := strings.Join(append(append(users(path+"1"), users(path+"2")...), users(path)...), ", ")
 	if got != "clear 1, clear 2, clear 2" {

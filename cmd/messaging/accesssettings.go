@@ -132,7 +132,7 @@ var accessSettings = []setting{
 		onOff: true, set: boolean(func(c *Config) *bool { return &c.Access.AuditMessages }),
 	},
 	{
-		key: "tls_cert", help: "file with the certificate chain (PEM) of the service; with it the port speaks TLS only; it is loaded again when it changes",
+		key: keyTLSCert, help: "file with the certificate chain (PEM) of the service; with it the port speaks TLS only; it is loaded again when it changes",
 		set: text(func(c *Config) *string { return &c.Access.TLSCert }),
 	},
 	{

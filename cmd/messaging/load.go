@@ -162,12 +162,16 @@ func (from *sources) addURL(values map[string]value) error {
 	if values[keyURL].source != fromDefault {
 		return nil
 	}
-	err := from.add(values, func(s *setting) bool { return s.key == keyAddr || s.key == keyPort })
+	err := from.add(values, func(s *setting) bool { return s.key == keyAddr || s.key == keyPort || s.key == keyTLSCert })
 	addr, port := values[keyAddr], values[keyPort]
+	scheme := "http://"
+	if values[keyTLSCert].text != "" {
+		scheme = "https://"
+	}
 	if ip, err := netip.ParseAddr(addr.text); addr.text == "" || (err == nil && ip.IsUnspecified()) {
 		addr.text = "127.0.0.1"
 	}
-	v := value{text: "http://" + net.JoinHostPort(addr.text, port.text), source: fromDefault, name: keyURLDefault}
+	v := value{text: scheme + net.JoinHostPort(addr.text, port.text), source: fromDefault, name: keyURLDefault}
 	if addr.source != fromDefault || port.source != fromDefault {
 		v.source = keyURLDefault
 	}
@@ -189,7 +193,11 @@ func loadClient(flags map[string]string, getenv func(string) (string, bool)) (c 
 	if err := from.addURL(values); err != nil {
 		return c, err
 	}
-	return c, c.read(values)
+	err = c.read(values)
+	if values[keyURL].name != keyURLDefault {
+		c.Access.TLSCert = "" // of another service
+	}
+	return c, err
 }
 
 // read sets the fields that have values.

@@ -50,9 +50,9 @@ func (r *reloader) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-r.hangups:
-			r.hangup()
+			r.hangup() //nolint:contextcheck // an entry of the audit log is written whole
 		case <-ticker.C:
-			r.look()
+			r.look() //nolint:contextcheck // the same
 		}
 	}
 }
@@ -98,7 +98,7 @@ func (r *reloader) reload(f *reloadedFiles, sum [sha256.Size]byte) {
 func (f *reloadedFiles) content() (sum [sha256.Size]byte) {
 	h := sha256.New()
 	for _, path := range f.paths {
-		text, err := os.ReadFile(path) //nolint:gosec // the operator names it
+		text, err := os.ReadFile(path)
 		if err != nil {
 			text = []byte(errors.Join(err).Error())
 		}

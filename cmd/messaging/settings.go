@@ -131,6 +131,7 @@ const (
 	keyAddr    = "http_addr"
 	keyPort    = "http_port"
 	keyDataDir = "data_dir"
+	keyTLSCert = "tls_cert"
 	keyURL     = "messaging_url"
 	keyToken   = "messaging_token"
 )
@@ -325,6 +326,9 @@ func (c *Config) check() error {
 	}
 	if c.DataDir == "" {
 		return usagef("DATA_DIR must not be empty: name a directory")
+	}
+	if c.Access.DjangoCA+c.Access.DjangoClientCert != "" && !strings.HasPrefix(c.DjangoURL, "https://") {
+		return usagef("DJANGO_CA and DJANGO_CLIENT_CERT are for a DJANGO_API_URL that begins with https://")
 	}
 	return c.Access.check()
 }

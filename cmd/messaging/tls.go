@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"os"
 	"sync/atomic"
 )
@@ -107,7 +106,7 @@ func loadAuthorities(setting, path string) (*x509.CertPool, error) {
 }
 
 func readFileOf(setting, path string) ([]byte, error) {
-	text, err := os.ReadFile(path) //nolint:gosec // the operator names it
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, usagef("%s %q cannot be read: %s", setting, path, fileFault(err))
 	}
@@ -135,6 +134,3 @@ func (a *AccessConfig) djangoTLS() (*tls.Config, error) {
 	}
 	return config, nil
 }
-
-// errNotHTTPS is the error of a backend with certificates and without TLS.
-var errNotHTTPS = errors.New("DJANGO_CA and DJANGO_CLIENT_CERT need a DJANGO_API_URL with https")

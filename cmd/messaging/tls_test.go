@@ -137,6 +137,10 @@ func TestTLS(t *testing.T) {
 	if status, _, errs := messaging(t, env, "stats"); status != 1 || !strings.Contains(errs, "cannot be trusted") || !strings.Contains(errs, "--ca") {
 		t.Errorf("without the authority: %d %s", status, errs)
 	}
+	// On the machine of the service, with its settings, nothing else is needed.
+	if status, _, errs := messaging(t, s.env, "ping"); status != 0 {
+		t.Errorf("ping with the settings of the service: %d %s", status, errs)
+	}
 	conn, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "https://"), &tls.Config{RootCAs: c.pool, NextProtos: []string{"h2", "http/1.1"}})
 	if err != nil || conn.ConnectionState().NegotiatedProtocol != "http/1.1" {
 		t.Fatalf("%v", err)

@@ -63,7 +63,7 @@ func loadTokensFile(path string, static []auth.Token) ([]auth.ScopedToken, error
 // readPrivate reads a file that is named by a setting and that other users must not be able
 // to read.
 func readPrivate(setting, path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator names it
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, usagef("%s %q cannot be read: %s", setting, path, fileFault(err))
 	}
@@ -105,7 +105,7 @@ func parseTokensFile(text []byte, static []auth.Token) ([]auth.ScopedToken, erro
 		secret := entry.Hash + entry.Certificate
 		switch {
 		case !tokenName.MatchString(entry.Name):
-			return nil, fmt.Errorf("token %d needs a name: 1 to 64 letters, digits and -_.", i+1)
+			return nil, fmt.Errorf("token %d needs a name of 1 to 64 letters, digits, hyphens, underscores and dots", i+1)
 		case names[entry.Name]:
 			return nil, fmt.Errorf("the name %s is there twice (or also in API_TOKENS)", entry.Name)
 		case secrets[secret]:
