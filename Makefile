@@ -3,6 +3,7 @@
 GO            ?= go
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 NATS_SERVER   := github.com/nats-io/nats-server/v2@v2.15.2
+GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 BENCHSTAT     := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 COMMIT        ?= $(shell git rev-parse HEAD 2>/dev/null)
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
@@ -13,7 +14,7 @@ BUILDER_IMAGE ?= docker.io/library/golang:1.26
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: build run test test-fast test-python demo race lint words fmt fuzz bench bench-quick bench-comparisons bench-peers bench-compare bench-go bench-build bench-deps profile torture faults docker clean help test-deps
+.PHONY: build run test test-fast test-python demo race lint words licenses fmt fuzz bench bench-quick bench-comparisons bench-peers bench-compare bench-go bench-build bench-deps profile torture faults docker clean help test-deps
 
 build: ## build bin/messaging
 	$(GO) build -trimpath -ldflags '-s -w -X main.release=$(VERSION) -X main.commit=$(COMMIT)' -o bin/messaging ./cmd/messaging
@@ -48,13 +49,17 @@ test-deps: ## bring what the tests need: Python with Django REST framework, tool
 	@sh testdata/python.sh >/dev/null
 	@sh testdata/disks.sh
 
-lint: words ## run the linter, the import arrows among its rules, find retired words, and check the types of the Python package
+lint: words ## run the linter, the import arrows among its rules, find retired words and known vulnerabilities, and check the types of the Python package
 	$(GO) run $(GOLANGCI_LINT) run ./...
+	@GO="$(GO)" sh testdata/vulnerabilities.sh $(GOVULNCHECK)
 	@python="$$(sh testdata/pythontests.sh)" && cd python && { "$$python" -c 'import mypy' 2>/dev/null || { echo "mypy is not installed: types are not checked"; exit 0; } && \
 	"$$python" -m mypy; }
 
 words: ## fail where a retired name or phrase is left (testdata/words.txt)
 	@sh testdata/words.sh
+
+licenses: ## write LICENSES/, the licenses of what is linked into the program
+	@GO="$(GO)" sh testdata/licenses.sh
 
 fmt: ## format the code
 	$(GO) run $(GOLANGCI_LINT) fmt ./...

@@ -7,7 +7,7 @@ status=0
 tab=$(printf '\t')
 while IFS="$tab" read -r pattern instead; do
 	case "$pattern" in '' | '#'*) continue ;; esac
-	if found=$(git grep -nIP "$pattern" -- '*.go' '*.py' '*.md' Makefile '*.sh' '*.yml' ':!CHANGELOG.md' ':!docs/adr' ':!testdata/words.*'); then
+	if found=$(git grep -nIP "$pattern" -- '*.go' '*.py' '*.md' Makefile '*.sh' '*.yml' ':!CHANGELOG.md' ':!docs/adr' ':!LICENSES' ':!testdata/words.*'); then
 		printf '%s\n' "$found" | sed "s|\$|    [write: $instead]|"
 		status=1
 	fi
