@@ -165,16 +165,35 @@ def check_adapter(**options: Any) -> Iterator[CheckMessage]:
 
 
 @check(Tags.security)
-def check_secrets(**options: Any) -> Iterator[CheckMessage]:
-    """Authentication of requests to the receiving endpoint."""
-    keys = conf.get("SIGNING_KEYS")
-    if not settings.DEBUG and not conf.get("SECRET") and not keys:
+def check_access(**options: Any) -> Iterator[CheckMessage]:
+    """Who can use the receiving endpoint."""
+    allowed = conf.get("ALLOW_UNSIGNED")
+    if not isinstance(allowed, bool):
+        yield Error(
+            f'{conf.SETTING}["ALLOW_UNSIGNED"] must be True or False.',
+            hint="Remove it. Only True opens an endpoint without a secret and signing keys, and only development needs that.",
+            id=f"{LABEL}.E007",
+        )
+    if allowed is True and not conf.has_credentials():
         yield Warning(
-            "The receiving endpoint has neither a secret nor keys: anyone who can reach it can store messages from any sender.",
-            hint=f'Set {conf.SETTING}["SECRET"] here and DJANGO_SHARED_SECRET at the service to the same long random string.',
+            "ALLOW_UNSIGNED opens the receiving endpoint, which has neither a secret nor signing keys: "
+            "anyone who can reach it can store messages from any sender.",
+            hint="Set SECRET here and DJANGO_SHARED_SECRET at the service to the same long random string, "
+            "or SIGNING_KEYS in both, and remove ALLOW_UNSIGNED.",
             id=f"{LABEL}.W002",
         )
-    if any(len(key) < MIN_KEY_LENGTH for key in keys):
+    if closed_endpoint():
+        yield Warning(
+            "The receiving endpoint has neither a secret nor signing keys: it refuses every message with 403.",
+            hint=sentence(conf.CLOSED_REMEDY),
+            id=f"{LABEL}.W009",
+        )
+
+
+@check(Tags.security)
+def check_keys(**options: Any) -> Iterator[CheckMessage]:
+    """The signing keys."""
+    if any(len(key) < MIN_KEY_LENGTH for key in conf.get("SIGNING_KEYS")):
         yield Warning(
             f"A signing key is shorter than {MIN_KEY_LENGTH} characters: it can be guessed.",
             hint="`python -c 'import secrets; print(secrets.token_urlsafe(32))'` generates one.",
@@ -353,3 +372,13 @@ def project_endpoints() -> Optional[List[Endpoint]]:
         return find_endpoints()
     except Exception:  # the import of a project's URLconf may raise anything
         return None
+
+
+def closed_endpoint() -> bool:
+    """Whether the project has an endpoint of this package that is closed. A project's own endpoint has its own rules."""
+    return conf.closed() and any(endpoint.ours for endpoint in project_endpoints() or [])
+
+
+def sentence(text: str) -> str:
+    """The text with a capital at its beginning and a full stop at its end."""
+    return f"{text[:1].upper()}{text[1:]}."

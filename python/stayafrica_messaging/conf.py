@@ -37,6 +37,7 @@ DEFAULTS: Mapping[str, Any] = {
     "SIGNING_KEYS": [],  # if not empty, a valid signature is required
     "SIGNATURE_TOLERANCE": 300,
     "SIGNED_PATH": None,  # the path that the service requests, if a proxy changes it
+    "ALLOW_UNSIGNED": False,  # True, for development: the endpoint is open without a secret and signing keys
     # The address that the service uses for this Django (its DJANGO_API_URL), for the checks.
     "DJANGO_URL": "",
     # The receiving endpoint.
@@ -66,6 +67,28 @@ def get(name: str) -> Any:
         former = FORMER_NAMES[name]
         return getattr(settings, former, None) or os.environ.get(former) or default
     return default
+
+
+#: Why a closed endpoint refuses a message, and what to do. The endpoint and the checks use the same words.
+CLOSED = "the endpoint has neither a secret nor signing keys, so it refuses every message"
+CLOSED_REMEDY = (
+    "set SECRET here and DJANGO_SHARED_SECRET at the service to the same long random string, or SIGNING_KEYS in both; "
+    "ALLOW_UNSIGNED = True opens the endpoint for development"
+)
+
+
+def has_credentials() -> bool:
+    """Whether the receiving endpoint can authenticate the service. An empty secret counts as none."""
+    return bool(get("SECRET") or get("SIGNING_KEYS"))
+
+
+def closed() -> bool:
+    """Whether the receiving endpoint refuses every message.
+
+    Only the value True opens an endpoint without credentials. A text such as "false",
+    from an environment variable, must not.
+    """
+    return get("ALLOW_UNSIGNED") is not True and not has_credentials()
 
 
 def unknown() -> list[str]:

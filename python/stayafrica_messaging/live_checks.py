@@ -12,7 +12,7 @@ from django.db import DatabaseError
 from django.utils.module_loading import import_string
 
 from . import conf, signature
-from .checks import project_endpoints, public_url
+from .checks import closed_endpoint, project_endpoints, public_url, sentence
 from .errors import Forbidden, Unauthorized
 from .models import Message
 from .endpoints import DEFAULT_PATH
@@ -179,8 +179,17 @@ def post_empty_batch(url: str, path: str) -> Finding:
     if response.is_redirect or 300 <= response.status_code < 400:
         hint = "SECURE_SSL_REDIRECT, PREPEND_WWW, APPEND_SLASH or a login page; the service follows no redirect."
         return Finding(name, ERROR, f"{said}, a redirect to {response.headers.get('Location', 'nowhere')}", hint)
+    return Finding(name, ERROR, said, hint_for(response))
+
+
+def hint_for(response: Any) -> str:
+    """What to do about a response that reports no stored batch."""
     unknown = "The response is not from the endpoint. Which view has this path?"
-    return Finding(name, ERROR, said, BY_STATUS.get(response.status_code, unknown))
+    hint = BY_STATUS.get(response.status_code, unknown)
+    # The process that serves the endpoint may have other settings than this command.
+    if response.status_code == 403 and (closed_endpoint() or conf.CLOSED in response.text):
+        return f"{sentence(f'{conf.CLOSED}: {conf.CLOSED_REMEDY}')} Otherwise: {hint}"
+    return hint
 
 
 def cause(error: BaseException) -> str:

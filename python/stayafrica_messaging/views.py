@@ -1,7 +1,8 @@
 """The endpoint that receives the service's messages, and its health check.
 
 The caller is a program: there is no session, login, cookie or throttle. The shared secret
-and the signature authenticate it, if the settings have them.
+and the signature authenticate it, whichever the settings have. With neither, the endpoint
+is closed, unless ALLOW_UNSIGNED opens it.
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ def _authenticate(request: HttpRequest) -> None:
     """Authenticates the service before any byte of the body is read."""
     if request.headers.get("X-Erlang-Service") != "messaging":
         raise Denied(403, "only the messaging service may call this")
+    if conf.closed():
+        raise Denied(403, f"{conf.CLOSED}: {conf.CLOSED_REMEDY}")
     secret = conf.get("SECRET")
     if secret and not hmac.compare_digest(_bytes(request.headers.get("X-Erlang-Secret", "")), secret.encode()):
         raise Denied(403, "X-Erlang-Secret does not match the shared secret")

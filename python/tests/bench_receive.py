@@ -31,7 +31,7 @@ BATCH = 500
 #: Batches in a round. The slow variant has fewer, so that a run takes seconds.
 BATCHES, BATCHES_ONE_BY_ONE = 20, 2
 PERSIST = "/api/messaging/erlang/persist/"
-OWN = {"ADAPTER": "tests.chat.messaging.ChatAdapter"}
+OWN = {"ALLOW_UNSIGNED": True, "ADAPTER": "tests.chat.messaging.ChatAdapter"}
 
 GOAL = 3_000  # messages per second
 GOAL_RATIO = 10  # times the slow variant

@@ -149,13 +149,49 @@ def test_an_adapter_of_the_project(settings: Any) -> None:
     assert found() == set()
 
 
-def test_no_secret(settings: Any) -> None:
-    settings.STAYAFRICA_MESSAGING = {}
-    assert found() == {"W002"}
-    settings.DEBUG = True
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("configured", [{}, {"SECRET": ""}, {"SECRET": None, "SIGNING_KEYS": []}, {"ALLOW_UNSIGNED": False}])
+def test_no_secret(settings: Any, debug: bool, configured: Any) -> None:
+    settings.DEBUG = debug
+    settings.STAYAFRICA_MESSAGING = configured
+    (message,) = messages()
+    assert message.id == "stayafrica_messaging.W009" and "403" in message.msg
+    for name in ("SECRET", "DJANGO_SHARED_SECRET", "SIGNING_KEYS", "ALLOW_UNSIGNED"):
+        assert name in message.hint
+
+
+@pytest.mark.parametrize("credentials", [GOOD, {"SIGNING_KEYS": ["k" * 32]}])
+@pytest.mark.parametrize("allow_unsigned", [False, True])
+def test_a_secret_or_keys(settings: Any, credentials: Any, allow_unsigned: bool) -> None:
+    settings.STAYAFRICA_MESSAGING = {**credentials, "ALLOW_UNSIGNED": allow_unsigned}
     assert found() == set()
-    settings.DEBUG = False
-    settings.STAYAFRICA_MESSAGING = {"SIGNING_KEYS": ["k" * 32]}
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_open_endpoint(settings: Any, mount: Any, debug: bool) -> None:
+    settings.DEBUG = debug
+    settings.STAYAFRICA_MESSAGING = {"ALLOW_UNSIGNED": True, "SECRET": ""}
+    (message,) = messages(include_deployment_checks=False)
+    assert message.id == "stayafrica_messaging.W002" and "can store messages from any sender" in message.msg
+    mount()
+    assert found() == {"W002", "W007"}
+
+
+@pytest.mark.parametrize("value", ["true", "false", "", None, 0, 1])
+def test_what_opens_the_endpoint_is_a_boolean(settings: Any, value: Any) -> None:
+    settings.STAYAFRICA_MESSAGING = {**GOOD, "ALLOW_UNSIGNED": value}
+    assert found() == {"E007"}
+    settings.STAYAFRICA_MESSAGING = {"ALLOW_UNSIGNED": value}
+    assert found() == {"E007", "W009"}
+
+
+def test_only_a_closed_endpoint_of_the_package_is_told(settings: Any, mount: Any) -> None:
+    settings.STAYAFRICA_MESSAGING = {}
+    mount(path("api/messaging/erlang/persist/", Open.as_view()))
+    assert found() == set()
+    mount(path("other/", lambda request: HttpResponse()))
+    assert found() == {"W007"}
+    settings.ROOT_URLCONF = "no.such.module"
     assert found() == set()
 
 
@@ -300,5 +336,5 @@ def test_skip_locked(settings: Any, monkeypatch: Any) -> None:
 
 def test_they_can_be_silenced(settings: Any) -> None:
     settings.STAYAFRICA_MESSAGING = {}
-    settings.SILENCED_SYSTEM_CHECKS = ["stayafrica_messaging.W002"]
-    assert all(message.is_silenced() for message in messages())
+    settings.SILENCED_SYSTEM_CHECKS = ["stayafrica_messaging.W009"]
+    assert messages() and all(message.is_silenced() for message in messages())

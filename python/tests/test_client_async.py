@@ -137,14 +137,14 @@ def test_a_wait_outlasts_the_time_out(service: Service, user: str) -> None:
 
 
 def test_a_token(start_service: StartService, user: str) -> None:
-    service = start_service(API_TOKENS="web:one")
+    service = start_service(API_TOKENS="web:token-of-the-web")
 
     async def scenario(client: AsyncMessagingClient) -> Any:
         return await client.send(1, 2, user, "x")
 
     with pytest.raises(errors.Unauthorized):
         run(service.url, scenario)
-    assert run(service.url, scenario, token="one").sequence > 0
+    assert run(service.url, scenario, token="token-of-the-web").sequence > 0
 
 
 def test_a_lost_answer_stores_once(service: Service, script: StartScript, pauses: Pauses, user: str) -> None:

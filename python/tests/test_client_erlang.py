@@ -195,10 +195,10 @@ def test_the_secret_is_sent(script: StartScript, names: Any) -> None:
 
 
 def test_the_secret_does_the_service_no_harm(start_service: StartService, user: str) -> None:
-    service = start_service(ERLANG_SHARED_SECRET="another", API_TOKENS="web:one")
+    service = start_service(ERLANG_SHARED_SECRET="the-secret-of-django", API_TOKENS="web:token-of-the-web")
     with override_settings(ERLANG_MESSAGING_URL=service.url, ERLANG_SHARED_SECRET="s3cret"):
         assert erlang_client.send_message(1, 2, user, "x") is False
-        with override_settings(STAYAFRICA_MESSAGING={"TOKEN": "one"}):
+        with override_settings(STAYAFRICA_MESSAGING={"TOKEN": "token-of-the-web"}):
             assert erlang_client.send_message(1, 2, user, "x") is True
             assert len(erlang_client.get_user_messages(user)) == 1
     assert "s3cret" not in service.log.read_text()

@@ -350,7 +350,8 @@ def test_leases_take_no_more_than_they_may(client: MessagingClient, user: str) -
 
 
 def test_a_token_is_needed(start_service: StartService, user: str) -> None:
-    service = start_service(API_TOKENS="web:one,worker:two", METRICS_TOKEN="three")
+    worker, metrics = "token-of-the-worker", "token-of-the-metrics"
+    service = start_service(API_TOKENS=f"web:token-of-the-web,worker:{worker}", METRICS_TOKEN=metrics)
     with MessagingClient(service.url) as nameless, MessagingClient(service.url, "wrong") as wrong:
         for client in (nameless, wrong):
             with pytest.raises(errors.Unauthorized) as caught:
@@ -358,18 +359,18 @@ def test_a_token_is_needed(start_service: StartService, user: str) -> None:
             assert "wrong" not in str(caught.value)
             assert client.health()["status"] == "ok"
             assert client.ready()["ready"] is True
-    with MessagingClient(service.url, "two") as client:
+    with MessagingClient(service.url, worker) as client:
         client.send(1, 2, user, "x")
         assert client.queue_size(user).total == 1
-    with MessagingClient(service.url, "three") as client:
+    with MessagingClient(service.url, metrics) as client:
         assert "messaging_" in client.metrics()
-        with pytest.raises(errors.Unauthorized):
+        with pytest.raises(errors.Forbidden):
             client.stats()
 
 
 def test_a_foreign_name_is_refused(start_service: StartService) -> None:
-    service = start_service(API_TOKENS="web:one", ALLOWED_HOSTS="messaging.internal")
-    with MessagingClient(service.url, "one") as client, pytest.raises(errors.Forbidden) as caught:
+    service = start_service(API_TOKENS="web:token-of-the-web", ALLOWED_HOSTS="messaging.internal")
+    with MessagingClient(service.url, "token-of-the-web") as client, pytest.raises(errors.Forbidden) as caught:
         client.stats()
     assert caught.value.status == 421
 

@@ -17,6 +17,7 @@ from typing import Any, Iterator, List
 import pytest
 from django.core.management import CommandError, call_command
 
+from stayafrica_messaging import conf
 from stayafrica_messaging.models import Message
 
 from .fixtures_admin import (  # noqa: F401
@@ -91,7 +92,7 @@ class TestCheck:
     def test_settings_that_are_wrong(self, settings: Any) -> None:
         settings.STAYAFRICA_MESSAGING = {"URL": "messaging:8765"}
         text = fails("messaging_check")
-        assert ["check E002", "error"] in rows(text) and ["check W002", "warning"] in rows(text)
+        assert ["check E002", "error"] in rows(text) and ["check W009", "warning"] in rows(text)
         assert "settings for the messaging service are invalid" in text
 
     def test_settings_that_cannot_be_read(self, settings: Any) -> None:
@@ -135,6 +136,29 @@ class TestCheck:
             **settings.STAYAFRICA_MESSAGING, "DJANGO_URL": live_server.url, "SIGNING_KEYS": ["k" * 32],
         }
         assert ["endpoint", "ok"] in rows(run("messaging_check"))
+
+    def test_a_closed_endpoint(self, with_service: ServiceProcess, settings: Any, live_server: Any) -> None:
+        settings.STAYAFRICA_MESSAGING = {**settings.STAYAFRICA_MESSAGING, "SECRET": ""}
+        text = fails("messaging_check", "--url", live_server.url)
+        assert ["check W009", "warning"] in rows(text) and ["endpoint", "error"] in rows(text)
+        hint = text.partition("responds with 403\n")[2].strip()
+        assert hint.startswith("The endpoint has neither a secret nor signing keys") and "CSRF" in hint
+
+    def test_an_endpoint_that_says_it_is_closed(
+        self, with_service: ServiceProcess, scripted_django: ScriptedDjango, monkeypatch: Any
+    ) -> None:
+        """The process that serves the endpoint may have other settings than the command."""
+        scripted_django.status = 403
+        for error, named in ((conf.CLOSED, True), ("X-Erlang-Secret does not match the shared secret", False)):
+            monkeypatch.setattr(scripted_django, "answer", lambda messages, error=error: {"error": error})
+            text = fails("messaging_check", "--url", scripted_django.url)
+            assert ["endpoint", "error"] in rows(text) and "CSRF" in text
+            assert ("The endpoint has neither a secret nor signing keys" in text) is named
+
+    def test_an_open_endpoint(self, with_service: ServiceProcess, settings: Any, live_server: Any) -> None:
+        settings.STAYAFRICA_MESSAGING = {**settings.STAYAFRICA_MESSAGING, "SECRET": "", "ALLOW_UNSIGNED": True}
+        text = run("messaging_check", "--url", live_server.url)
+        assert ["check W002", "warning"] in rows(text) and ["endpoint", "ok"] in rows(text)
 
     def test_no_address_of_django(self, with_service: ServiceProcess) -> None:
         text = run("messaging_check")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+import requests
 
 from .fixtures_client import service_binary  # noqa: F401
 
@@ -161,6 +162,14 @@ def test_two_people_talk_through_crashes_of_the_service(demo: Demo, browser: Any
 
     # Django has all messages, too: a reloaded page shows them.
     until(lambda: alice.open() or alice.count("Into the gap") == 1, "Django has the last message")  # type: ignore[func-returns-value]
+
+
+def test_only_its_service_can_store_messages(demo: Demo) -> None:
+    endpoint = demo.page("alice").partition("/chat/")[0] + "/api/messaging/erlang/persist/"
+    with requests.Session() as session:
+        session.trust_env = False  # a proxy of the environment cannot reach the demo
+        response = session.post(endpoint, json={"messages": []}, headers={"X-Erlang-Service": "messaging"}, timeout=PATIENCE)
+    assert (response.status_code, response.json()["error"]) == (403, "X-Erlang-Secret does not match the shared secret")
 
 
 def test_it_ends_cleanly(demo: Demo) -> None:

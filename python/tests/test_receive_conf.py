@@ -8,7 +8,8 @@ from django.core.exceptions import ImproperlyConfigured
 from stayafrica_messaging import conf
 
 
-def test_defaults():
+def test_defaults(settings):
+    settings.STAYAFRICA_MESSAGING = {}
     assert {name: conf.get(name) for name in conf.DEFAULTS} == dict(conf.DEFAULTS)
 
 
@@ -40,6 +41,25 @@ def test_keys_are_a_list(settings):
     for given, keys in (("one", ["one"]), (["a", "b"], ["a", "b"]), (("a",), ["a"]), (None, []), ([], [])):
         settings.STAYAFRICA_MESSAGING = {"SIGNING_KEYS": given}
         assert conf.get("SIGNING_KEYS") == keys
+
+
+@pytest.mark.parametrize(
+    "configured, closed",
+    [
+        ({}, True),
+        ({"SECRET": ""}, True),
+        ({"SECRET": None, "SIGNING_KEYS": None}, True),
+        ({"ALLOW_UNSIGNED": "true"}, True),
+        ({"ALLOW_UNSIGNED": 1}, True),
+        ({"ALLOW_UNSIGNED": True}, False),
+        ({"SECRET": "s3cret"}, False),
+        ({"SIGNING_KEYS": ["key"]}, False),
+        ({"SECRET": "s3cret", "ALLOW_UNSIGNED": False}, False),
+    ],
+)
+def test_whether_the_endpoint_is_closed(settings, configured, closed):
+    settings.STAYAFRICA_MESSAGING = configured
+    assert conf.closed() is closed
 
 
 def test_misspelled_names_are_told(settings):

@@ -28,7 +28,7 @@ def own(settings):
     """The project's adapter, two users and a room."""
 
     def use(name: str) -> None:
-        settings.STAYAFRICA_MESSAGING = {"ADAPTER": ADAPTERS + name}
+        settings.STAYAFRICA_MESSAGING = {**settings.STAYAFRICA_MESSAGING, "ADAPTER": ADAPTERS + name}
 
     use("ChatAdapter")
     return use

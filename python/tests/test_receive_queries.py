@@ -51,7 +51,7 @@ def test_a_batch_with_messages_that_are_malformed():
 
 
 def test_the_models_of_a_project(settings):
-    settings.STAYAFRICA_MESSAGING = {"ADAPTER": ADAPTERS + "ChatAdapter"}
+    settings.STAYAFRICA_MESSAGING = {**settings.STAYAFRICA_MESSAGING, "ADAPTER": ADAPTERS + "ChatAdapter"}
     users = [get_user_model().objects.create(username=f"u{n}").pk for n in range(40)]
     rooms = [Room.objects.create().pk for _ in range(40)]
     batch = [

@@ -13,7 +13,7 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.db import connection
 from django.test import Client, override_settings
 
-from stayafrica_messaging import views
+from stayafrica_messaging import signature, views
 from stayafrica_messaging.adapters import ModelAdapter
 from stayafrica_messaging.models import Conversation, Message
 
@@ -115,8 +115,10 @@ def test_it_is_for_the_service_only():
 @pytest.mark.parametrize(
     "configured", [{"STAYAFRICA_MESSAGING": {"SECRET": "s3cret"}}, {"ERLANG_SHARED_SECRET": "s3cret"}]
 )
-def test_the_shared_secret(configured):
-    with override_settings(**configured):
+@pytest.mark.parametrize("allow_unsigned", [False, True])
+def test_the_shared_secret(configured, allow_unsigned):
+    dictionary = {"ALLOW_UNSIGNED": allow_unsigned, **configured.get("STAYAFRICA_MESSAGING", {})}
+    with override_settings(**{**configured, "STAYAFRICA_MESSAGING": dictionary}):
         for wrong in ("", "s3cre", "s3crett", "S3CRET", "é"):
             response = post([message()], HTTP_X_ERLANG_SECRET=wrong)
             assert response.status_code == 403 and b"s3cret" not in response.content
@@ -131,10 +133,68 @@ def test_a_secret_of_any_characters(settings):
     assert accounted([message()], HTTP_X_ERLANG_SECRET=as_a_server_reads_it) == (1, 0, [])
 
 
-def test_the_secret_of_the_environment(monkeypatch):
+def test_the_secret_of_the_environment(settings, monkeypatch):
+    settings.STAYAFRICA_MESSAGING = {}
     monkeypatch.setenv("ERLANG_SHARED_SECRET", "from outside")
     assert post([message()]).status_code == 403
     assert accounted([message()], HTTP_X_ERLANG_SECRET="from outside") == (1, 0, [])
+
+
+class TestWithoutCredentials:
+    """The endpoint with neither a secret nor signing keys."""
+
+    @pytest.mark.parametrize(
+        "configured",
+        [
+            {},
+            {"SECRET": ""},
+            {"SECRET": None},
+            {"SIGNING_KEYS": []},
+            {"SECRET": "", "SIGNING_KEYS": None},
+            *({"ALLOW_UNSIGNED": value} for value in (False, None, "", "false", "true", "True", 1)),
+        ],
+        ids=str,
+    )
+    def test_it_is_closed(self, settings, configured):
+        settings.STAYAFRICA_MESSAGING = configured
+        for headers in (
+            {},
+            *({"HTTP_X_ERLANG_SECRET": guess} for guess in ("", "None", "a guess")),
+            {"HTTP_X_MESSAGING_SIGNATURE": signature.header([""], PATH, b"{}")},
+        ):
+            assert post([message()], **headers).status_code == 403
+        assert not Message.objects.exists()
+
+    def test_it_says_what_to_do(self, settings):
+        settings.STAYAFRICA_MESSAGING = {}
+        error = post([message()]).json()["error"]
+        assert "neither a secret nor signing keys" in error
+        for name in ("SECRET here", "DJANGO_SHARED_SECRET at the service", "SIGNING_KEYS in both", "ALLOW_UNSIGNED"):
+            assert name in error
+
+    def test_strangers_hear_nothing_of_it(self, settings):
+        settings.STAYAFRICA_MESSAGING = {}
+        response = post([message()], HTTP_X_ERLANG_SERVICE="other")
+        assert response.status_code == 403 and "secret" not in response.json()["error"]
+
+    def test_it_can_be_opened(self, settings):
+        settings.STAYAFRICA_MESSAGING = {"ALLOW_UNSIGNED": True}
+        assert accounted([message()]) == (1, 0, [])
+
+    @pytest.mark.parametrize("credentials", [{"SECRET": "s3cret"}, {"SIGNING_KEYS": ["k" * 32]}])
+    def test_what_opens_it_replaces_no_credentials(self, settings, credentials):
+        settings.STAYAFRICA_MESSAGING = {"ALLOW_UNSIGNED": True, **credentials}
+        assert post([message()]).status_code == 403
+        assert not Message.objects.exists()
+
+    def test_an_empty_secret_is_before_the_former_names(self, settings, monkeypatch):
+        monkeypatch.setenv("ERLANG_SHARED_SECRET", "from outside")
+        settings.STAYAFRICA_MESSAGING = {"SECRET": ""}
+        assert post([message()], HTTP_X_ERLANG_SECRET="from outside").status_code == 403
+
+    def test_its_health_is_told(self, settings):
+        settings.STAYAFRICA_MESSAGING = {}
+        assert Client().get(HEALTH).status_code == 200
 
 
 def test_no_session_no_cookie_no_csrf():
@@ -164,19 +224,20 @@ class TestBody:
 
     def test_its_own_limit(self, settings):
         body = json.dumps({"messages": [message()]}).encode()
-        settings.STAYAFRICA_MESSAGING = {"MAX_BODY": len(body)}
+        settings.STAYAFRICA_MESSAGING = {**settings.STAYAFRICA_MESSAGING, "MAX_BODY": len(body)}
         assert post(body).status_code == 200
         response = post(body + b" ")
         assert response.status_code == 413 and "larger than" in response.json()["error"]
 
     def test_a_large_one_is_refused_unread(self, settings):
-        settings.STAYAFRICA_MESSAGING = {"MAX_BODY": 10}
+        settings.STAYAFRICA_MESSAGING = {**settings.STAYAFRICA_MESSAGING, "MAX_BODY": 10}
         stream = io.BytesIO(b"x" * 100)
         assert self.over_wsgi(stream, CONTENT_LENGTH="100").status_code == 413
         assert stream.tell() == 0
 
-    def test_nobody_without_the_secret_has_it_read(self, settings):
-        settings.STAYAFRICA_MESSAGING = {"SECRET": "s"}
+    @pytest.mark.parametrize("configured", [{"SECRET": "s"}, {}, {"SECRET": ""}])
+    def test_nobody_without_the_secret_has_it_read(self, settings, configured):
+        settings.STAYAFRICA_MESSAGING = configured
         stream = io.BytesIO(b"x" * 100)
         assert self.over_wsgi(stream, CONTENT_LENGTH="100").status_code == 403
         assert stream.tell() == 0
@@ -186,7 +247,7 @@ class TestBody:
         chunked = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
         assert self.over_wsgi(Dribble(body), **chunked).status_code == 200
         assert Message.objects.count() == 3
-        settings.STAYAFRICA_MESSAGING = {"MAX_BODY": len(body) - 1}
+        settings.STAYAFRICA_MESSAGING = {**settings.STAYAFRICA_MESSAGING, "MAX_BODY": len(body) - 1}
         stream = Dribble(body + b" " * 100)
         assert self.over_wsgi(stream, **chunked).status_code == 413
         assert stream.tell() <= len(body)
@@ -257,6 +318,6 @@ def test_health():
     ],
 )
 def test_an_adapter_that_cannot_work(settings, adapter, word):
-    settings.STAYAFRICA_MESSAGING = {"ADAPTER": adapter}
+    settings.STAYAFRICA_MESSAGING = {**settings.STAYAFRICA_MESSAGING, "ADAPTER": adapter}
     with pytest.raises(ImproperlyConfigured, match=word):
         post([message()])

@@ -55,6 +55,7 @@ DATABASES = {
     }
 }
 
+# Both sides read the secret and the keys from the environment. Without them the endpoint is closed.
 STAYAFRICA_MESSAGING = {
     "URL": os.environ.get("MESSAGING_URL", "http://127.0.0.1:8765"),
     "SECRET": os.environ.get("DJANGO_SHARED_SECRET", ""),
