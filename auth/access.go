@@ -48,8 +48,9 @@ type Call struct {
 	Page Page
 	// Need is the kind of the call.
 	Need Scope
-	// Consumes is true for a plain take: a call that changes a queue and that a web
-	// page can make without the permission of the service.
+	// Consumes is true for a take: a call that changes a queue and that a web page can
+	// make without the permission of the service. A lease counts too: it hides messages
+	// from their reader, and uses up their deliveries.
 	Consumes bool
 }
 

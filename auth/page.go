@@ -12,16 +12,22 @@ import (
 const TakeHeader = "X-Messaging-Take"
 
 // Page describes the web page that makes a call: the headers Origin, Referer,
-// Sec-Fetch-Site, User-Agent and [TakeHeader], and whether the connection uses TLS. Only
-// browsers send the first three.
+// Sec-Fetch-Site, Sec-Purpose, User-Agent and [TakeHeader], and whether the connection
+// uses TLS. Only browsers send the first four.
 type Page struct {
-	Origin, Referer, FetchSite, UserAgent, Take string
-	TLS                                         bool
+	Origin, Referer, FetchSite, Purpose, UserAgent, Take string
+	TLS                                                  bool
 }
 
 // isForeign reports whether the page is of another site: its scheme, host or port
 // differs from that of the service. host is the name that the caller used.
+//
+// A speculative load (Sec-Purpose: prefetch) counts as foreign: any page can request one,
+// and Chromium describes it with Sec-Fetch-Site: none, like an address that was typed.
 func (p Page) isForeign(host string) bool {
+	if p.Purpose != "" {
+		return true
+	}
 	if p.FetchSite != "" && p.FetchSite != "none" && p.FetchSite != "same-origin" {
 		return true
 	}
@@ -72,5 +78,6 @@ func isLoopback(name string) bool {
 		return true
 	}
 	addr, err := netip.ParseAddr(name)
-	return err == nil && addr.IsLoopback()
+	// Browsers do not treat ::ffff:127.0.0.1 as loopback, so they do not describe the page.
+	return err == nil && addr.IsLoopback() && !addr.Is4In6()
 }

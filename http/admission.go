@@ -45,10 +45,10 @@ func (s *Server) admit(w http.ResponseWriter, route route, r *request) error {
 func callOf(r *http.Request, route route) auth.Call {
 	c := auth.Call{
 		Host: r.Host, Authorization: r.Header.Get("Authorization"), Need: route.need,
-		// A parameter with such a text is refused, unless it is one of these two.
-		Consumes: route.takes && !strings.Contains(r.URL.RawQuery, "peek=true") && !strings.Contains(r.URL.RawQuery, "lease="),
+		// A parameter with such a text is refused, unless it is this one.
+		Consumes: route.takes && !strings.Contains(r.URL.RawQuery, "peek=true"),
 		Page: auth.Page{
-			Origin: r.Header.Get("Origin"), Referer: r.Header.Get("Referer"), FetchSite: r.Header.Get("Sec-Fetch-Site"),
+			Origin: r.Header.Get("Origin"), Referer: r.Header.Get("Referer"), FetchSite: r.Header.Get("Sec-Fetch-Site"), Purpose: r.Header.Get("Sec-Purpose"),
 			UserAgent: r.Header.Get("User-Agent"), Take: r.Header.Get(auth.TakeHeader), TLS: r.TLS != nil,
 		},
 	}

@@ -1,18 +1,25 @@
 #!/bin/sh
-# Runs the tests of the Python package with the interpreter $1, on SQLite and on
-# PostgreSQL side by side: each uses one processor. The output of the second follows
-# that of the first. Fails if either does.
+# Runs the tests of the Python package with the interpreter $1: on SQLite, on PostgreSQL,
+# and those of foreign pages in a browser, side by side. The outputs of the second and the
+# third follow that of the first. Fails if one does.
 set -u
 python=$1
 cd "$(dirname "$0")/../python"
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-TEST_DATABASE=postgresql "$python" -m pytest -q -ra -p no:cacheprovider --ignore-glob='tests/test_client*' --ignore=tests/test_demo.py tests >"$log" 2>&1 &
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+run() { "$python" -m pytest -q -ra -p no:cacheprovider "$@"; }
+TEST_DATABASE=postgresql run --ignore-glob='tests/test_client*' --ignore=tests/test_demo.py --ignore=tests/test_foreign_pages.py tests >"$logs/postgresql" 2>&1 &
 postgresql=$!
-"$python" -m pytest -q -ra -p no:cacheprovider tests
+run tests/test_foreign_pages.py >"$logs/pages" 2>&1 &
+pages=$!
+run --ignore=tests/test_foreign_pages.py tests
 sqlite=$?
 wait "$postgresql"
 status=$?
 echo "== the same on PostgreSQL"
-cat "$log"
-[ "$sqlite" -eq 0 ] && [ "$status" -eq 0 ]
+cat "$logs/postgresql"
+wait "$pages"
+browser=$?
+echo "== foreign pages in a browser"
+cat "$logs/pages"
+[ "$sqlite" -eq 0 ] && [ "$status" -eq 0 ] && [ "$browser" -eq 0 ]
