@@ -1,6 +1,6 @@
 #!/bin/sh
 # Brings what the tests of the Python package need beside testdata/python.sh, as
-# root on Debian: requests, httpx, pytest-django, mypy, PostgreSQL with its driver, and a
+# root on Debian: requests, httpx, pytest-django, SimpleJWT, mypy, PostgreSQL with its driver, and a
 # browser; it lets no server start by itself. Elsewhere requests and pytest-django
 # come by pip into .venv, and the tests say which of them are skipped for want of the
 # rest. Prints the Python.
@@ -14,6 +14,7 @@ missing() {
 	has pytest_django || echo python3-pytest-django
 	has httpx || echo python3-httpx
 	has psycopg2 || echo python3-psycopg2
+	has rest_framework_simplejwt || echo python3-djangorestframework-simplejwt
 	has selenium || echo python3-selenium
 	has mypy || echo python3-mypy
 	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null 2>&1 || echo postgresql

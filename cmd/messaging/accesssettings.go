@@ -89,7 +89,7 @@ var accessSettings = []setting{
 	},
 	{
 		key: "jwt_secret", secret: true, help: "secret of the users' JWTs that are signed with HS256, such as Django's SECRET_KEY for SimpleJWT",
-		set: sharedSecret("JWT_SECRET", func(c *Config) *string { return &c.Access.JWTSecret }),
+		set: jwtSecret,
 	},
 	{
 		key: "jwt_keys_file", help: "file with public keys (PEM) of the users' JWTs: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA; it is loaded again when it changes",

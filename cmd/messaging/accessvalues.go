@@ -23,13 +23,10 @@ const makeSecret = "make one with: openssl rand -hex 32"
 
 // checkSecret checks a secret that callers or the backend compare with.
 func checkSecret(secret string) error {
-	switch {
-	case hasControl(secret) || strings.Contains(secret, " "):
+	if hasControl(secret) || strings.Contains(secret, " ") {
 		return errors.New("must not have spaces or control characters: no caller could send them")
-	case len(secret) < shortSecret:
-		return fmt.Errorf("must have %d characters or more (%s)", leastSecret, makeSecret)
 	}
-	return nil
+	return checkLength(secret)
 }
 
 // sharedSecret reads a secret that may be missing. A short one is noted in Access.Short.
@@ -41,6 +38,23 @@ func sharedSecret(name string, field func(c *Config) *string) func(*Config, stri
 		c.Access.noteShort(name, s)
 		return checkSecret(s)
 	}
+}
+
+// jwtSecret reads the secret of JWTs. No header carries it, so it may have every character,
+// as Django's SECRET_KEY may.
+func jwtSecret(c *Config, s string) error {
+	if c.Access.JWTSecret = s; s == "" {
+		return nil
+	}
+	c.Access.noteShort("JWT_SECRET", s)
+	return checkLength(s)
+}
+
+func checkLength(secret string) error {
+	if len(secret) < shortSecret {
+		return fmt.Errorf("must have %d characters or more (%s)", leastSecret, makeSecret)
+	}
+	return nil
 }
 
 // noteShort records a secret that later releases refuse.
@@ -154,8 +168,8 @@ func djangoSecret(c *Config, s string) error {
 		return nil
 	}
 	c.Access.noteShort("DJANGO_SHARED_SECRET", s)
-	if len(s) < shortSecret {
-		return fmt.Errorf("must have %d characters or more (%s)", leastSecret, makeSecret)
+	if err := checkLength(s); err != nil {
+		return err
 	}
 	return headerText(func(c *Config) *string { return &c.DjangoSecret })(c, s)
 }
