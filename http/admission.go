@@ -43,19 +43,29 @@ func (s *Server) admit(w http.ResponseWriter, route route, r *request) error {
 
 // callOf returns the [auth.Call] of a request.
 func callOf(r *http.Request, route route) auth.Call {
+	h := r.Header
 	c := auth.Call{
-		Host: r.Host, Authorization: r.Header.Get("Authorization"), Need: route.need,
+		Host: r.Host, Authorization: first(h, "Authorization"), Need: route.need,
 		// A parameter with such a text is refused, unless it is this one.
 		Consumes: route.takes && !strings.Contains(r.URL.RawQuery, "peek=true"),
 		Page: auth.Page{
-			Origin: r.Header.Get("Origin"), Referer: r.Header.Get("Referer"), FetchSite: r.Header.Get("Sec-Fetch-Site"), Purpose: r.Header.Get("Sec-Purpose"),
-			UserAgent: r.Header.Get("User-Agent"), Take: r.Header.Get(auth.TakeHeader), TLS: r.TLS != nil,
+			Origin: first(h, "Origin"), Referer: first(h, "Referer"), FetchSite: first(h, "Sec-Fetch-Site"), Purpose: first(h, "Sec-Purpose"),
+			UserAgent: first(h, "User-Agent"), Take: first(h, auth.TakeHeader), TLS: r.TLS != nil,
 		},
 	}
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
 		c.Certificate = r.TLS.VerifiedChains[0][0].Subject.CommonName
 	}
 	return c
+}
+
+// first returns the first value of a header, whose name is in canonical form: unlike
+// [http.Header.Get] it does not convert the name for each request.
+func first(h http.Header, name string) string {
+	if values := h[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
 }
 
 // Failed logins of one address above failedLogins in a failedLoginWindow are throttled.

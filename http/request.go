@@ -15,8 +15,9 @@ type request struct {
 	*http.Request
 
 	params httprouter.Params
-	// id is its X-Request-Id.
-	id string
+	// id is its X-Request-Id; idValues is the value of that header.
+	id       string
+	idValues [1]string
 	// caller is who makes it, after the checks. share is what the caller may hold; nil
 	// means no limits of its own.
 	caller *auth.Caller

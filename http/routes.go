@@ -169,7 +169,8 @@ func (s *Server) serve(route route) httprouter.Handle {
 // newRequest returns a request with its id, which the response has too.
 func (s *Server) newRequest(w http.ResponseWriter, of *http.Request, params httprouter.Params) *request {
 	r := &request{Request: of, params: params, id: s.requestID(of.Header)}
-	w.Header()[requestIDHeader] = []string{r.id}
+	r.idValues[0] = r.id
+	w.Header()[requestIDHeader] = r.idValues[:]
 	return r
 }
 

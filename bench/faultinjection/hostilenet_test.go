@@ -30,7 +30,9 @@ func TestRigHostileNet(t *testing.T) {
 	}
 	torture.Run(t, 2, func(r *torture.Round) {
 		n := n
-		n.secure = r.Number%2 == 1
+		if n.secure = r.Number%2 == 1; n.secure && !torture.Long() {
+			n.connections /= 4 // the attackers' handshakes use up two processors
+		}
 		n.round(r)
 	})
 }

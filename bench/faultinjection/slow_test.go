@@ -72,7 +72,8 @@ func slowRound(r *torture.Round, config program.Config, each int) {
 	}
 	connections.wait(r, began.Add(slowDeadline+5*time.Second))
 	r.Logf("alone: %s; with %d slow clients: %s; they were disconnected after %s", alone, 2*each, beside, time.Since(began).Round(time.Millisecond))
-	if limit := 10*alone.percentile(99) + 500*time.Millisecond; beside.percentile(99) > limit {
+	// The slow clients use the same processors, which may be busy with other work too.
+	if limit := 10*alone.percentile(99) + slowDeadline; beside.percentile(99) > limit {
 		r.Errorf("with slow clients, others wait for %s (p99), and for %s without", beside.percentile(99), alone.percentile(99))
 	}
 	if others.failed.Load() > 0 {
