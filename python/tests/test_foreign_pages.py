@@ -91,6 +91,7 @@ SPECULATIONS = {
     for kind in ("prefetch", "prerender")
 }
 
+
 def assert_refused(sent: Mapping[str, Exchange], status: int = 403) -> None:
     for name, exchange in sent.items():
         want = 405 if name in PREFLIGHTS else status
