@@ -147,10 +147,13 @@ func tampered(token string) string {
 func TestWhatAUserMayDo(t *testing.T) {
 	config := userConfig(t)
 	for _, send := range []bool{false, true} {
-		config.Send = send
+		config.Send, config.Limits = send, auth.Limits{LongPolls: 3}
 		caller, err := auth.NewVerifier(config).Verify(t.Context(), signed(t, jwt.SigningMethodHS256, nil, claims()))
 		if err != nil {
 			t.Fatal(err)
+		}
+		if caller.Limits != config.Limits {
+			t.Errorf("the limits are %+v", caller.Limits)
 		}
 		for _, scope := range []auth.Scope{auth.Take, auth.Peek, auth.Follow} {
 			if err := caller.MayFor(scope, "789"); err != nil {

@@ -16,7 +16,7 @@ type AuditEvent struct {
 	Action string
 	// Subject is what the action is about: a user, or the id of a dead letter or a job.
 	Subject string
-	// Status is the HTTP status of the response.
+	// Status is the HTTP status of the response, or of one with the same result.
 	Status int
 	// Token is the name of the token or certificate, and User the user of a JWT. Both
 	// are empty for an unknown caller.

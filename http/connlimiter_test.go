@@ -74,3 +74,72 @@ func TestRequestOverTheLimitDoesNotWaitForEver(t *testing.T) {
 		}
 	})
 }
+
+// A flood of unauthenticated connections closes its own oldest ones. It closes no idle
+// connection of an accepted caller, also while its own have not ended yet.
+func TestFloodClosesNoIdleConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit, accepted, flood = 32, 16, 100
+		cl := newConnLimiter(limit, 4, slog.New(slog.DiscardHandler))
+		cl.slots = make(chan struct{}, limit+flood)
+		var callers []*conn
+		for range accepted {
+			c := idleConn(t)
+			cl.opened(c)
+			if err := cl.accept(requestOn(cl.context(t.Context(), c), "/api/stats"), nil); err != nil {
+				t.Fatal(err)
+			}
+			cl.state(c, http.StateIdle)
+			callers = append(callers, c)
+		}
+		for range flood { // none of them ends in this test
+			cl.opened(idleConn(t))
+		}
+		synctest.Wait()
+		for i, c := range callers {
+			if c.closing {
+				t.Errorf("the idle connection %d of an accepted caller is closed", i)
+			}
+		}
+		if n := cl.unauthenticated(); n != 4 {
+			t.Errorf("%d unauthenticated connections stay, want 4", n)
+		}
+		if cl.context(t.Context(), callers[0]); callers[0].overLimit {
+			t.Error("connections that are being closed count for the limit")
+		}
+	})
+}
+
+// An unauthenticated connection keeps its place for unknownGrace, so the next one above the
+// limit waits that long, or until one leaves.
+func TestUnauthenticatedConnectionHasTimeForItsRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cl := newConnLimiter(8, 2, slog.New(slog.DiscardHandler))
+		l := &boundedListener{limiter: cl, closed: make(chan struct{})}
+		began := time.Now()
+		first := idleConn(t)
+		for _, c := range []*conn{first, idleConn(t)} {
+			l.awaitUnknown()
+			cl.opened(c)
+		}
+		if waited := time.Since(began); waited != 0 {
+			t.Errorf("within the limit a connection waits for %s", waited)
+		}
+		l.awaitUnknown()
+		if waited := time.Since(began); waited != unknownGrace {
+			t.Errorf("above the limit a connection waits for %s, want %s", waited, unknownGrace)
+		}
+		cl.slots <- struct{}{}
+		cl.ended(first)
+		began = time.Now()
+		if l.awaitUnknown(); time.Since(began) != 0 {
+			t.Error("a connection waits though one has left")
+		}
+		third := idleConn(t)
+		cl.opened(third)
+		close(l.closed)
+		if l.awaitUnknown(); time.Since(began) != 0 {
+			t.Error("a connection waits for a closed listener")
+		}
+	})
+}

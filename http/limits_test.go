@@ -91,10 +91,8 @@ func TestLimitsOfAToken(t *testing.T) {
 	}
 
 	poll := s.openWith("GET /api/messages/queue/1?wait=20 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + secrets["polls"] + "\r\n\r\n")
-	eventually(t, func() bool {
-		got := s.raw("GET", "/api/messages/queue/2?wait=1", "", as("polls"))
-		return got.status == 429
-	})
+	eventually(t, func() bool { return s.engine.Stats().Waiting == 1 })
+	want("a second long poll", s.raw("GET", "/api/messages/queue/2?wait=1", "", as("polls")), 429)
 	_ = poll.Close()
 	eventually(t, func() bool { return s.raw("GET", "/api/messages/queue/2?wait=1", "", as("polls")).status == 200 })
 

@@ -1,8 +1,10 @@
 package http_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"regexp"
 	"slices"
@@ -155,6 +157,10 @@ func TestTokensAreReplacedWhileServing(t *testing.T) {
 	s := serve(t, rest.Config{Access: access})
 	first, one := newScoped(auth.Caller{Name: "one", Scope: auth.Operate})
 	second, two := newScoped(auth.Caller{Name: "two", Scope: auth.Operate})
+	reader, reads := newScoped(auth.Caller{Name: "reader", Scope: auth.Take})
+	access.SetScoped([]auth.ScopedToken{reads})
+	poll := s.openWith("GET /api/messages/queue/789?wait=20 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + reader + "\r\n\r\n")
+	eventually(t, func() bool { return s.engine.Stats().Waiting == 1 })
 	_, gone := newScoped(auth.Caller{Name: "gone", Scope: auth.Operate, Expires: time.Now().Add(-time.Second)})
 	for i, step := range []struct {
 		tokens      []auth.ScopedToken
@@ -166,6 +172,16 @@ func TestTokensAreReplacedWhileServing(t *testing.T) {
 				t.Errorf("step %d: %d, want %d", i, got.status, want)
 			}
 		}
+	}
+	// A request in progress is answered, though its token is gone.
+	s.do("POST", "/api/messages/send", message)
+	answer, err := http.ReadResponse(bufio.NewReader(poll), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if text, _ := io.ReadAll(answer.Body); answer.StatusCode != http.StatusOK || !strings.Contains(string(text), `"count":1`) {
+		t.Errorf("the long poll: %d %s", answer.StatusCode, text)
 	}
 }
 

@@ -54,7 +54,8 @@ func TestTokensFile(t *testing.T) {
 	reader, first := newToken(t, "reader", "--scopes", "take,peek", "--take", "789,tenant-a.*")
 	metrics, second := newToken(t, "prometheus", "--scopes", "metrics", "--expires", "2100-01-01")
 	write(t, file, first, 0o640)
-	s := startService(t, "TOKENS_FILE="+file)
+	audit := filepath.Join(t.TempDir(), "audit.log")
+	s := startService(t, "TOKENS_FILE="+file, "AUDIT_LOG="+audit)
 	for _, c := range []struct {
 		token, path string
 		want        int
@@ -79,7 +80,7 @@ func TestTokensFile(t *testing.T) {
 	})
 	write(t, file, "tokens: [{name: x}]", 0o640)
 	_ = s.cmd.Process.Signal(syscall.SIGHUP)
-	time.Sleep(300 * time.Millisecond)
+	eventually(t, 10*time.Second, "the wrong file is refused", func() bool { return failedReloads(audit) == 1 })
 	if got := s.as(metrics, "GET", "/metrics"); got != 200 {
 		t.Errorf("after a wrong file: %d, want 200", got)
 	}
@@ -91,6 +92,12 @@ func TestTokensFile(t *testing.T) {
 			t.Errorf("%s is in the log", secret)
 		}
 	}
+}
+
+// failedReloads returns how many reloads of files the audit log has that failed.
+func failedReloads(audit string) int {
+	text, _ := os.ReadFile(audit)
+	return strings.Count(string(text), `"action":"reload","status":500`)
 }
 
 func TestTokensNewRefusesMistakes(t *testing.T) {
@@ -190,7 +197,10 @@ func TestWeakSecretsAreWarnedAbout(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := start(t, append(s.env, "API_TOKENS="), path, "serve", "--api-tokens", "web:a-secret-of-the-tests")
-	time.Sleep(500 * time.Millisecond)
+	eventually(t, 20*time.Second, "the service is ready", func() bool {
+		status, _ := s.get("/health/ready")
+		return status == http.StatusOK
+	})
 	if p.terminate() != 0 || !strings.Contains(p.log.String(), "a secret on the command line can be read by every user") || strings.Contains(p.log.String(), "a-secret-of") {
 		t.Errorf("no warning, or the secret is in the log:\n%s", p.log)
 	}

@@ -122,7 +122,8 @@ func (a *auditLog) write(r slog.Record) {
 	}
 }
 
-// event writes an event of the service itself, such as a reload.
+// event writes an event of the service itself, such as a reload. Its status is that of a
+// request with the same result.
 func (a *auditLog) event(action, subject string, status int) {
 	if a != nil {
 		a.record(rest.AuditEvent{Time: time.Now(), Action: action, Subject: subject, Status: status})
@@ -131,7 +132,7 @@ func (a *auditLog) event(action, subject string, status int) {
 
 // Close closes the file.
 func (a *auditLog) Close() error {
-	if a == nil || a.file == nil {
+	if a == nil || a.path == "" {
 		return nil
 	}
 	a.mu.Lock()

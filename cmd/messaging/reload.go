@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"log/slog"
+	"net/http"
 	"os"
 	"time"
 )
@@ -59,13 +59,16 @@ func (r *reloader) Run(ctx context.Context) error {
 
 // hangup loads everything again.
 func (r *reloader) hangup() {
+	failed := 0
 	for _, f := range r.files {
-		r.reload(f, f.content())
+		if !r.reload(f, f.content()) {
+			failed++
+		}
 	}
 	if err := r.audit.reopen(); err != nil {
 		r.logger.Error("the audit log is not opened again, the former file stays in use", "error", err)
 	}
-	r.logger.Info("SIGHUP: files are loaded again; other settings need a restart", "files", len(r.files))
+	r.logger.Info("SIGHUP: files are loaded again; other settings need a restart", "files", len(r.files)-failed, "failed", failed)
 }
 
 // look loads what has changed.
@@ -82,16 +85,18 @@ func (r *reloader) look() {
 	}
 }
 
-func (r *reloader) reload(f *reloadedFiles, sum [sha256.Size]byte) {
+// reload loads files again, and reports whether that worked.
+func (r *reloader) reload(f *reloadedFiles, sum [sha256.Size]byte) bool {
 	if err := f.load(); err != nil {
 		f.failed = sum
 		r.logger.Error("a file is not loaded again: the former content stays in force", "setting", f.what, "error", err)
-		r.audit.event("reload", f.what, 1)
-		return
+		r.audit.event("reload", f.what, http.StatusInternalServerError)
+		return false
 	}
 	f.sum, f.failed = sum, [sha256.Size]byte{}
 	r.logger.Info("a file is loaded again", "setting", f.what)
-	r.audit.event("reload", f.what, 0)
+	r.audit.event("reload", f.what, http.StatusOK)
+	return true
 }
 
 // content returns a hash of the files; an unreadable one counts by its error.
@@ -100,7 +105,7 @@ func (f *reloadedFiles) content() (sum [sha256.Size]byte) {
 	for _, path := range f.paths {
 		text, err := os.ReadFile(path)
 		if err != nil {
-			text = []byte(errors.Join(err).Error())
+			text = []byte(err.Error())
 		}
 		part := sha256.Sum256(text)
 		_, _ = h.Write(part[:]) // a hash does not fail

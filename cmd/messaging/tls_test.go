@@ -1,54 +1,33 @@
 package main_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
-	"math/big"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	built "github.com/stayafrica/messaging/bench/program"
 )
 
-// certificates makes an authority and certificates in files of a directory.
+// certificates is an authority with its certificates in files of a directory.
 type certificates struct {
-	t    *testing.T
-	dir  string
-	ca   *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
+	*built.Authority
+
+	t   *testing.T
+	dir string
 }
 
 func newCertificates(t *testing.T) *certificates {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
+	c := &certificates{t: t, dir: t.TempDir()}
+	var err error
+	if c.Authority, err = built.NewAuthority(c.dir); err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ca, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &certificates{t: t, dir: t.TempDir(), ca: ca, key: key, pool: x509.NewCertPool()}
-	c.pool.AddCert(ca)
-	write(t, c.path("ca.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), 0o600)
 	return c
 }
 
@@ -57,31 +36,16 @@ func (c *certificates) path(name string) string { return filepath.Join(c.dir, na
 // issue writes <file>.pem and <file>.key for a name.
 func (c *certificates) issue(file, name string) {
 	c.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
+	if _, err := c.Issue(file, name); err != nil {
 		c.t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, c.ca, &key.PublicKey, c.key)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	write(c.t, c.path(file+".key"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})), 0o600)
-	write(c.t, c.path(file+".pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), 0o600)
 }
 
 // client returns a client that trusts the authority. file names its own certificate, or is
 // empty.
 func (c *certificates) client(file string) *http.Client {
 	c.t.Helper()
-	config := &tls.Config{RootCAs: c.pool}
+	config := &tls.Config{RootCAs: c.Pool}
 	if file != "" {
 		pair, err := tls.LoadX509KeyPair(c.path(file+".pem"), c.path(file+".key"))
 		if err != nil {
@@ -129,7 +93,8 @@ func status(client *http.Client, url string) int {
 func TestTLS(t *testing.T) {
 	c := newCertificates(t)
 	c.issue("server", "first")
-	s := c.startTLS("API_TOKENS=backend:a-secret-of-the-tests")
+	audit := c.path("audit.log")
+	s := c.startTLS("API_TOKENS=backend:a-secret-of-the-tests", "AUDIT_LOG="+audit)
 	env := []string{"MESSAGING_URL=" + s.url, "MESSAGING_TOKEN=a-secret-of-the-tests"}
 	if status, out, errs := messaging(t, env, "send", "789", "Hello", "--ca", c.path("ca.pem")); status != 0 {
 		t.Errorf("%d %s %s", status, out, errs)
@@ -141,17 +106,17 @@ func TestTLS(t *testing.T) {
 	if status, _, errs := messaging(t, s.env, "ping"); status != 0 {
 		t.Errorf("ping with the settings of the service: %d %s", status, errs)
 	}
-	conn, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "https://"), &tls.Config{RootCAs: c.pool, NextProtos: []string{"h2", "http/1.1"}})
+	conn, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "https://"), &tls.Config{RootCAs: c.Pool, NextProtos: []string{"h2", "http/1.1"}})
 	if err != nil || conn.ConnectionState().NegotiatedProtocol != "http/1.1" {
 		t.Fatalf("%v", err)
 	}
 	_ = conn.Close()
-	if _, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "https://"), &tls.Config{RootCAs: c.pool, MaxVersion: tls.VersionTLS11}); err == nil {
+	if _, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "https://"), &tls.Config{RootCAs: c.Pool, MaxVersion: tls.VersionTLS11}); err == nil {
 		t.Error("TLS 1.1 is accepted")
 	}
 
 	served := func() string {
-		conn, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "https://"), &tls.Config{RootCAs: c.pool})
+		conn, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "https://"), &tls.Config{RootCAs: c.Pool})
 		if err != nil {
 			return err.Error()
 		}
@@ -161,7 +126,7 @@ func TestTLS(t *testing.T) {
 	c.issue("server", "second")
 	eventually(t, 10*time.Second, "the new certificate is served", func() bool { return served() == "second" })
 	write(t, c.path("server.key"), "nonsense", 0o600)
-	time.Sleep(3 * time.Second)
+	eventually(t, 10*time.Second, "the wrong key is refused", func() bool { return failedReloads(audit) == 1 })
 	if name := served(); name != "second" {
 		t.Errorf("with a wrong key: %s", name)
 	}
@@ -212,7 +177,7 @@ func TestDrainWithCertificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	django.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: c.pool}
+	django.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: c.Pool}
 	django.StartTLS()
 	defer django.Close()
 	s := startService(t, "DJANGO_API_URL="+django.URL, "DJANGO_CA="+c.path("ca.pem"), "DJANGO_CLIENT_CERT="+c.path("drain.pem"), "DJANGO_CLIENT_KEY="+c.path("drain.key"))
